@@ -1,0 +1,1 @@
+"""IUPC: weakly supervised LiDAR segmentation with association learning between points and images."""

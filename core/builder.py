@@ -1,0 +1,298 @@
+"""From the configuration to objects: the only reader of the configuration."""
+
+import dataclasses
+import os
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchpack import distributed as dist
+from torchpack.utils.config import Config
+
+from core.checkpoint import load_imagenet
+from core.datasets.base import Reader
+from core.datasets.collate import collate
+from core.datasets.label_files import PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
+from core.datasets.sample import SegmentationDataset
+from core.datasets.sampler import EpochSampler
+from core.errors import UserError
+from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
+from core.labeling.pseudo_labels import PseudoLabelRules
+from core.losses import LossWeights
+from core.models import TwoBranchNetwork
+from core.schedulers import cosine_warmup
+from core.sparse import choose_engine
+
+T = TypeVar("T")
+
+
+# --- data ---
+
+
+def make_reader(config: Config, split: str) -> Reader:
+    """The reader of a split: train, val or test.
+
+    Raises UserError when the data root is missing or not whole in its tables.
+    """
+    dataset = config.dataset
+    if dataset.name == "nuscenes":
+        from core.datasets.nuscenes import NuScenes
+
+        version = dataset.test_version if split == "test" else dataset.version
+        reader: Reader = NuScenes(dataset.root, version, split, dataset.index_path, dataset.num_sweeps)
+    else:
+        raise UserError(f"dataset.name: '{dataset.name}' is unknown; known are: nuscenes")
+    if reader.classes.num_classes != config.data.num_classes:
+        raise UserError(
+            f"data.num_classes is {config.data.num_classes}, but {dataset.name} has {reader.classes.num_classes} classes"
+        )
+    return reader
+
+
+def image_size(config: Config, reader: Reader) -> tuple[int, int]:
+    """(height, width) of the images as the network sees them."""
+    if config.dataset.image_size is not None:
+        height, width = config.dataset.image_size
+        return int(height), int(width)
+    camera, rate = reader.frame(0).cameras[0], config.dataset.image_crop_rate
+    return round(camera.height * rate), round(camera.width * rate)
+
+
+def make_dataset(config: Config, reader: Reader, mode: str, run_dir: str | None = None,
+                 pseudo_label_dir: str | None = None) -> SegmentationDataset:
+    """The samples of a reader. Which labels are loaded follows from the mode and from the criterion.
+
+    Args:
+        mode: "train", "estep" or "eval" (see `SegmentationDataset`).
+        run_dir, pseudo_label_dir: where pseudo-labels are read from, for M-steps and the second E-step.
+    Raises UserError when label files are missing or do not fit, before any long work.
+    """
+    dataset, size = config.dataset, image_size(config, reader)
+    weights = make_loss_weights(config)
+    weak = mode == "estep" or (mode == "train" and not weights.dense)
+    superpixels = mode == "train" and weights.association > 0
+    pseudo = _reads_pseudo_labels(config, mode)
+    directories: dict[str, str | None] = {
+        "weak_label_dir": dataset.sparse_label_path if weak else None,
+        "superpixel_dir": dataset.superpixel if superpixels else None,
+        "pseudo_label_dir": _pseudo_label_source(config, run_dir, pseudo_label_dir) if pseudo else None,
+    }
+    _check_labels(config, reader, directories, size)
+    return SegmentationDataset(
+        reader,
+        mode,
+        voxel_size=dataset.voxel_size,
+        image_size=size,
+        points=dataset.points,
+        use_dense_labels=mode == "train" and weights.dense > 0,
+        use_color=dataset.use_color,
+        use_augment=dataset.use_augment,
+        rotation=dataset.rotation,
+        scale=tuple(dataset.scale),
+        color_jitter=tuple(dataset.color_jitter),
+        jitter_probability=dataset.color_jitter_prob,
+        gray_probability=dataset.grayscale_prob,
+        pts_sr=dataset.pts_sr,
+        seed=config.train.seed,
+        **directories,
+    )
+
+
+def _reads_pseudo_labels(config: Config, mode: str) -> bool:
+    if mode == "estep":
+        return config.step.round > 1
+    return mode == "train" and make_loss_weights(config).pseudo > 0
+
+
+def _pseudo_label_source(config: Config, run_dir: str | None, given: str | None) -> str:
+    """Where this step reads pseudo-labels: round 1's for the second E-step, this round's for an M-step."""
+    if given is not None:
+        return given
+    if run_dir is None:
+        raise UserError("--pseudo-label-dir is needed: this step reads pseudo-labels, and there is no --run-dir")
+    return pseudo_label_dir(run_dir, config.step.round - 1 if config.step.kind == "estep" else config.step.round)
+
+
+def _check_labels(config: Config, reader: Reader, directories: dict[str, str | None], size: tuple[int, int]) -> None:
+    classes = list(reader.classes.names)
+    weak, superpixel, pseudo = (directories[f"{name}_dir"] for name in ("weak_label", "superpixel", "pseudo_label"))
+    if weak is not None:
+        expected = {"parameters": weak_label_parameters(config), "classes": classes}
+        check_directory(weak, WEAK_LABEL, reader.tokens(), expected)
+    if superpixel is not None:
+        tokens = (camera.token for frame in reader for camera in frame.cameras)
+        check_directory(superpixel, SUPERPIXEL, tokens, {"parameters": superpixel_parameters(config, size)})
+    if pseudo is not None:
+        check_directory(pseudo, PSEUDO_LABEL, reader.tokens(), {"classes": classes})
+
+
+def make_loader(config: Config, dataset: SegmentationDataset) -> DataLoader:
+    """Batches of this process. Training: shuffled, equally many for every process; else each frame exactly once."""
+    training = dataset.mode == "train"
+    sampler = EpochSampler(
+        len(dataset), dist.rank(), dist.size(), shuffle=training, seed=config.train.seed, pad=training
+    )
+    return _loader(config, dataset, sampler, config.batch_size if training else config.eval_batch_size)
+
+
+def make_remaining_loader(config: Config, dataset: SegmentationDataset, indices: list[int]) -> DataLoader:
+    """Batches of the given frames, in order."""
+    return _loader(config, dataset, indices, config.eval_batch_size)
+
+
+def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_size: int) -> DataLoader:
+    workers = min(config.workers_per_gpu, max(len(sampler), 0))
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=False,
+        # fresh processes: forked ones would inherit the locks of MPI's and OpenMP's threads
+        multiprocessing_context="forkserver" if workers else None,
+    )
+
+
+# --- labels ---
+
+
+def weak_label_parameters(config: Config) -> WeakLabelParameters:
+    """The numbers of the pre-segmentation and annotation."""
+    clusterer = ClustererParameters(**config.dataset.clusterer)
+    return _from_keys(WeakLabelParameters, config.dataset, clusterer=clusterer)
+
+
+def superpixel_parameters(config: Config, size: tuple[int, int]) -> SuperpixelParameters:
+    """The numbers of SEEDS, at the image size of training."""
+    return _from_keys(SuperpixelParameters, config.dataset.seeds, image_size=size)
+
+
+def make_rules(config: Config) -> PseudoLabelRules:
+    """The rules of this E-step round."""
+    return _from_keys(PseudoLabelRules, config.estep, keep_previous=config.step.round > 1)
+
+
+def _from_keys(kind: type[T], node: Config, **given: Any) -> T:
+    """Fills a dataclass's fields from the keys of the same names; lists become tuples."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in given]  # type: ignore[arg-type]
+    values = {name: tuple(node[name]) if isinstance(node[name], list) else node[name] for name in names}
+    return kind(**values, **given)
+
+
+# --- network, losses, optimiser ---
+
+IMAGE_BLOCKS = {"swiftnet18": (2, 2, 2, 2)}
+
+
+def make_model(config: Config, device: torch.device, imagenet: bool = True) -> TwoBranchNetwork:
+    """The network on its device, in the chosen sparse engine; `imagenet` loads the image branch's weights."""
+    model = config.model
+    names = {"spvcnn_swiftnet18_nusc": False, "spvcnn_swiftnet18_nusc_assop2p": True}
+    if model.name not in names:
+        raise UserError(f"model.name: '{model.name}' is unknown; known are: {', '.join(names)}")
+    choose_engine(model.sparse_engine, device)
+    features = 7 if config.dataset.use_color else 4
+    if model.in_channel != features:
+        raise UserError(f"model.in_channel is {model.in_channel}, but points have {features} features "
+                        f"(dataset.use_color {str(config.dataset.use_color).lower()})")
+    network = TwoBranchNetwork(
+        num_classes=config.data.num_classes,
+        in_channel=model.in_channel,
+        cr=model.cr,
+        proj_channel=model.proj_channel if names[model.name] else 0,
+        image_blocks=IMAGE_BLOCKS["swiftnet18"],
+        image_normalize=config.dataset.image_normalize,
+        dropout=model.dropout,
+        channels_last=model.channels_last,
+        project=not model.is_estep,
+    )
+    if imagenet:
+        load_imagenet(network.pix_branch, model.imagenet_pretrain)
+    return network.to(device)
+
+
+def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.Module:
+    """Wraps the network for training with several processes: synchronised batch norm on GPUs, averaged gradients."""
+    if dist.size() == 1 or not config.ddp:
+        return network
+    if device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return nn.parallel.DistributedDataParallel(network, device_ids=[device.index])
+    return nn.parallel.DistributedDataParallel(network)
+
+
+def make_loss_weights(config: Config) -> LossWeights:
+    """The weights of the terms that the criterion's name lets take part."""
+    c = config.criterion
+    terms = {
+        "sparse": {"sparse", "propagated", "negative"},
+        "sparse_assop2p": {"sparse", "propagated", "negative", "asso"},
+        "sparse_assop2p_mstep": {"sparse", "propagated", "negative", "asso", "pseudo"},
+        "full": {"dense"},
+    }
+    if c.name not in terms:
+        raise UserError(f"criterion.name: '{c.name}' is unknown; known are: {', '.join(terms)}")
+
+    def weight(name: str) -> float:
+        return c[f"{name}_weight"] if name in terms[c.name] else 0.0
+
+    return LossWeights(
+        sparse=weight("sparse"),
+        propagated=weight("propagated"),
+        negative=weight("negative"),
+        pseudo=weight("pseudo"),
+        dense=weight("dense"),
+        association=weight("asso"),
+        visit=c.visit_weight,
+        temperature=c.temperature,
+    )
+
+
+def make_optimizer(config: Config, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser over all parameters."""
+    o = config.optimizer
+    if o.name == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=o.nesterov
+        )
+    if o.name == "adamw":
+        return torch.optim.AdamW(network.parameters(), lr=o.lr, weight_decay=o.weight_decay)
+    raise UserError(f"optimizer.name: '{o.name}' is unknown; known are: sgd, adamw")
+
+
+def make_schedule(config: Config, num_frames: int) -> Any:
+    """The factor on the learning rate, as a function of the iteration."""
+    s = config.scheduler
+    if s.name == "cosine_warmup":
+        return cosine_warmup(config.num_epochs, num_frames, config.batch_size, dist.size(), s.warmup_iterations)
+    if s.name == "constant":
+        return lambda iteration: 1.0
+    raise UserError(f"scheduler.name: '{s.name}' is unknown; known are: cosine_warmup, constant")
+
+
+def amp_dtype(config: Config) -> torch.dtype | None:
+    """The precision of mixed-precision training, or None."""
+    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+    if config.amp_dtype not in dtypes:
+        raise UserError(f"amp_dtype: '{config.amp_dtype}' is unknown; known are: {', '.join(dtypes)}")
+    return dtypes[config.amp_dtype] if config.amp_enabled else None
+
+
+# --- where results lie in the run directory ---
+
+
+def checkpoint_dir(config: Config, run_dir: str) -> str:
+    """RUN/checkpoints for pretraining, RUN/checkpoints_mstep_0 and _1 for M-steps 1 and 2."""
+    if config.step.kind not in ("pretrain", "mstep"):
+        raise UserError(f"step.kind is '{config.step.kind}'; this command trains and needs pretrain or mstep: take a "
+                        "configuration of configs/*/pretrain or configs/*/mstep")
+    return os.path.join(run_dir, "checkpoints" if config.step.kind == "pretrain"
+                        else f"checkpoints_mstep_{config.step.round - 1}")
+
+
+def pseudo_label_dir(run_dir: str, step_round: int) -> str:
+    """RUN/pseudo_labels_0 and _1 for rounds 1 and 2."""
+    return os.path.join(run_dir, f"pseudo_labels_{step_round - 1}")

@@ -1,0 +1,117 @@
+"""Checkpoints: reading them safely, loading them into a network, ImageNet weights, finding the newest."""
+
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchpack.utils.logging import logger
+
+from core.errors import UserError
+from core.files import write_atomic
+
+RESNET_URL = "https://download.pytorch.org/models/resnet18-5c106cde.pth"
+
+
+def save_checkpoint(path: str, state: Mapping[str, Any]) -> None:
+    """Writes a checkpoint under another name and renames it when it is whole."""
+    try:
+        with write_atomic(path) as file:
+            torch.save(dict(state), file)
+    except OSError as error:
+        raise UserError(f"{path}: checkpoint cannot be written ({error.strerror}); earlier ones are intact") from error
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Reads a checkpoint with tensors and plain values only (no code is run)."""
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such checkpoint; it is written by the training step before (README, commands 1-5)")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(f"{path}: not a readable checkpoint ({reason}); take another one, or train again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a dict with the network's state under 'model', found {type(content).__name__}")
+    return content
+
+
+def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's state, without the `module.` prefix that DDP adds."""
+    state = checkpoint.get("model", checkpoint)
+    return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def load_weights(model: nn.Module, path: str) -> None:
+    """Loads the network state of a checkpoint, strictly.
+
+    Raises UserError when names or shapes differ, naming the first difference and the key that decides it.
+    """
+    state, own = network_state(read_checkpoint(path)), model.state_dict()
+    problems = [
+        f"{name} is {list(state[name].shape)}, the configuration's network has {list(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    problems += [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} is unknown to the configuration's network" for name in state if name not in own]
+    if problems:
+        raise UserError(
+            f"{path}: does not fit the network: {problems[0]} ({len(problems)} differences); set model.name, model.cr, "
+            "model.in_channel and data.num_classes as they were in training"
+        )
+    model.load_state_dict(state)
+
+
+def load_imagenet(branch: nn.Module, source: str | None) -> None:
+    """Loads ImageNet weights into the image branch: a torchvision ResNet or a SwiftNet file, or "torchvision".
+
+    Tensors are taken by name and shape; the log says how many, and which were not.
+    """
+    if source is None:
+        return
+    if source == "torchvision":
+        from torchvision.models import ResNet18_Weights
+
+        state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
+    elif os.path.exists(source):
+        state = network_state(read_checkpoint(source))
+    else:
+        raise UserError(
+            f"{source}: ImageNet weights not found; download {RESNET_URL} to that path, or set model.imagenet_pretrain "
+            "to torchvision (downloads it) or null (from scratch)"
+        )
+    own = branch.state_dict()
+    state = {name.removeprefix("backbone."): value for name, value in state.items()}
+    taken = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if not taken:
+        raise UserError(f"{source}: holds no tensor of the image branch; expected a torchvision ResNet-18 or SwiftNet file")
+    branch.load_state_dict(taken, strict=False)
+    left_in_file = sorted(set(state) - set(taken))
+    logger.info(
+        f"ImageNet weights: {len(taken)} tensors taken from {source}; not taken from it: "
+        f"{', '.join(left_in_file) or 'none'}; {len(own) - len(taken)} tensors of the image branch start at random."
+    )
+
+
+def newest_checkpoint(folder: str) -> str | None:
+    """The step-N.pt with the largest N in `folder`, or None."""
+    steps = {}
+    for path in glob.glob(os.path.join(glob.escape(folder), "step-*.pt")):
+        match = re.fullmatch(r"step-(\d+)\.pt", os.path.basename(path))
+        if match:
+            steps[int(match[1])] = path
+    return steps[max(steps)] if steps else None
+
+
+def file_hash(path: str) -> str:
+    """16 hexadecimal digits of a file's SHA-256."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,42 @@
+"""Writing files so that a reader never sees half of one."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+
+@contextmanager
+def write_atomic(path: str) -> Iterator[IO[bytes]]:
+    """Opens a binary file beside `path` and renames it to `path` once it is complete and on disk.
+
+    On an exception `path` stays as it was and the unfinished file is removed. Folders are made as needed.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    descriptor, unfinished = tempfile.mkstemp(prefix=".unfinished-", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(unfinished, 0o666 & ~_umask())
+        os.replace(unfinished, path)
+    except BaseException:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)
+        raise
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes `value` as indented JSON, atomically."""
+    with write_atomic(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

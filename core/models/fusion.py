@@ -1,0 +1,84 @@
+"""Reading image features at points, and fusing them into point features."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.sparse import RowMap, mix_rows
+
+
+class PointSampler:
+    """Reads feature maps at the points' pixels: bilinear, aligned corners, border padding.
+
+    Args:
+        image_index: int64 [N], which image of the batch sees the point (-1: none, the feature is 0).
+        pixel: float32 [N, 2] (u, v); -1 is the centre of the first pixel, +1 of the last. Finite.
+    """
+
+    def __init__(self, image_index: Tensor, pixel: Tensor):
+        self.image_index, self.pixel = image_index, pixel
+        self._maps: dict[tuple[int, int, int], RowMap] = {}
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """[B, C, h, w] -> [N, C], with gradient to the maps."""
+        batch, channels, height, width = maps.shape
+        rows = maps.permute(0, 2, 3, 1).reshape(-1, channels)  # no copy in channels-last layout
+        key = (batch, height, width)
+        if key not in self._maps:
+            self._maps[key] = self._row_map(*key)
+        return mix_rows(rows, self._maps[key])
+
+    def _row_map(self, batch: int, height: int, width: int) -> RowMap:
+        seen = (self.image_index >= 0).float()
+        x = ((self.pixel[:, 0] + 1) / 2 * (width - 1)).clamp(0, width - 1)
+        y = ((self.pixel[:, 1] + 1) / 2 * (height - 1)).clamp(0, height - 1)
+        left, top = x.floor().long(), y.floor().long()
+        right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
+        dx, dy = x - left, y - top
+        first = self.image_index.clamp(min=0) * height * width
+        rows = torch.stack([first + r * width + c for r in (top, bottom) for c in (left, right)], 1)
+        weights = torch.stack([(1 - dy) * (1 - dx), (1 - dy) * dx, dy * (1 - dx), dy * dx], 1) * seen[:, None]
+        return RowMap.from_table(rows, weights, batch * height * width)
+
+
+class PointConv(nn.Conv1d):
+    """A 1×1 convolution over points, applied to rows [N, C] (its weight keeps the shape [out, in, 1])."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.squeeze(2), self.bias)
+
+
+class ImageAttention(nn.Module):
+    """Image features, weighted by one gate a point: how well they go with the point's own features."""
+
+    def __init__(self, image_channels: int, point_channels: int):
+        super().__init__()
+        hidden = point_channels // 4
+        self.conv1 = nn.Sequential(
+            PointConv(image_channels, point_channels), nn.BatchNorm1d(point_channels), nn.ReLU()
+        )
+        self.fc1 = nn.Sequential(nn.BatchNorm1d(image_channels), nn.ReLU(), nn.Linear(image_channels, hidden))
+        self.fc2 = nn.Linear(point_channels, hidden)
+        self.fc3 = nn.Linear(hidden, 1)
+
+    def forward(self, points: Tensor, image: Tensor) -> Tensor:
+        """points [N, C], image [N, D] -> [N, C]."""
+        gate = torch.sigmoid(self.fc3(torch.tanh(self.fc1(image) + self.fc2(points))))  # [N, 1]
+        return self.conv1(image) * gate
+
+
+class Fusion(nn.Module):
+    """Point features [N, C] and image features [N, D] at the points -> fused point features [N, C]."""
+
+    def __init__(self, image_channels: int, point_channels: int):
+        super().__init__()
+        self.ai_layer = ImageAttention(image_channels, point_channels)
+        self.conv1 = PointConv(2 * point_channels, point_channels)
+        self.bn1 = nn.BatchNorm1d(point_channels)
+
+    def forward(self, points: Tensor, image: Tensor) -> Tensor:
+        attended = self.ai_layer(points, image)
+        return F.relu(self.bn1(self.conv1(torch.cat([points, attended], 1))))

@@ -1,0 +1,154 @@
+"""The network of the method: an image branch, a point branch, fusion at four scales, heads on both."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.models import point_branch as pb
+from core.models.fusion import Fusion, PointSampler
+from core.models.swiftnet import NormReluConv, SwiftNetResNet
+from core.sparse import Coordinates, SparseTensor, devoxelize, voxelize
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass
+class Outputs:
+    """What the network says of each point (a voxel's representative), rows in input order.
+
+    Attributes:
+        x_vox, x_pix: [M, num_classes] logits of the point head and of the image head. x_pix means nothing where no
+            camera sees the point.
+        embedding_vox, embedding_pix: [M, proj_channel] projections for association, or None without projections.
+        features: [M, C] decoder features of the point branch, from which the E-step makes prototypes.
+    """
+
+    x_vox: Tensor
+    x_pix: Tensor
+    embedding_vox: Tensor | None
+    embedding_pix: Tensor | None
+    features: Tensor
+
+
+class TwoBranchNetwork(nn.Module):
+    """SPVCNN on voxels and points, SwiftNet on images; `spvcnn_swiftnet18_nusc_assop2p` of the published release.
+
+    Args:
+        num_classes: classes with the ignored one.
+        in_channel: features of a point (x, y, z, intensity, ...).
+        cr: width factor of the point branch.
+        proj_channel: width of the association's projections; 0 leaves them out.
+        image_blocks: basic blocks of the ResNet's stages.
+        image_normalize: normalise images with ImageNet's mean and std instead of feeding 0..255.
+        dropout: share dropped before the first and the third up stage.
+        channels_last: memory layout of the image branch; the faster one, with other rounding.
+        project: compute the projections, which only training needs.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channel: int = 4,
+        cr: float = 0.64,
+        proj_channel: int = 256,
+        image_blocks: tuple[int, int, int, int] = (2, 2, 2, 2),
+        image_normalize: bool = False,
+        dropout: float = 0.3,
+        channels_last: bool = True,
+        project: bool = True,
+    ):
+        super().__init__()
+        self.project = project
+        self.image_normalize = image_normalize
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        c = pb.scaled_widths(cr)
+        self.pix_branch = SwiftNetResNet(image_blocks)
+        image_channels = self.pix_branch.out_channels
+
+        self.stem = pb.stem(in_channel, c[0])
+        self.vox_downs = nn.ModuleList(pb.down_stage(c[i], c[i + 1]) for i in range(4))
+        self.fusion_blocks = nn.ModuleList(
+            Fusion(levels, c[i + 1]) for i, levels in enumerate(self.pix_branch.level_channels)
+        )
+        skips = (c[3], c[2], c[1], c[0])
+        self.vox_ups = nn.ModuleList(pb.UpStage(c[i + 4], skips[i], c[i + 5]) for i in range(4))
+        self.projector2d = self.projector3d = None
+        if proj_channel:
+            self.projector2d = nn.Sequential(
+                NormReluConv(image_channels, proj_channel),
+                nn.BatchNorm2d(proj_channel),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(proj_channel, proj_channel, 1),
+            )
+            self.projector3d = nn.Sequential(
+                nn.Linear(c[8], proj_channel),
+                nn.BatchNorm1d(proj_channel),
+                nn.ReLU(inplace=True),
+                nn.Linear(proj_channel, proj_channel),
+            )
+        self.classifier_vox = nn.Sequential(nn.Linear(c[8], num_classes))
+        self.classifier_pix = NormReluConv(image_channels, num_classes)
+        self.point_transforms = nn.ModuleList(
+            pb.point_transform(a, b) for a, b in ((c[0], c[4]), (c[4], c[6]), (c[6], c[8]))
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.to(memory_format=self.memory_format)
+
+    def forward(self, coords: Tensor, feats: Tensor, images: Tensor, image_index: Tensor, pixel: Tensor) -> Outputs:
+        """Runs both branches.
+
+        Args:
+            coords: int32 [M, 4] distinct voxels (x, y, z, batch).
+            feats: float32 [M, in_channel].
+            images: [B, K, 3, H, W], 0..255, any dtype.
+            image_index: int64 [M], b * K + camera, -1 where no camera sees the point.
+            pixel: float32 [M, 2] (u, v) in [-1, 1] in that image.
+        """
+        sample = PointSampler(image_index, pixel)
+        levels, image_map = self.pix_branch(self._prepare(images.flatten(0, 1)))
+        features = self._point_branch(coords, feats, levels, sample)
+        x_pix = self._read_linear(F.relu(self.classifier_pix.norm(image_map)), self.classifier_pix.conv, sample)
+        embedding_vox = embedding_pix = None
+        if self.project and self.projector2d is not None and self.projector3d is not None:
+            embedding_vox = self.projector3d(features)
+            embedding_pix = self._read_linear(self.projector2d[:3](image_map), self.projector2d[3], sample)
+        return Outputs(self.classifier_vox(features), x_pix, embedding_vox, embedding_pix, features)
+
+    def _point_branch(self, coords: Tensor, feats: Tensor, levels: list[Tensor], sample: PointSampler) -> Tensor:
+        x0 = self.stem(SparseTensor(feats, Coordinates(coords)))
+        z0 = devoxelize(x0)
+        v = voxelize(z0, x0)
+        skips = [x0]
+        for down, fusion, level in zip(self.vox_downs, self.fusion_blocks, levels, strict=True):
+            x = down(v)  # stride 2, 4, 8, 16
+            points = fusion(devoxelize(x), sample(level.detach()))
+            v = voxelize(points, x)
+            skips.append(v)
+        z1 = points + self.point_transforms[0](z0)
+        y = self._dropout(voxelize(z1, v))  # stride 16
+        y = self.vox_ups[0](y, skips[3])  # stride 8
+        y = self.vox_ups[1](y, skips[2])  # stride 4
+        z2 = devoxelize(y) + self.point_transforms[1](z1)
+        y = self._dropout(voxelize(z2, y))
+        y = self.vox_ups[2](y, skips[1])  # stride 2
+        y = self.vox_ups[3](y, skips[0])  # stride 1
+        return devoxelize(y) + self.point_transforms[2](z2)
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        images = images.float()
+        if self.image_normalize:
+            mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+            images = (images - mean) / std
+        return images.contiguous(memory_format=self.memory_format)
+
+    def _dropout(self, x: SparseTensor) -> SparseTensor:
+        return x.with_feats(self.dropout(x.feats))
+
+    @staticmethod
+    def _read_linear(maps: Tensor, conv: nn.Conv2d, sample: PointSampler) -> Tensor:
+        """Reads `conv(maps)`, a 1×1 convolution, at the points. Both are linear and interpolation weights sum to 1, so
+        the convolution runs on the points alone, of which there are far fewer than pixels."""
+        return F.linear(sample(maps), conv.weight.flatten(1), conv.bias)

@@ -1,0 +1,160 @@
+"""What every entry script does first and last: arguments, distributed start, seeds, device, logging, errors."""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import yaml
+from torchpack import distributed as dist
+from torchpack.utils.config import Config
+from torchpack.utils.logging import logger
+
+from core.config import load_config
+from core.errors import UserError
+from core.files import write_atomic, write_json
+
+
+@dataclass
+class Run:
+    """One call of an entry script.
+
+    Attributes:
+        config: the resolved configuration.
+        arguments: the script's own arguments.
+        run_dir: where results go, or None for scripts without one.
+        device: where the network runs.
+    """
+
+    config: Config
+    arguments: argparse.Namespace
+    run_dir: str | None
+    device: torch.device
+
+
+def argument_parser(description: str, config_default: str | None = None) -> argparse.ArgumentParser:
+    """The arguments that all scripts share."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,
+        epilog="Any configuration key can be overridden: --optimizer.lr 0.1",
+    )
+    nargs = {} if config_default is None else {"nargs": "?", "default": config_default}
+    parser.add_argument("config", metavar="CONFIG", help="YAML configuration", **nargs)  # type: ignore[arg-type]
+    parser.add_argument("--with", dest="overlays", metavar="FILE", action="append", default=[],
+                        help="a further YAML file laid over the configuration (may be given more than once)")
+    parser.add_argument("--non-dist", action="store_true", help="one process, whatever started it")
+    return parser
+
+
+def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, needs_device: bool = True) -> Run:
+    """Parses arguments, starts the processes' communication, seeds, and sets up logging.
+
+    With a `run_dir` among the arguments, the resolved configuration and the environment are saved in it.
+    """
+    arguments, overrides = parser.parse_known_args(argv)
+    config = load_config(arguments.config, arguments.overlays, overrides)
+    device = _start_processes(arguments.non_dist, needs_device)
+    run_dir = getattr(arguments, "run_dir", None)
+    if run_dir is not None:
+        run_dir = os.path.normpath(run_dir)
+        _open_run_dir(run_dir, config)
+    seed_everything(config.train.seed + dist.rank(), config.train.deterministic)
+    return Run(config, arguments, run_dir, device)
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Runs an entry script's main function; a UserError becomes one line and exit status 2.
+
+    Every process writes its error to its log; only the first one's output reaches the console under dist-run, so the
+    others leave it time to report the same error before their exit ends it.
+    """
+    try:
+        main()
+    except UserError as error:
+        logger.error(str(error))
+        if dist.rank() > 0:
+            time.sleep(5)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:
+        logger.exception(f"Process {dist.rank()} failed.")
+        sys.exit(1)
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and sys.exc_info()[0] is None:
+            torch.distributed.destroy_process_group()
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Seeds Python, NumPy and PyTorch; `deterministic` makes PyTorch refuse algorithms that are not."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (libraries draw from the global generator)
+    torch.manual_seed(seed)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    elif torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = True
+
+
+def _start_processes(non_dist: bool, needs_device: bool) -> torch.device:
+    launched = "MASTER_HOST" in os.environ and "OMPI_COMM_WORLD_SIZE" in os.environ
+    use_cuda = needs_device and torch.cuda.is_available()
+    if launched and not non_dist:
+        local_rank, local_size = (int(os.environ[f"OMPI_COMM_WORLD_LOCAL_{key}"]) for key in ("RANK", "SIZE"))
+        if use_cuda:
+            if local_size > torch.cuda.device_count():
+                raise UserError(
+                    f"{local_size} processes on this machine but {torch.cuda.device_count()} GPUs: lower -np, or show "
+                    "more GPUs with CUDA_VISIBLE_DEVICES"
+                )
+            torch.cuda.set_device(local_rank)
+        else:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))
+        dist.init(backend="nccl" if use_cuda else "gloo")
+    if not dist.is_master():
+        logger.remove()  # silent on the console; the run directory's log follows
+    return torch.device("cuda", torch.cuda.current_device()) if use_cuda else torch.device("cpu")
+
+
+def _open_run_dir(run_dir: str, config: Config) -> None:
+    try:
+        os.makedirs(os.path.join(run_dir, "logging"), exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{run_dir}: run directory cannot be made ({error.strerror}); choose another --run-dir") from None
+    script = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{script}"
+    logger.add(os.path.join(run_dir, "logging", f"{stem}-rank{dist.rank()}.log"),
+               format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}")
+    if dist.is_master():
+        with write_atomic(os.path.join(run_dir, "metainfo", f"{stem}.yaml")) as file:
+            file.write(yaml.safe_dump(json.loads(json.dumps(config.dict())), sort_keys=False).encode())
+        write_json(os.path.join(run_dir, "metainfo", f"{stem}.json"), environment())
+
+
+def environment() -> dict[str, object]:
+    """What a result depends on besides its configuration: command, code, versions, hardware."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    git = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run(["git", "-C", folder, "status", "--porcelain"], capture_output=True, text=True, check=False)
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "command": sys.argv,
+        "git": git.stdout.strip() or None,
+        "uncommitted_changes": bool(dirty.stdout.strip()),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "gpu": cuda,
+        "cpus": os.cpu_count(),
+        "processes": dist.size(),
+    }

@@ -1,0 +1,57 @@
+"""Which engine multiplies: the one place where that is decided.
+
+All engines work on the same voxel sets, kernel maps and kernels [K, Cin, Cout]; they differ in how the pairs of a
+kernel map are multiplied and summed. So checkpoints and results move between them.
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torchpack.utils.logging import logger
+
+from core.errors import UserError
+from core.sparse import native, torchsparse_engine
+from core.sparse.coordinates import KernelMap
+
+Convolve = Callable[[Tensor, Tensor, KernelMap], Tensor]
+
+_CONVOLVE: dict[str, Convolve] = {"native": native.convolve, "torchsparse": torchsparse_engine.convolve}
+_chosen = "native"
+
+
+def available_engines(device: torch.device) -> list[str]:
+    """Names of the engines that are installed and suit the device, the fastest first."""
+    names = ["native"]
+    # The CPU build of torchsparse 1.4.0 has no convolution backward.
+    if device.type == "cuda" and find_spec("torchsparse") is not None:
+        names.insert(0, "torchsparse")
+    return names
+
+
+def choose_engine(name: str, device: torch.device) -> str:
+    """Sets the engine of all sparse convolutions of this process and logs it.
+
+    Args:
+        name: "native", "torchsparse" or "auto" (the fastest that is installed and suits the device).
+    Returns the name of the engine taken.
+    Raises UserError for an unknown engine or one that does not run here.
+    """
+    global _chosen
+    available = available_engines(device)
+    if name != "auto" and name not in _CONVOLVE:
+        raise UserError(f"model.sparse_engine: '{name}' is unknown; known are auto, {', '.join(_CONVOLVE)}")
+    if name != "auto" and name not in available:
+        raise UserError(
+            f"model.sparse_engine: '{name}' does not run on {device.type} here (it needs a GPU and the torchsparse "
+            "package, v1.4.0); use --model.sparse_engine native"
+        )
+    _chosen = available[0] if name == "auto" else name
+    logger.info(f"Sparse engine: {_chosen} on {device.type}.")
+    return _chosen
+
+
+def convolve(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
+    """Convolution by the chosen engine: [num_in, Cin], [K, Cin, Cout] -> [num_out, Cout]."""
+    return _CONVOLVE[_chosen](feats, kernel, kernel_map)

@@ -1,0 +1,116 @@
+"""The steps of the method as the entry scripts run them."""
+
+import os
+import shlex
+import sys
+
+from torchpack import distributed as dist
+from torchpack.callbacks import ConsoleWriter, EstimatedTimeLeft, ProgressBar, TFEventWriter
+from torchpack.utils.logging import logger
+
+from core import builder
+from core.callbacks import BestSaver, CheckpointSaver, Resume, ScalarsWriter, Validation
+from core.checkpoint import file_hash, load_weights, newest_checkpoint, read_checkpoint
+from core.errors import UserError
+from core.estep import no_grad_inference, quality_table, run_estep
+from core.evaluation import HEADS
+from core.runtime import Run
+from core.trainers import SegmentationTrainer
+
+
+def train(run: Run) -> None:
+    """Pretraining or an M-step: trains from the newest checkpoint of the run directory, or from scratch.
+
+    A finished one says so and stops.
+    """
+    config, device = run.config, run.device
+    assert run.run_dir is not None
+    folder = builder.checkpoint_dir(config, run.run_dir)
+    if _is_finished(folder, config.num_epochs):
+        return
+
+    readers = {split: builder.make_reader(config, split) for split in ("train", "val")}
+    for reader in readers.values():
+        reader.check_files(labels=reader.split == "val" or builder.make_loss_weights(config).dense > 0)
+    given = getattr(run.arguments, "pseudo_label_dir", None)
+    train_data = builder.make_dataset(config, readers["train"], "train", run.run_dir, given)
+    val_loader = builder.make_loader(config, builder.make_dataset(config, readers["val"], "eval"))
+    logger.info(f"{len(train_data)} training frames, {len(readers['val'])} validation frames, "
+                f"{dist.size()} process(es) on {device.type}.")
+
+    resumed = newest_checkpoint(folder) or run.arguments.weight_path
+    network = builder.make_model(config, device, imagenet=resumed is None)
+    model = builder.distribute(config, network, device)
+    trainer = SegmentationTrainer(
+        model,
+        builder.make_loss_weights(config),
+        builder.make_optimizer(config, model),
+        builder.make_schedule(config, len(train_data)),
+        device,
+        ignore_index=config.criterion.ignore_index,
+        amp_dtype=builder.amp_dtype(config),
+        log_every=config.train.log_every,
+    )
+    classes, stage = readers["val"].classes, os.path.basename(folder).replace("checkpoints", "train")
+    trainer.train(
+        builder.make_loader(config, train_data),
+        num_epochs=config.num_epochs,
+        callbacks=[
+            Resume(folder, run.arguments.weight_path),
+            ConsoleWriter(["loss/total", "iou/vox/val", "iou/pix/val", "lr"]),
+            TFEventWriter(save_dir=os.path.join(run.run_dir, "tensorboard", stage)),
+            ScalarsWriter(os.path.join(run.run_dir, "scalars.jsonl"), stage),
+            ProgressBar(["loss/total"]),
+            EstimatedTimeLeft(),
+            Validation(val_loader, classes.names, config.data.ignore_label, config.train.validate_every, device),
+            *(BestSaver(folder, head) for head in HEADS),
+            CheckpointSaver(folder, config.train.checkpoints_to_keep),
+        ],
+    )
+
+
+def estep(run: Run) -> None:
+    """An E-step: pseudo-labels for the training frames from a trained network."""
+    config, device = run.config, run.device
+    if config.step.kind != "estep":
+        raise UserError(f"{run.arguments.config}: step.kind is '{config.step.kind}'; this command needs a configuration "
+                        "of configs/*/estep")
+    assert run.run_dir is not None
+    directory = builder.pseudo_label_dir(run.run_dir, config.step.round)
+    reader = builder.make_reader(config, "train")
+    reader.check_files(labels=False)
+    given = getattr(run.arguments, "pseudo_label_dir", None)
+    dataset = builder.make_dataset(config, reader, "estep", run.run_dir, given)
+    network = builder.make_model(config, device, imagenet=False)
+    load_weights(network, run.arguments.weight_path)
+    statistics = run_estep(
+        no_grad_inference(network, device, builder.amp_dtype(config)),
+        dataset,
+        lambda indices: builder.make_remaining_loader(config, dataset, indices),
+        directory,
+        builder.make_rules(config),
+        file_hash(run.arguments.weight_path),
+        command=command_line(),
+    )
+    if statistics is not None:
+        share = statistics["labelled"] / max(statistics["points"], 1)
+        logger.info(f"Pseudo-labels written to {directory}: {100 * share:.1f} % of all points.\n{quality_table(statistics)}")
+
+
+def command_line() -> str:
+    """The command of this process, as one would type it."""
+    return "python3 " + shlex.join(sys.argv)
+
+
+def _is_finished(folder: str, num_epochs: int) -> bool:
+    newest = newest_checkpoint(folder)
+    if newest is None:
+        return False
+    epoch = read_checkpoint(newest).get("epoch_num", 0)
+    if epoch < num_epochs:
+        return False
+    logger.info(f"Finished already: {newest} is of epoch {epoch} of {num_epochs}. Remove {folder} to train anew, or "
+                "raise num_epochs.")
+    return True
+
+

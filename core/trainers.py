@@ -1,0 +1,136 @@
+"""One training loop for pretraining, M-steps, baselines and full supervision: they differ in label sources alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torchpack.train import Trainer
+
+from core.checkpoint import network_state
+from core.datasets.collate import Batch
+from core.datasets.sampler import EpochSampler
+from core.losses import LossWeights, Targets, loss_terms
+from core.models.two_branch import Outputs
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; earlier checkpoints are intact."""
+
+
+class SegmentationTrainer(Trainer):
+    """Trains the two-branch network.
+
+    Args:
+        model: the network, wrapped in DDP where several processes train together.
+        weights: of the loss terms.
+        optimizer, schedule: optimiser, and the factor on its rate as a function of the iteration.
+        device: where the network is.
+        ignore_index: label without loss.
+        amp_dtype: torch.bfloat16 or torch.float16 for mixed precision (float16 with a gradient scaler), or None.
+        log_every: scalars of the losses are written every so many iterations.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: LossWeights,
+        optimizer: torch.optim.Optimizer,
+        schedule: Callable[[int], float],
+        device: torch.device,
+        ignore_index: int = 0,
+        amp_dtype: torch.dtype | None = None,
+        log_every: int = 10,
+    ):
+        self.model, self.weights, self.optimizer = model, weights, optimizer
+        self.device, self.ignore_index, self.amp_dtype, self.log_every = device, ignore_index, amp_dtype, log_every
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype == torch.float16)
+
+    def _before_epoch(self) -> None:
+        self.model.train()
+        sampler = self.dataflow.sampler
+        if isinstance(sampler, EpochSampler):
+            sampler.set_epoch(self.epoch_num - 1)
+
+    def _run_step(self, batch: Batch) -> dict[str, Any]:
+        """Forward, loss, backward, update."""
+        batch = batch.to(self.device, non_blocking=True)
+        with self._autocast():
+            outputs = self.model(**network_inputs(batch))
+        terms = loss_terms(outputs, targets_of(batch), self.weights, self.ignore_index)
+        values = dict(zip(terms, torch.stack([term.detach() for term in terms.values()]).tolist(), strict=True))
+        if not all(map(_is_finite, values.values())):
+            raise TrainingError(self._describe(values, batch))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(terms["total"]).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._write_scalars(values)
+        self.scheduler.step()
+        return values
+
+    def evaluation_step(self, batch: Batch) -> Outputs:
+        """The network's outputs in evaluation mode, without gradient."""
+        self.model.eval()
+        with torch.no_grad(), self._autocast():
+            return self.network(**network_inputs(batch.to(self.device, non_blocking=True)))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
+
+    def _write_scalars(self, values: dict[str, float]) -> None:
+        if self.global_step % self.log_every and self.local_step != self.steps_per_epoch:
+            return
+        for name, value in values.items():
+            self.summary.add_scalar(f"loss/{name}", value)
+        self.summary.add_scalar("lr", self.optimizer.param_groups[0]["lr"])
+
+    def _describe(self, values: dict[str, float], batch: Batch) -> str:
+        broken = ", ".join(f"{name}={value}" for name, value in values.items() if not _is_finite(value))
+        return (
+            f"The loss is not finite at step {self.global_step}, epoch {self.epoch_num}: {broken} "
+            f"(all terms: {values}; frames: {', '.join(batch.tokens)}). A lower optimizer.lr or amp_enabled false may "
+            "help; the command goes on from the last checkpoint."
+        )
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, out of DDP."""
+        return self.model.module if isinstance(self.model, nn.parallel.DistributedDataParallel) else self.model
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def _load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(network_state(state))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def network_inputs(batch: Batch) -> dict[str, torch.Tensor]:
+    """The fields of a batch that the network takes."""
+    return {name: getattr(batch, name) for name in ("coords", "feats", "images", "image_index", "pixel")}
+
+
+def targets_of(batch: Batch) -> Targets:
+    """The labels of a batch; sparse ones override propagated ones."""
+    return Targets(
+        sparse=batch.sparse_label,
+        propagated=torch.where(batch.sparse_label != 0, batch.sparse_label, batch.propagated_label),
+        pseudo=batch.pseudo_label,
+        dense=batch.dense_label,
+        candidates=batch.candidates,
+        association=batch.asso_target,
+        seen=batch.image_index >= 0,
+    )
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0

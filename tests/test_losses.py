@@ -1,0 +1,122 @@
+"""Loss terms against golden numbers, gradients included."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from core.losses import LossWeights, Targets, loss_terms, terms
+from core.models.two_branch import Outputs
+from tests.helpers import DEVICES, HERE, golden
+
+GOLDEN = golden("losses.npz")
+with open(os.path.join(HERE, "goldens", "losses_abnormal.json")) as file:
+    ABNORMAL = json.load(file)
+STAGES = {"pretrain": LossWeights(), "mstep": LossWeights(pseudo=1.0, temperature=1.0)}
+LABELS = ("sparse_label", "prop_label", "pseudo_label")
+FLOATS = ("x_vox", "x_pix", "embedding_vox", "embedding_pix")
+
+
+def inputs(case: str, device: str) -> dict[str, torch.Tensor]:
+    result = {}
+    for key in [k for k in GOLDEN if k.startswith("main/in/")]:
+        name = key.split("/")[-1]
+        value = torch.from_numpy(GOLDEN.get(f"{case}/in/{name}", GOLDEN[key])).to(device)
+        result[name] = value.requires_grad_() if name in FLOATS else value.long()
+    bits = 1 << torch.arange(17, device=device)
+    result["candidates"] = (result["neg_label"] * bits).sum(1)
+    return result
+
+
+def compute(term: str, x: dict[str, torch.Tensor]) -> torch.Tensor:
+    kind, *rest = term.split("/")
+    if kind in ("ce", "lovasz", "ce_plus_lovasz"):
+        function = {"ce": terms.cross_entropy, "lovasz": terms.lovasz_softmax, "ce_plus_lovasz": terms.segmentation}[kind]
+        return function(x[f"x_{rest[1]}"], x[rest[0]])
+    if kind == "negative":
+        return terms.negative(x[f"x_{rest[0]}"], x["candidates"])
+    weights = STAGES[rest[0]]
+    if kind in ("walker", "visit"):
+        pair = terms.association(x["embedding_vox"], x["embedding_pix"], x["sparse_label"], x["asso_target"],
+                                 weights.temperature)
+        return pair[kind == "visit"]
+    return total(x, weights)["total"]
+
+
+def total(x: dict[str, torch.Tensor], weights: LossWeights) -> dict[str, torch.Tensor]:
+    outputs = Outputs(x["x_vox"], x["x_pix"], x["embedding_vox"], x["embedding_pix"], x["embedding_vox"])
+    targets = Targets(x["sparse_label"], x["prop_label"], x["pseudo_label"], torch.zeros_like(x["sparse_label"]),
+                      x["candidates"], x["asso_target"], torch.ones_like(x["sparse_label"], dtype=torch.bool))
+    return loss_terms(outputs, targets, weights)
+
+
+TERMS = sorted({"/".join(k.split("/")[2:]) for k in GOLDEN if "/out/" in k})
+CASES = sorted({k.split("/")[0] for k in GOLDEN})
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", CASES)
+def test_terms_agree_with_golden(case, device):
+    checked = 0
+    for term in TERMS:
+        if f"{case}/out/{term}" not in GOLDEN or term in ABNORMAL[case]:
+            continue
+        x = inputs(case, device)
+        value = compute(term, x)
+        value.backward()
+        exact = GOLDEN[f"{case}/out_f64/{term}"]
+        np.testing.assert_allclose(value.item(), exact, rtol=1e-4, atol=1e-5, err_msg=term)
+        for name in FLOATS:
+            key = f"{case}/grad/{term}/{name}"
+            if key in GOLDEN:
+                theirs = GOLDEN[key]
+                ours = x[name].grad.cpu().numpy()
+                np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * max(np.abs(theirs).max(), 1e-6),
+                                           err_msg=f"{term} {name}")
+        checked += 1
+    assert checked or ABNORMAL[case]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", [case for case, terms_ in ABNORMAL.items() if terms_])
+def test_terms_without_labels_are_finite(case, device):
+    """Where the published code raises or returns NaN: zero without labels, finite with a single one."""
+    for term in TERMS:
+        x = inputs(case, device)
+        value = compute(term, x)
+        value.backward()
+        assert torch.isfinite(value).all() and value.ndim == 0, term
+        assert all(torch.isfinite(x[name].grad).all() for name in FLOATS if x[name].grad is not None), term
+        if "nan" in ABNORMAL[case].get(term, "") and not term.startswith("total"):
+            assert value == 0, term
+
+
+def test_points_that_no_camera_sees_take_no_part_in_image_terms():
+    x = inputs("main", "cpu")
+    outputs = Outputs(x["x_vox"], x["x_pix"], x["embedding_vox"], x["embedding_pix"], x["embedding_vox"])
+    seen = torch.arange(800) % 3 != 0
+    targets = Targets(x["sparse_label"], x["prop_label"], x["pseudo_label"], torch.zeros(800, dtype=torch.long),
+                      x["candidates"], x["asso_target"], seen)
+    loss_terms(outputs, targets, LossWeights())["total"].backward()
+    assert not x["x_pix"].grad[~seen].any() and not x["embedding_pix"].grad[~seen].any()
+    assert x["x_vox"].grad[~seen].any()
+
+
+def test_lovasz_of_a_perfect_prediction_is_zero_and_of_a_wrong_one_is_one():
+    labels = torch.tensor([1, 1, 2, 0])
+    perfect = torch.nn.functional.one_hot(labels, 3).float() * 100
+    assert terms.lovasz_softmax(perfect, labels).item() == pytest.approx(0, abs=1e-6)
+    assert terms.lovasz_softmax(perfect.roll(1, 1), labels).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_full_supervision_uses_dense_labels_alone():
+    x = inputs("main", "cpu")
+    weights = LossWeights(sparse=0, propagated=0, negative=0, association=0, dense=1)
+    outputs = Outputs(x["x_vox"], x["x_pix"], None, None, x["embedding_vox"])
+    targets = Targets(*[x["sparse_label"] * 0] * 3, dense=x["prop_label"], candidates=x["candidates"] * 0,
+                      association=x["asso_target"], seen=torch.ones(800, dtype=torch.bool))
+    result = loss_terms(outputs, targets, weights)
+    assert set(result) == {"dense/vox", "dense/pix", "total"}
+    torch.testing.assert_close(result["dense/vox"], terms.segmentation(x["x_vox"], x["prop_label"]))

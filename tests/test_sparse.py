@@ -1,0 +1,184 @@
+"""The sparse engine against golden numbers and against dense convolution."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from core.sparse import Conv3d, Coordinates, SparseTensor, concatenate, devoxelize, mix_rows, voxelize
+from core.sparse.coordinates import VoxelSet, interpolation_table, kernel_offsets
+from core.sparse.rows import RowMap
+from tests.helpers import DEVICES, golden
+
+GOLDEN = golden("sparse_ops.npz")
+
+
+def tensor(name: str, device: str = "cpu") -> torch.Tensor:
+    return torch.from_numpy(GOLDEN[name]).to(device)
+
+
+def run_conv(name: str, x: SparseTensor, kernel_size: int, stride: int, transposed: bool = False):
+    """Runs golden convolution `name` on `x`, checks output and gradients, returns the output without graph."""
+    weight = tensor(f"{name}_weight", x.feats.device.type)
+    conv = Conv3d(weight.shape[-2], weight.shape[-1], kernel_size, stride, transposed).to(x.feats.device)
+    conv.kernel.data = weight
+    feats = x.feats.detach().requires_grad_()
+    out = conv(x.with_feats(feats))
+    out.feats.backward(tensor(f"{name}_grad_out", x.feats.device.type))
+    for ours, key in [(out.feats, "out_feats"), (feats.grad, "grad_in"), (conv.kernel.grad, "grad_weight")]:
+        torch.testing.assert_close(ours.detach().cpu(), tensor(f"{name}_{key}"), rtol=1e-4, atol=1e-4, msg=f"{name} {key}")
+    assert torch.equal(out.coords.cpu(), tensor(f"{name}_out_coords")), name
+    return out.with_feats(out.feats.detach())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_convolutions_agree_with_golden(device):
+    x = SparseTensor(tensor("A_feats", device), Coordinates(tensor("A_coords", device)))
+    x = run_conv("conv_k3s1", x, 3, 1)
+    x = run_conv("conv_k2s2", x, 2, 2)
+    x = run_conv("conv_k3s1_at2", x, 3, 1)
+    x = run_conv("conv_k2s2_at2", x, 2, 2)
+    x = run_conv("conv_k3s1_at4", x, 3, 1)
+    x = run_conv("deconv_k2s2_4to2", x, 2, 2, transposed=True)
+    x = run_conv("deconv_k2s2_2to1", x, 2, 2, transposed=True)
+    run_conv("conv_k1", x, 1, 1)
+
+
+def test_negative_coordinates_are_floored():
+    x = SparseTensor(tensor("B_feats"), Coordinates(tensor("B_coords")))
+    run_conv("B_conv_k2s2", x, 2, 2)
+    for stride in (2, 4, 8, 16):
+        assert torch.equal(x.coordinates.at(stride).coords, tensor(f"B_down{stride}"))
+
+
+@pytest.mark.parametrize("name, kernel_size, stride", [("conv_k3s1", 3, 1), ("conv_k2s2", 2, 2)])
+def test_kernel_maps_agree_with_golden(name, kernel_size, stride):
+    pairs, sizes = Coordinates(tensor("A_coords")).kernel_map(kernel_size, stride, 1).full_table
+    assert torch.equal(pairs, tensor(f"{name}_kmap"))
+    assert sizes == GOLDEN[f"{name}_kmap_sizes"].tolist()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_kernel_offsets_agree_with_golden(size):
+    assert np.array_equal(kernel_offsets(size).numpy(), GOLDEN[f"offsets_k{size}"])
+    if size in (2, 3):
+        assert np.array_equal(kernel_offsets(size, 8).numpy(), GOLDEN[f"offsets_k{size}_stride8"])
+
+
+def golden_coordinates(device: str) -> Coordinates:
+    """The golden voxel sets as they are stored (their rows at stride 1 are in the order of a hash)."""
+    return Coordinates(tensor("vox_coords_s1", device), points=tensor("P_coords", device))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("stride", [1, 2, 4, 8, 16])
+def test_point_to_voxel_agrees_with_golden(stride, device):
+    coordinates = golden_coordinates(device)
+    assert torch.equal(coordinates.at(stride).coords.cpu(), tensor(f"vox_coords_s{stride}"))
+    feats = tensor("P_feats", device).requires_grad_()
+    like = SparseTensor(tensor(f"vox_feats_s{stride}", device), coordinates, stride)
+    out = voxelize(feats, like).feats
+    out.backward(tensor(f"point_to_voxel_grad_out_s{stride}", device))
+    torch.testing.assert_close(out.detach().cpu(), tensor(f"point_to_voxel_feats_s{stride}"), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(feats.grad.cpu(), tensor(f"point_to_voxel_grad_in_s{stride}"), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("probe", ["P", "Q"])
+@pytest.mark.parametrize("stride", [1, 2, 4, 8, 16])
+def test_voxel_to_point_agrees_with_golden(stride, probe):
+    voxels = VoxelSet(tensor(f"vox_coords_s{stride}"), stride)
+    rows, weights = interpolation_table(voxels, tensor(f"{probe}_coords"))
+    present = tensor(f"voxel_to_point_{probe}_index_s{stride}") >= 0
+    torch.testing.assert_close(weights, tensor(f"voxel_to_point_{probe}_weights_s{stride}"), rtol=1e-5, atol=1e-6)
+    index = tensor(f"voxel_to_point_{probe}_index_s{stride}").long()
+    assert torch.equal(rows[weights > 0], index[weights > 0]) and bool(present[weights > 0].all())
+    feats = tensor(f"vox_feats_s{stride}").requires_grad_()
+    out = mix_rows(feats, RowMap.from_table(rows, weights, len(voxels)))
+    out.backward(tensor(f"voxel_to_point_{probe}_grad_out_s{stride}"))
+    torch.testing.assert_close(out.detach(), tensor(f"voxel_to_point_{probe}_feats_s{stride}"), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(feats.grad, tensor(f"voxel_to_point_{probe}_grad_in_s{stride}"), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kernel_size, stride, transposed", [(1, 1, False), (3, 1, False), (2, 2, False), (2, 2, True)])
+def test_agrees_with_dense_convolution(kernel_size, stride, transposed, device):
+    """A full grid and its sparse half against nn.Conv3d, gradients included; two samples do not see each other."""
+    torch.manual_seed(0)
+    size, batch, c_in, c_out = 6, 2, 5, 4
+    dense = torch.rand(batch, c_in, size, size, size) * (torch.rand(batch, 1, size, size, size) < 0.5)
+    b, x, y, z = dense.abs().sum(1).nonzero(as_tuple=True)
+    coordinates = Coordinates(torch.stack([x, y, z, b], 1).int().to(device))
+    conv = Conv3d(c_in, c_out, kernel_size, stride, transposed).to(device)
+    reference = dense_like(conv, c_in, c_out)
+    if transposed:
+        fine = coordinates.at(1).coords
+        x_, y_, z_, b_ = coordinates.at(2).coords.cpu().long().unbind(1)
+        dense = torch.zeros(batch, c_in, size // 2, size // 2, size // 2)
+        dense[b_, :, x_ // 2, y_ // 2, z_ // 2] = torch.rand(len(x_), c_in)
+        feats = dense[b_, :, x_ // 2, y_ // 2, z_ // 2].to(device).requires_grad_()
+        out = conv(SparseTensor(feats, coordinates, 2))
+        rows = fine.cpu().long()
+    else:
+        feats = dense[b, :, x, y, z].to(device).requires_grad_()
+        out = conv(SparseTensor(feats, coordinates))
+        rows = out.coords.cpu().long()
+    dense.requires_grad_()
+    expected = reference(dense)[rows[:, 3], :, rows[:, 0] // out.stride, rows[:, 1] // out.stride, rows[:, 2] // out.stride]
+    weight = torch.rand_like(expected)
+    (expected * weight).sum().backward()
+    (out.feats * weight.to(device)).sum().backward()
+    torch.testing.assert_close(out.feats.detach().cpu(), expected.detach(), rtol=1e-4, atol=1e-5)
+    place = (b_, slice(None), x_ // 2, y_ // 2, z_ // 2) if transposed else (b, slice(None), x, y, z)
+    torch.testing.assert_close(feats.grad.cpu(), dense.grad[place], rtol=1e-4, atol=1e-5)
+    ours = conv.kernel.grad.reshape(-1, c_in, c_out).cpu()
+    torch.testing.assert_close(ours, kernel_of(reference, reference.weight.grad), rtol=1e-4, atol=1e-4)
+
+
+def dense_like(conv: Conv3d, c_in: int, c_out: int) -> nn.Module:
+    """The dense layer with the same weights."""
+    size, stride = conv.kernel_size, conv.stride
+    kind = nn.ConvTranspose3d if conv.transposed else nn.Conv3d
+    layer = kind(c_in, c_out, size, stride, padding=(size - 1) // 2, bias=False)
+    offsets = kernel_offsets(size) + (size - 1) // 2
+    kernel = conv.kernel.detach().cpu().reshape(-1, c_in, c_out)
+    with torch.no_grad():
+        for (i, j, k), w in zip(offsets.tolist(), kernel, strict=True):
+            layer.weight[:, :, i, j, k] = w if conv.transposed else w.t()
+    return layer
+
+
+def kernel_of(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+    """Dense weights (or their gradient) in the order of sparse kernels [K, Cin, Cout]."""
+    size = weight.shape[-1]
+    offsets = kernel_offsets(size) + (size - 1) // 2
+    slices = [weight[:, :, i, j, k] for i, j, k in offsets.tolist()]
+    return torch.stack([s if isinstance(layer, nn.ConvTranspose3d) else s.t() for s in slices])
+
+
+def test_maps_are_built_once_and_concatenation_keeps_rows():
+    coordinates = Coordinates(tensor("A_coords"))
+    assert coordinates.kernel_map(3, 1, 2) is coordinates.kernel_map(3, 1, 2)
+    x = SparseTensor(tensor("A_feats"), coordinates)
+    assert concatenate([x, x]).feats.shape == (2000, 16)
+    assert devoxelize(x).shape == (2000, 8)
+
+
+def test_row_map_transposes_back():
+    rng = torch.Generator().manual_seed(0)
+    rows, weights = torch.randint(7, (20, 3), generator=rng), torch.rand(20, 3, generator=rng)
+    row_map = RowMap.from_table(rows, weights, 7)
+    dense = torch.zeros(20, 7).scatter_add_(1, rows, weights)
+    torch.testing.assert_close(row_map.apply(torch.eye(7)), dense)
+    torch.testing.assert_close(row_map.transposed().apply(torch.eye(20)), dense.t())
+
+
+def test_torchsparse_engine_agrees_forward():
+    """The forward kernels of torchsparse's CPU build take our maps (its CPU build has no backward)."""
+    backend = pytest.importorskip("torchsparse.backend", reason="torchsparse v1.4.0 is not installed")
+    del backend
+    from core.sparse import native, torchsparse_engine
+
+    x = SparseTensor(tensor("A_feats"), Coordinates(tensor("A_coords")))
+    kernel, kernel_map = tensor("conv_k3s1_weight"), x.coordinates.kernel_map(3, 1, 1)
+    ours, theirs = (engine.convolve(x.feats, kernel, kernel_map) for engine in (native, torchsparse_engine))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

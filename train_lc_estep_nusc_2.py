@@ -1,0 +1,16 @@
+"""E-step, round 2: pseudo-labels for all points in view; those of round 1 override (any data set)."""
+
+from core.runtime import argument_parser, run_main, start
+from core.steps import estep
+
+
+def main() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--run-dir", required=True, help="run directory of the steps before; results go there, too")
+    parser.add_argument("--weight-path", required=True, help="checkpoint of the first M-step")
+    parser.add_argument("--pseudo-label-dir", help="pseudo-labels of round 1, if not RUN/pseudo_labels_0")
+    estep(start(parser))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,16 @@
+"""M-step: trains from scratch with the pseudo-labels of the E-step before (rounds 1 and 2, any data set)."""
+
+from core.runtime import argument_parser, run_main, start
+from core.steps import train
+
+
+def main() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--run-dir", required=True, help="run directory of the steps before; results go there, too")
+    parser.add_argument("--weight-path", help="checkpoint to go on from (weights, optimiser, epoch)")
+    parser.add_argument("--pseudo-label-dir", help="pseudo-labels, if not RUN/pseudo_labels_K")
+    train(start(parser))
+
+
+if __name__ == "__main__":
+    run_main(main)
