@@ -11,7 +11,7 @@ from core.steps import command_line
 
 def main() -> None:
     run = start(argument_parser(__doc__), needs_device=False)
-    reader = builder.make_reader(run.config, "train")
+    reader = builder.make_reader(run.config, "train", sweeps=True)
     reader.check_files(labels=True, sweeps=True)
     prepare_weak_labels(
         reader,

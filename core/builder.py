@@ -1,7 +1,10 @@
 """From the configuration to objects: the only reader of the configuration."""
 
 import dataclasses
+import multiprocessing
 import os
+import warnings
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +14,7 @@ from torchpack import distributed as dist
 from torchpack.utils.config import Config
 
 from core.checkpoint import load_imagenet
+from core.comm import barrier
 from core.datasets.base import Reader
 from core.datasets.collate import collate
 from core.datasets.label_files import PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
@@ -30,17 +34,28 @@ T = TypeVar("T")
 # --- data ---
 
 
-def make_reader(config: Config, split: str) -> Reader:
-    """The reader of a split: train, val or test.
+def make_reader(config: Config, split: str, sweeps: bool = False) -> Reader:
+    """The reader of a split: train, val or test. The first process opens it first, and builds the index if need be.
 
+    Args:
+        sweeps: frames list their earlier sweeps, which only preparation needs.
     Raises UserError when the data root is missing or not whole in its tables.
     """
+    if not dist.is_master():
+        barrier()
+    reader = _open_reader(config, split, config.dataset.num_sweeps if sweeps else 0)
+    if dist.is_master():
+        barrier()
+    return reader
+
+
+def _open_reader(config: Config, split: str, num_sweeps: int) -> Reader:
     dataset = config.dataset
     if dataset.name == "nuscenes":
         from core.datasets.nuscenes import NuScenes
 
         version = dataset.test_version if split == "test" else dataset.version
-        reader: Reader = NuScenes(dataset.root, version, split, dataset.index_path, dataset.num_sweeps)
+        reader: Reader = NuScenes(dataset.root, version, split, dataset.index_path, num_sweeps)
     else:
         raise UserError(f"dataset.name: '{dataset.name}' is unknown; known are: nuscenes")
     if reader.classes.num_classes != config.data.num_classes:
@@ -78,7 +93,7 @@ def make_dataset(config: Config, reader: Reader, mode: str, run_dir: str | None 
         "superpixel_dir": dataset.superpixel if superpixels else None,
         "pseudo_label_dir": _pseudo_label_source(config, run_dir, pseudo_label_dir) if pseudo else None,
     }
-    _check_labels(config, reader, directories, size)
+    hashes = _check_labels(config, reader, directories, size)
     return SegmentationDataset(
         reader,
         mode,
@@ -95,6 +110,7 @@ def make_dataset(config: Config, reader: Reader, mode: str, run_dir: str | None 
         gray_probability=dataset.grayscale_prob,
         pts_sr=dataset.pts_sr,
         seed=config.train.seed,
+        label_hashes=hashes,
         **directories,
     )
 
@@ -114,17 +130,23 @@ def _pseudo_label_source(config: Config, run_dir: str | None, given: str | None)
     return pseudo_label_dir(run_dir, config.step.round - 1 if config.step.kind == "estep" else config.step.round)
 
 
-def _check_labels(config: Config, reader: Reader, directories: dict[str, str | None], size: tuple[int, int]) -> None:
+def _check_labels(
+    config: Config, reader: Reader, directories: dict[str, str | None], size: tuple[int, int]
+) -> dict[str, str]:
+    """Checks the label directories that are read; returns {directory: hash that each of its files must carry}."""
     classes = list(reader.classes.names)
-    weak, superpixel, pseudo = (directories[f"{name}_dir"] for name in ("weak_label", "superpixel", "pseudo_label"))
-    if weak is not None:
-        expected = {"parameters": weak_label_parameters(config), "classes": classes}
-        check_directory(weak, WEAK_LABEL, reader.tokens(), expected)
-    if superpixel is not None:
-        tokens = (camera.token for frame in reader for camera in frame.cameras)
-        check_directory(superpixel, SUPERPIXEL, tokens, {"parameters": superpixel_parameters(config, size)})
-    if pseudo is not None:
-        check_directory(pseudo, PSEUDO_LABEL, reader.tokens(), {"classes": classes})
+    hashes = {}
+
+    def check(directory: str | None, kind: str, tokens: Iterable[str], expected: dict[str, Any]) -> None:
+        if directory is not None:
+            hashes[directory] = check_directory(directory, kind, tokens, expected)["parameters_hash"]
+
+    labels = {"parameters": weak_label_parameters(config), "classes": classes}
+    check(directories["weak_label_dir"], WEAK_LABEL, reader.tokens(), labels)
+    images = (camera.token for frame in reader for camera in frame.cameras)
+    check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
+    check(directories["pseudo_label_dir"], PSEUDO_LABEL, reader.tokens(), {"classes": classes})
+    return hashes
 
 
 def make_loader(config: Config, dataset: SegmentationDataset) -> DataLoader:
@@ -142,7 +164,7 @@ def make_remaining_loader(config: Config, dataset: SegmentationDataset, indices:
 
 
 def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_size: int) -> DataLoader:
-    workers = min(config.workers_per_gpu, max(len(sampler), 0))
+    workers = min(config.workers_per_gpu, len(sampler))
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -150,10 +172,17 @@ def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_si
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=False,
-        # fresh processes: forked ones would inherit the locks of MPI's and OpenMP's threads
-        multiprocessing_context="forkserver" if workers else None,
+        persistent_workers=workers > 0,
+        multiprocessing_context=_worker_context() if workers else None,
     )
+
+
+def _worker_context() -> Any:
+    """Workers come from a clean server process: forks of this one would inherit the locks of MPI's, OpenMP's and the
+    GPU driver's threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["core.datasets.collate"])
+    return context
 
 
 # --- labels ---
@@ -218,6 +247,8 @@ def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.M
     """Wraps the network for training with several processes: synchronised batch norm on GPUs, averaged gradients."""
     if dist.size() == 1 or not config.ddp:
         return network
+    # 1x1 kernels have the same memory order in both layouts; DDP only notes that their strides are written differently
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     if device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return nn.parallel.DistributedDataParallel(network, device_ids=[device.index])

@@ -83,7 +83,7 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"command line: unexpected '{key}'; an override is written --key value")
         if "=" in key:
             key, text = key.split("=", 1)
-        elif pieces:
+        elif pieces and not pieces[0].startswith("--"):
             text = pieces.pop(0)
         else:
             raise UserError(f"command line: {key} has no value; an override is written --key value")

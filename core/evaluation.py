@@ -63,7 +63,7 @@ def confusion_in_view(outputs: Outputs, batch: Batch, reader: Reader, num_classe
     for prediction in predictions(outputs, batch):
         frame = reader.frame(prediction.index)
         label = reader.load_labels(frame, prediction.num_points)
-        seen = _seen_rows(prediction, reader)
+        seen = seen_rows(prediction, reader)
         for h, head in enumerate(HEADS):
             counts[h] += confusion_matrix(label[prediction.rows[seen]], prediction.labels[head][seen], num_classes)
     return counts
@@ -91,7 +91,7 @@ def label_all_points(
     return result
 
 
-def _seen_rows(prediction: FramePrediction, reader: Reader) -> NDArray[np.bool_]:
+def seen_rows(prediction: FramePrediction, reader: Reader) -> NDArray[np.bool_]:
     """bool [P]: which of the points that took part a camera sees."""
     if len(prediction.rows) < prediction.num_points:
         return np.ones(len(prediction.rows), bool)  # dataset.points is in_view: only these took part

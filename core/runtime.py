@@ -59,7 +59,8 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
 
     With a `run_dir` among the arguments, the resolved configuration and the environment are saved in it.
     """
-    arguments, overrides = parser.parse_known_args(argv)
+    own, overrides = split_overrides(parser, sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(own)
     config = load_config(arguments.config, arguments.overlays, overrides)
     device = _start_processes(arguments.non_dist, needs_device)
     run_dir = getattr(arguments, "run_dir", None)
@@ -68,6 +69,22 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
         _open_run_dir(run_dir, config)
     seed_everything(config.train.seed + dist.rank(), config.train.deterministic)
     return Run(config, arguments, run_dir, device)
+
+
+def split_overrides(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts the command line into the script's own arguments and overrides of configuration keys with their values."""
+    own: list[str] = []
+    overrides: list[str] = []
+    pieces = list(argv)
+    while pieces:
+        piece = pieces.pop(0)
+        if not piece.startswith("--") or piece.split("=")[0] in parser._option_string_actions:
+            own.append(piece)
+            continue
+        overrides.append(piece)
+        if "=" not in piece and pieces and not pieces[0].startswith("--"):
+            overrides.append(pieces.pop(0))
+    return own, overrides
 
 
 def run_main(main: Callable[[], None]) -> None:

@@ -98,8 +98,12 @@ def estep(run: Run) -> None:
 
 
 def command_line() -> str:
-    """The command of this process, as one would type it."""
-    return "python3 " + shlex.join(sys.argv)
+    """The command of this process, as one would type it; without what does not change its results."""
+    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+    if "--workers_per_gpu" in words:
+        place = words.index("--workers_per_gpu")
+        del words[place : place + 2]
+    return shlex.join(["python3", *words])
 
 
 def _is_finished(folder: str, num_epochs: int) -> bool:

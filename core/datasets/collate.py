@@ -1,0 +1,104 @@
+"""Samples -> one batch of tensors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.datasets.sample import Sample
+
+TENSORS = (
+    "coords",
+    "feats",
+    "images",
+    "image_index",
+    "pixel",
+    "sparse_label",
+    "propagated_label",
+    "pseudo_label",
+    "dense_label",
+    "asso_target",
+    "candidates",
+)
+LABELS = ("sparse_label", "propagated_label", "pseudo_label", "dense_label", "asso_target", "candidates")
+
+
+@dataclass
+class Batch:
+    """B samples side by side, M voxels in all; the voxels of a sample are consecutive.
+
+    Attributes:
+        coords: int32 [M, 4], voxel x, y, z (minimum 0 in each sample) and position of the sample in the batch.
+        feats: float32 [M, C], as in `Sample`.
+        images: uint8 [B, K, 3, H, W], RGB.
+        image_index: int64 [M], b * K + camera: the image, of the B * K, that sees the voxel; -1 for none.
+        pixel: float32 [M, 2], (u, v) in [-1, 1] in that image; 0 where there is none.
+        sparse_label, propagated_label, pseudo_label, dense_label, asso_target: int64 [M], class ids, 0 = none.
+        candidates: int64 [M], bit c set where class c is a candidate.
+        sizes: voxels per sample.
+        tokens: frame tokens.
+        indices: positions of the frames in the data set.
+        point_voxel: per sample int64 [P], each point's voxel, counted within the sample. Stays on the CPU.
+        point_rows: per sample int64 [P], the points' rows in the LiDAR file. Stays on the CPU.
+        num_points: per sample, points in the LiDAR file.
+    """
+
+    coords: torch.Tensor
+    feats: torch.Tensor
+    images: torch.Tensor
+    image_index: torch.Tensor
+    pixel: torch.Tensor
+    sparse_label: torch.Tensor
+    propagated_label: torch.Tensor
+    pseudo_label: torch.Tensor
+    dense_label: torch.Tensor
+    asso_target: torch.Tensor
+    candidates: torch.Tensor
+    sizes: list[int]
+    tokens: list[str]
+    indices: list[int]
+    point_voxel: list[torch.Tensor]
+    point_rows: list[torch.Tensor]
+    num_points: list[int]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The batch with all per-voxel tensors and the images on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """The batch with all per-voxel tensors and the images in page-locked memory."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        tensors: dict[str, Any] = {name: function(getattr(self, name)) for name in TENSORS}
+        return replace(self, **tensors)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Puts samples with equally many and equally large images into one batch."""
+    sizes = [len(sample) for sample in samples]
+    num_cameras = len(samples[0].images)
+    batch_index = np.repeat(np.arange(len(samples)), sizes)
+    coords = np.concatenate([sample.coords for sample in samples])
+    camera = np.concatenate([sample.camera for sample in samples]).astype(np.int64)
+    image_index = np.where(camera >= 0, batch_index * num_cameras + camera, -1)
+    return Batch(
+        coords=torch.from_numpy(np.column_stack([coords, batch_index.astype(np.int32)])),
+        feats=torch.from_numpy(np.concatenate([sample.feats for sample in samples])),
+        images=torch.from_numpy(np.stack([sample.images for sample in samples])),
+        image_index=torch.from_numpy(image_index),
+        pixel=torch.from_numpy(np.concatenate([sample.pixel for sample in samples])),
+        **{name: _labels(samples, name) for name in LABELS},
+        sizes=sizes,
+        tokens=[sample.token for sample in samples],
+        indices=[sample.index for sample in samples],
+        point_voxel=[torch.from_numpy(sample.point_voxel) for sample in samples],
+        point_rows=[torch.from_numpy(sample.point_rows) for sample in samples],
+        num_points=[sample.num_points for sample in samples],
+    )
+
+
+def _labels(samples: Sequence[Sample], name: str) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([getattr(sample, name) for sample in samples]).astype(np.int64))

@@ -1,0 +1,85 @@
+"""What every data set gives the rest of the code: class tables, frames, camera views and sweeps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTable:
+    """The classes of a data set. Id 0 is the ignored class everywhere.
+
+    Attributes:
+        names: class names; the position is the class id, names[0] = "ignored".
+        things: ids of the classes of countable objects.
+        colors: uint8 [C, 3], RGB, for figures.
+        from_raw: uint8 [R], raw label id of the data set's files -> class id.
+        to_raw: uint16 [C], class id -> raw label id for submissions; None where submissions hold class ids.
+    """
+
+    names: tuple[str, ...]
+    things: tuple[int, ...]
+    colors: NDArray[np.uint8]
+    from_raw: NDArray[np.uint8]
+    to_raw: NDArray[np.uint16] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes with the ignored one."""
+        return len(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class CameraView:
+    """One camera image of a key frame.
+
+    Attributes:
+        name: the camera, e.g. "CAM_FRONT".
+        token: unique key of this image; its superpixel file is named by it.
+        image_path: where the image lies.
+        width, height: size of the image file, pixels.
+        lidar_to_image: float64 [4, 4]; homogeneous point (m) in the key frame's LiDAR frame at the LiDAR's time
+            -> (u * d, v * d, d, 1): pixel coordinates u (to the right) and v (down), depth d (m).
+    """
+
+    name: str
+    token: str
+    image_path: str
+    width: int
+    height: int
+    lidar_to_image: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """An unlabelled LiDAR sweep before the key frame.
+
+    Attributes:
+        path: where its points lie.
+        to_key: float64 [4, 4]; homogeneous point (m) in the sweep's LiDAR frame -> the key frame's LiDAR frame.
+    """
+
+    path: str
+    to_key: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One labelled LiDAR sweep (key frame) with its camera images.
+
+    Attributes:
+        token: unique key of the frame; its weak label and pseudo-label files are named by it.
+        scene: name of the recording that it belongs to.
+        lidar_path: where its points lie.
+        label_path: where its dense labels lie; None where there are none (test split).
+        cameras: in the data set's fixed order; where two see a point, the later one counts.
+        sweeps: sweeps before the key frame, nearest first; fewer at the start of a recording.
+    """
+
+    token: str
+    scene: str
+    lidar_path: str
+    label_path: str | None
+    cameras: tuple[CameraView, ...]
+    sweeps: tuple[Sweep, ...]

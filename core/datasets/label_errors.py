@@ -1,0 +1,78 @@
+"""The one-line errors about label files: which file, what was expected, which command mends it."""
+
+import glob
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from core.errors import UserError
+
+WEAK_LABEL = "weak_label"
+SUPERPIXEL = "superpixel"
+PSEUDO_LABEL = "pseudo_label"
+
+SUFFIXES = {WEAK_LABEL: ".npz", SUPERPIXEL: ".png", PSEUDO_LABEL: ".npz"}
+NOUNS = {WEAK_LABEL: "weak label", SUPERPIXEL: "superpixel map", PSEUDO_LABEL: "pseudo-label"}
+COMMANDS = {
+    WEAK_LABEL: "python3 prepare_sparse_label.py configs/nuscenes/pretrain/preseg.yaml",
+    SUPERPIXEL: "python3 prepare_nusc_superpixel.py",
+    PSEUDO_LABEL: "python3 train_lc_estep_nusc.py configs/nuscenes/estep/it1.yaml --run-dir RUN --weight-path FILE",
+}
+META_NAME = "meta.json"
+UNFINISHED_NAME = "unfinished.json"  # describes the directory until meta.json does
+
+
+class BrokenFile(UserError):
+    """A label file that is missing, damaged or of another frame: the preparing command makes it anew."""
+
+
+class ForeignFile(UserError):
+    """A label file of another format or of other parameters: it has to be removed before preparing anew."""
+
+
+def label_path(directory: str, kind: str, token: str) -> str:
+    """The file of one frame (weak labels, pseudo-labels) or of one image (superpixels)."""
+    return os.path.join(directory, token + SUFFIXES[kind])
+
+
+def mending_command(directory: str, kind: str) -> str:
+    """The command that fills `directory`: the one its meta.json names, else the usual one for this kind."""
+    for name in (META_NAME, UNFINISHED_NAME):
+        try:
+            with open(os.path.join(directory, name), encoding="utf-8") as file:
+                return str(json.load(file)["command"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return COMMANDS[kind]
+
+
+def missing(path: str, kind: str) -> BrokenFile:
+    """The error for a file that is not there; names a file of another format that lies in its place."""
+    stem, suffix = os.path.splitext(path)
+    others = [os.path.basename(p) for p in sorted(glob.glob(glob.escape(stem) + "*")) if not p.endswith(suffix)]
+    hint = f" ({others[0]} beside it is of another format)" if others else ""
+    command = mending_command(os.path.dirname(path), kind)
+    return BrokenFile(f"{path}: no {NOUNS[kind]} file here{hint}; make it with: {command}")
+
+
+def broken(path: str, kind: str, what: str) -> BrokenFile:
+    """The error for a damaged file or one of another frame."""
+    command = mending_command(os.path.dirname(path), kind)
+    return BrokenFile(f"{path}: {what}; make it anew with: {command}")
+
+
+def foreign(path: str, kind: str, what: str) -> ForeignFile:
+    """The error for a file of another format or of other parameters."""
+    directory = os.path.dirname(path)
+    command = mending_command(directory, kind)
+    return ForeignFile(f"{path}: {what}; remove {directory} (or choose another path) and run: {command}")
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turns a failure to write (full disk, no permission) into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); make room or choose another path") from error

@@ -1,0 +1,123 @@
+"""meta.json of a directory of labels: what it was made of and with; checking a directory before long work."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from core.datasets.label_archive import FORMAT_VERSION
+from core.datasets.label_errors import META_NAME, NOUNS, SUFFIXES, broken, foreign, label_path, mending_command, missing
+from core.errors import UserError
+from core.files import write_json
+
+if TYPE_CHECKING:
+    from core.datasets.base import Reader
+
+
+def plain(parameters: Any) -> Any:
+    """`parameters` (a dataclass or a mapping) as it comes back from JSON: dicts, lists, numbers, strings."""
+    value = dataclasses.asdict(parameters) if dataclasses.is_dataclass(parameters) else parameters  # type: ignore[arg-type]
+    return json.loads(json.dumps(value))
+
+
+def parameters_hash(parameters: Any) -> str:
+    """16 hexadecimal digits that change with any value of `parameters` (a dataclass or a mapping)."""
+    text = json.dumps(plain(parameters), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe(
+    kind: str, parameters: Any, seed: int | None, reader: "Reader", extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a directory of labels depends on: all of meta.json but its statistics and the command.
+
+    `parameters_hash` in it covers everything else; each label file carries it.
+    """
+    description = {
+        "kind": kind,
+        "format": FORMAT_VERSION,
+        "parameters": plain(parameters),
+        "seed": seed,
+        "dataset": {"name": reader.name, "version": reader.version, "split": reader.split},
+        "classes": list(reader.classes.names),
+        **plain(extra or {}),
+    }
+    return {**description, "parameters_hash": parameters_hash(description)}
+
+
+def write_meta(
+    directory: str,
+    kind: str,
+    parameters: Any,
+    seed: int | None,
+    reader: "Reader",
+    statistics: Any,
+    extra: Mapping[str, Any] | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Writes meta.json, the last file of a directory to be written, and returns its content.
+
+    `extra` is part of what the labels depend on (for instance the version of OpenCV or the checkpoint's hash);
+    `command` makes the directory anew and is named in errors.
+    """
+    meta = {**describe(kind, parameters, seed, reader, extra), "statistics": plain(statistics)}
+    if command is not None:
+        meta["command"] = command
+    write_json(os.path.join(directory, META_NAME), meta)
+    return meta
+
+
+def read_meta(directory: str, kind: str) -> dict[str, Any]:
+    """Reads meta.json; BrokenFile where it is missing or damaged, ForeignFile where it is of another kind or format."""
+    path = os.path.join(directory, META_NAME)
+    if not os.path.isfile(path):
+        if not os.path.isdir(directory):
+            command = mending_command(directory, kind)
+            raise UserError(f"{directory}: no such directory of {NOUNS[kind]} files; make it with: {command}")
+        raise broken(path, kind, f"not there: the {NOUNS[kind]} files of this directory are unfinished or not ours")
+    try:
+        with open(path, encoding="utf-8") as file:
+            meta = json.load(file)
+    except (OSError, ValueError) as error:
+        raise broken(path, kind, f"not readable as JSON ({error})") from error
+    found = (meta.get("kind"), meta.get("format")) if isinstance(meta, dict) else (None, None)
+    if found != (kind, FORMAT_VERSION):
+        raise foreign(path, kind, f"expected kind '{kind}', format {FORMAT_VERSION}; found '{found[0]}', {found[1]}")
+    return meta
+
+
+def check_directory(
+    directory: str, kind: str, tokens: Iterable[str], expected: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Checks a directory of labels before long work and returns its meta.json.
+
+    Args:
+        tokens: stems of the files that must be there (frame tokens; for superpixels camera tokens).
+        expected: part of meta.json that must be equal, nested as there, for instance
+            `{"parameters": {"point_per_class": 1}, "classes": [...]}`. Dataclasses are taken too.
+    Raises UserError: directory or meta.json missing or of another kind, first key that differs, first missing file.
+    """
+    meta = read_meta(directory, kind)
+    difference = first_difference({key: plain(value) for key, value in (expected or {}).items()}, meta)
+    if difference is not None:
+        key, wanted, found = difference
+        path = os.path.join(directory, META_NAME)
+        raise foreign(path, kind, f"made with {key} = {found}, the configuration says {wanted}")
+    names = set(os.listdir(directory))
+    for token in tokens:
+        if token + SUFFIXES[kind] not in names:
+            raise missing(label_path(directory, kind, token), kind)
+    return meta
+
+
+def first_difference(expected: Any, found: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    """The first key of `expected`, dotted, whose value in `found` differs, with both values; None where all agree."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for name, value in expected.items():
+            difference = first_difference(value, found.get(name), f"{key}.{name}" if key else name)
+            if difference is not None:
+                return difference
+        return None
+    return None if expected == found else (key, expected, found)

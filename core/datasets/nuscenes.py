@@ -1,0 +1,194 @@
+"""nuScenes with lidarseg labels."""
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.datasets.base import Reader
+from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
+from core.datasets.nuscenes_index import build_index, known_count, open_index, text
+from core.datasets.nuscenes_tables import CAMERAS
+from core.errors import UserError
+
+__all__ = ["CLASSES", "NuScenes", "build_index"]
+
+POINT_BYTES = 20  # float32 x, y, z, intensity, ring
+NUM_RAW_CLASSES = 32
+
+# class id: name, RGB, the fine labels of nuScenes-lidarseg that it takes in
+_CLASSES: tuple[tuple[str, tuple[int, int, int], tuple[int, ...]], ...] = (
+    ("ignored", (0, 0, 0), (0, 1, 5, 7, 8, 10, 11, 13, 19, 20, 29, 31)),
+    ("barrier", (112, 128, 144), (9,)),
+    ("bicycle", (220, 20, 60), (14,)),
+    ("bus", (255, 127, 80), (15, 16)),
+    ("car", (255, 158, 0), (17,)),
+    ("construction_vehicle", (233, 150, 70), (18,)),
+    ("motorcycle", (255, 61, 99), (21,)),
+    ("pedestrian", (0, 0, 230), (2, 3, 4, 6)),
+    ("traffic_cone", (47, 79, 79), (12,)),
+    ("trailer", (255, 140, 0), (22,)),
+    ("truck", (255, 99, 71), (23,)),
+    ("driveable_surface", (0, 207, 191), (24,)),
+    ("other_flat", (175, 0, 75), (25,)),
+    ("sidewalk", (75, 0, 75), (26,)),
+    ("terrain", (112, 180, 60), (27,)),
+    ("manmade", (222, 184, 135), (28,)),
+    ("vegetation", (0, 175, 0), (30,)),
+)
+
+
+def _class_table() -> ClassTable:
+    from_raw = np.zeros(256, np.uint8)
+    for class_id, (_, _, fine) in enumerate(_CLASSES):
+        from_raw[list(fine)] = class_id
+    names = tuple(name for name, _, _ in _CLASSES)
+    colors = np.array([color for _, color, _ in _CLASSES], np.uint8)
+    return ClassTable(names, tuple(range(1, 11)), colors, from_raw)
+
+
+CLASSES = _class_table()
+
+
+class NuScenes(Reader):
+    """One split of nuScenes.
+
+    Args:
+        root: folder that holds samples/, sweeps/, lidarseg/ and `version`/.
+        version: v1.0-trainval, v1.0-mini or v1.0-test.
+        split: "train", "val" (of v1.0-mini: mini_train, mini_val) or "test".
+        index_path: folder of the index file; the file is built where it is absent or of other tables.
+        num_sweeps: earlier sweeps that each frame lists, at most 10; 0 saves memory where none are needed.
+
+    Raises:
+        UserError: the root or its tables are missing or broken, or the split has no frames there.
+    """
+
+    name = "nuscenes"
+    classes = CLASSES
+
+    def __init__(self, root: str, version: str, split: str, index_path: str, num_sweeps: int = 5) -> None:
+        self.root, self.version, self.split = root, version, split
+        self._meta, self._arrays = open_index(root, version, index_path, split, num_sweeps)
+        if len(self) == 0:
+            raise UserError(f"{os.path.join(root, version)} has no key frame of split '{split}': check dataset.version")
+
+    def __len__(self) -> int:
+        return len(self._arrays["token"])
+
+    def frame(self, index: int) -> Frame:
+        """Frame `index`; see `Reader`."""
+        row = {name: array[index] for name, array in self._arrays.items()}
+        cameras = tuple(
+            CameraView(
+                name=name,
+                token=text(row["camera_token"][k]),
+                image_path=self._join(row["camera_path"][k]),
+                width=int(row["camera_size"][k, 0]),
+                height=int(row["camera_size"][k, 1]),
+                lidar_to_image=row["lidar_to_image"][k],
+            )
+            for k, name in enumerate(CAMERAS)
+        )
+        sweeps = zip(row.get("sweep_path", ()), row.get("sweep_to_key", ()), strict=True)
+        return Frame(
+            token=text(row["token"]),
+            scene=text(row["scene"]),
+            lidar_path=self._join(row["lidar_path"]),
+            label_path=self._join(row["label_path"]) if row["label_path"] else None,
+            cameras=cameras,
+            sweeps=tuple(Sweep(self._join(path), to_key) for path, to_key in sweeps if path),
+        )
+
+    def tokens(self) -> list[str]:
+        """Tokens of all frames, in order."""
+        return [text(token) for token in self._arrays["token"]]
+
+    def load_points(self, path: str) -> NDArray[np.float32]:
+        """Reads float32 [N, 4], x, y, z (m), intensity (0..255); see `Reader`."""
+        data = _read(path, "LiDAR file")
+        if len(data) == 0 or len(data) % POINT_BYTES:
+            raise UserError(
+                f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: "
+                "unpack nuScenes' files again"
+            )
+        points = np.frombuffer(data, np.float32).reshape(-1, POINT_BYTES // 4)[:, :4].copy()
+        if not np.isfinite(points).all():
+            raise UserError(f"LiDAR file {path} holds numbers that are not finite: unpack nuScenes' files again")
+        return points
+
+    def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
+        """Reads uint8 [num_points], class ids; see `Reader`."""
+        if frame.label_path is None:
+            raise UserError(self._no_labels(f"frame {frame.token} has no labels"))
+        raw = np.frombuffer(_read(frame.label_path, "label file"), np.uint8)
+        if len(raw) != num_points:
+            raise UserError(
+                f"label file {frame.label_path} has {len(raw)} labels, its LiDAR file {num_points} points: "
+                "unpack nuScenes-lidarseg again"
+            )
+        if raw.max(initial=0) >= NUM_RAW_CLASSES:
+            raise UserError(
+                f"label file {frame.label_path} holds label {raw.max()}, expected 0..{NUM_RAW_CLASSES - 1}: "
+                "unpack nuScenes-lidarseg again"
+            )
+        return self.classes.from_raw[raw]
+
+    def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
+        """Checks that the split is complete and its files are there; see `Reader`."""
+        expected = known_count(self._meta, self.split)
+        if expected is not None and len(self) != expected:
+            raise UserError(
+                f"{os.path.join(self.root, self.version)} has {len(self)} key frames of split '{self.split}', "
+                f"expected {expected}: unpack the metadata of {self.version} again"
+            )
+        self._check("LiDAR", self._arrays["lidar_path"])
+        self._check("camera", self._arrays["camera_path"])
+        if sweeps and "sweep_path" in self._arrays:
+            self._check("earlier LiDAR", self._arrays["sweep_path"])
+        if labels:
+            paths = self._arrays["label_path"]
+            absent = np.sum(paths == b"")
+            if absent:
+                raise UserError(self._no_labels(f"{absent} of {len(paths)} key frames have no labels"))
+            self._check("label", paths)
+
+    def _check(self, kind: str, paths: NDArray[np.bytes_]) -> None:
+        paths = paths.reshape(-1)
+        missing = _missing(self.root, [text(path) for path in paths if path])
+        if missing:
+            first = os.path.join(self.root, missing[0])
+            raise UserError(
+                f"{kind} file {first} is missing, and {len(missing)} of {paths.size} in all (split '{self.split}'): "
+                f"unpack all of nuScenes' {self.version} archives into {self.root}"
+            )
+
+    def _no_labels(self, what: str) -> str:
+        table = os.path.join(self.root, self.version, "lidarseg.json")
+        return f"{what} in {table}: download nuScenes-lidarseg and unpack it over {self.root}"
+
+    def _join(self, path: bytes) -> str:
+        return os.path.join(self.root, text(path))
+
+
+def _read(path: str, kind: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{kind} {path} cannot be read ({error.strerror}): unpack nuScenes' files again") from None
+
+
+def _missing(root: str, paths: Iterable[str]) -> list[str]:
+    """Those of `paths` that are not under `root`, in order; lists each folder once instead of asking for each file."""
+    listed: dict[str, frozenset[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in listed:
+            full = os.path.join(root, folder)
+            listed[folder] = frozenset(os.listdir(full)) if os.path.isdir(full) else frozenset()
+        if name not in listed[folder]:
+            missing.append(path)
+    return missing

@@ -1,0 +1,191 @@
+"""One small file in place of nuScenes' tables.
+
+The tables take a minute and gigabytes to load. `build_index` reads the few that are needed once and writes per key
+frame what the reader wants as plain arrays; later processes open that file in a moment.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torchpack.utils.logging import logger
+
+from core.datasets.nuscenes_tables import CAMERAS, Tables, check_root, load_tables, scene_splits, tables_digest
+from core.errors import UserError
+from core.files import write_atomic
+
+FORMAT = 1
+MAX_SWEEPS = 10
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SWEEPS) -> None:
+    """Reads the tables of nuScenes `version` under `root` and writes the index file `path`, atomically.
+
+    The file is an npz archive: `meta` (JSON as bytes) and, for each split S with F key frames, K = 6 cameras and
+    `num_sweeps_max` sweeps, arrays `S/...`:
+
+    - token, sample_token, scene, lidar_path, label_path: bytes [F]; paths are relative to the root, "" = no labels
+    - camera_token, camera_path: bytes [F, K], cameras in the order of CAMERAS; camera_size int32 [F, K, 2], (W, H)
+    - lidar_to_image: float64 [F, K, 4, 4], see `CameraView`
+    - sweep_path: bytes [F, num_sweeps_max], nearest first, "" after the last; sweep_to_key: float64
+      [F, num_sweeps_max, 4, 4], see `Sweep`
+
+    Raises:
+        UserError: the tables are missing, broken or don't fit together, or nuscenes-devkit is not installed.
+    """
+    digest = tables_digest(root, version)
+    splits = scene_splits(version)
+    tables = load_tables(root, version)
+    arrays: Arrays = {}
+    frames = {}
+    try:
+        for split, scenes in splits.items():
+            samples = [sample for sample, scene in tables.samples if scene in scenes]
+            frames[split] = len(samples)
+            arrays.update({f"{split}/{k}": v for k, v in _split_arrays(tables, samples, num_sweeps_max).items()})
+    except KeyError as error:
+        folder = os.path.join(root, version)
+        raise UserError(
+            f"the tables in {folder} don't fit together (no row for {error}): unpack the metadata of {version} again"
+        ) from None
+    meta = {
+        "format": FORMAT,
+        "version": version,
+        "digest": digest,
+        "frames": frames,
+        "num_scenes": len({scene for _, scene in tables.samples}),
+        "num_sweeps": num_sweeps_max,
+    }
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    try:
+        with write_atomic(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        hint = "set dataset.index_path to a folder with room that you may write to"
+        raise UserError(f"index file {path} cannot be written ({error.strerror}): {hint}") from None
+
+
+def open_index(root: str, version: str, index_path: str, split: str, num_sweeps: int) -> tuple[dict[str, Any], Arrays]:
+    """Opens the index file `index_path`/`version`.npz, building it where it is absent or of other tables.
+
+    Where several processes build it at a time, each writes the same file under its own name and renames it.
+
+    Returns:
+        The meta data, and the arrays of `split` with the first `num_sweeps` sweeps; none are read where that is 0.
+
+    Raises:
+        UserError: as `build_index`, or the version has no such split.
+    """
+    check_root(root, version)
+    path = os.path.join(index_path, f"{version}.npz")
+    digest = tables_digest(root, version)
+    meta = _read_meta(path)
+    if meta is None or (meta.get("format"), meta.get("digest")) != (FORMAT, digest):
+        why = "building it" if meta is None else "it is of other tables; building it anew"
+        logger.info(f'Index "{path}" of {os.path.join(root, version)}: {why}, once.')
+        build_index(root, version, path)
+        meta = _read_meta(path)
+        if meta is None:
+            raise UserError(f"index file {path} cannot be read back: is the disk full?")
+    if split not in meta["frames"]:
+        known = ", ".join(meta["frames"])
+        raise UserError(f"nuScenes {version} has no split '{split}' (it has: {known}): set dataset.version")
+    if num_sweeps > meta["num_sweeps"]:
+        raise UserError(f"{num_sweeps} earlier sweeps are asked for, the index holds {meta['num_sweeps']}")
+    with np.load(path, allow_pickle=False) as archive:
+        names = [name for name in archive.files if name.startswith(f"{split}/")]
+        names = [name for name in names if num_sweeps > 0 or "sweep" not in name]
+        arrays = {name.removeprefix(f"{split}/"): archive[name] for name in names}
+    for name in ("sweep_path", "sweep_to_key"):
+        if name in arrays:
+            arrays[name] = arrays[name][:, :num_sweeps].copy()
+    return meta, arrays
+
+
+def _read_meta(path: str) -> dict[str, Any] | None:
+    """The meta data of an index file; None where there is no readable one."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            meta: dict[str, Any] = json.loads(archive["meta"].tobytes())
+        return meta
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _split_arrays(tables: Tables, samples: Sequence[str], num_sweeps: int) -> Arrays:
+    lidar = [tables.lidar_of_sample[sample] for sample in samples]
+    cameras = [[tables.camera_of_sample[sample, name] for name in CAMERAS] for sample in samples]
+    flat = [token for row in cameras for token in row]
+    shape = (len(samples), len(CAMERAS))
+    rows = tables.sample_data
+    lidar_to_world = tables.sensor_to_world(lidar)
+    world_to_image = tables.intrinsics(flat) @ invert_rigid(tables.sensor_to_world(flat))
+    scene_of_sample = dict(tables.samples)
+    return {
+        "token": _strings(lidar),
+        "sample_token": _strings(list(samples)),
+        "scene": _strings([scene_of_sample[sample] for sample in samples]),
+        "lidar_path": _strings([rows[token].filename for token in lidar]),
+        "label_path": _strings([tables.label_of_lidar.get(token, "") for token in lidar]),
+        "camera_token": _strings(flat).reshape(shape),
+        "camera_path": _strings([rows[token].filename for token in flat]).reshape(shape),
+        "camera_size": np.array([rows[token].size for token in flat], np.int32).reshape(*shape, 2),
+        "lidar_to_image": world_to_image.reshape(*shape, 4, 4) @ lidar_to_world[:, None],
+        **_sweep_arrays(tables, lidar, lidar_to_world, num_sweeps),
+    }
+
+
+def _sweep_arrays(tables: Tables, lidar: Sequence[str], lidar_to_world: NDArray[np.float64], num_sweeps: int) -> Arrays:
+    tokens = np.array([_previous(tables, token, num_sweeps) for token in lidar], object).reshape(-1, num_sweeps)
+    present = tokens != ""
+    path = np.full(tokens.shape, "", object)
+    path[present] = [tables.sample_data[token].filename for token in tokens[present]]
+    to_key = np.tile(np.eye(4), (*tokens.shape, 1, 1))
+    world_to_key = np.broadcast_to(invert_rigid(lidar_to_world)[:, None], to_key.shape)
+    to_key[present] = world_to_key[present] @ tables.sensor_to_world(list(tokens[present]))
+    return {"sweep_path": _strings(path.reshape(-1).tolist()).reshape(tokens.shape), "sweep_to_key": to_key}
+
+
+def _previous(tables: Tables, token: str, count: int) -> list[str]:
+    """Tokens of the `count` sweeps before a LiDAR sample_data, nearest first; "" before the first of the scene."""
+    tokens = []
+    for _ in range(count):
+        token = tables.sample_data[token].prev if token else ""
+        tokens.append(token)
+    return tokens
+
+
+def invert_rigid(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverts rigid motions [..., 4, 4]."""
+    inverse = np.zeros_like(matrices)
+    rotation = np.swapaxes(matrices[..., :3, :3], -1, -2)
+    inverse[..., :3, :3] = rotation
+    inverse[..., :3, 3] = -(rotation @ matrices[..., :3, 3:])[..., 0]
+    inverse[..., 3, 3] = 1
+    return inverse
+
+
+def _strings(values: list[str]) -> NDArray[np.bytes_]:
+    """Fixed-width UTF-8."""
+    return np.array([value.encode() for value in values], np.bytes_).reshape(len(values))
+
+
+def text(value: Any) -> str:
+    """One entry of a bytes array as text."""
+    return bytes(value).decode()
+
+
+def known_count(meta: Mapping[str, Any], split: str) -> int | None:
+    """Key frames that `split` has in the whole, real data set; None where the tables hold another number of scenes."""
+    counts = {
+        ("v1.0-trainval", 850, "train"): 28130,
+        ("v1.0-trainval", 850, "val"): 6019,
+        ("v1.0-test", 150, "test"): 6008,
+    }
+    return counts.get((meta["version"], meta["num_scenes"], split))

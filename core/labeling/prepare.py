@@ -1,0 +1,155 @@
+"""Making weak labels and superpixels for a whole data set: shared out, resumable, with the same bytes every time."""
+
+import glob
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from core.datasets.base import Reader
+from core.datasets.label_errors import META_NAME, UNFINISHED_NAME
+from core.datasets.label_files import describe, first_difference, write_meta
+from core.errors import UserError
+from core.files import write_json
+from core.labeling.jobs import SuperpixelJob, WeakLabelJob
+from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.statistics import statistics_line
+from core.labeling.workers import make_all
+from core.progress import progress
+
+
+def no_barrier() -> None:
+    """The barrier of a single process."""
+
+
+def prepare_weak_labels(
+    reader: Reader,
+    directory: str,
+    parameters: WeakLabelParameters,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    barrier: Callable[[], None] = no_barrier,
+    command: str | None = None,
+) -> dict[str, Any] | None:
+    """Makes the weak labels of all frames in `directory`; what is there already and whole stays.
+
+    Args:
+        rank, world_size: this process makes frames rank, rank + world_size, ...; `barrier` waits for the others.
+        num_workers: processes beside this one; 0 = all in this one. Speed only: the files are the same.
+        command: the command to name in errors, recorded in meta.json.
+
+    Returns:
+        Statistics over all frames (see `average_statistics`) on rank 0; None on the others.
+
+    Raises:
+        UserError: the directory cannot be written or holds files of something else; a package or data file is missing.
+    """
+    job = WeakLabelJob(reader, directory, parameters, seed)
+    statistics = _prepare(job, parameters, seed, rank, world_size, num_workers, barrier, command)
+    if statistics is not None:
+        print(statistics_line(statistics), flush=True)
+    return statistics
+
+
+def prepare_superpixels(
+    reader: Reader,
+    directory: str,
+    parameters: SuperpixelParameters,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    barrier: Callable[[], None] = no_barrier,
+    command: str | None = None,
+) -> dict[str, Any] | None:
+    """Makes the superpixels of all camera images in `directory`; arguments as for `prepare_weak_labels`.
+
+    Returns:
+        {"frames", "images"} on rank 0; None on the others.
+    """
+    job = SuperpixelJob(reader, directory, parameters)
+    statistics = _prepare(job, parameters, None, rank, world_size, num_workers, barrier, command)
+    if statistics is not None:
+        print(f"superpixels of {statistics['images']} images of {statistics['frames']} frames", flush=True)
+    return statistics
+
+
+def _prepare(
+    job: WeakLabelJob | SuperpixelJob,
+    parameters: Any,
+    seed: int | None,
+    rank: int,
+    world_size: int,
+    num_workers: int,
+    barrier: Callable[[], None],
+    command: str | None,
+) -> dict[str, Any] | None:
+    packages = job.check_packages()
+    description = describe(job.kind, parameters, seed, job.reader, packages)
+    job.identity = description["parameters_hash"]
+    claim_directory(job.directory, description)
+
+    own = range(rank, len(job.reader), world_size)
+    made = sum(progress(make_all(job, own, num_workers), len(own), job.kind.replace("_", " ") + "s"))
+    barrier()
+    if rank > 0:
+        return None
+    if made == 0:
+        print(f"{job.directory}: all files were there already", flush=True)
+    statistics = job.statistics()
+    write_meta(job.directory, job.kind, parameters, seed, job.reader, statistics, packages, command)
+    _remove(os.path.join(job.directory, UNFINISHED_NAME), *glob.glob(os.path.join(job.directory, ".unfinished-*")))
+    return statistics
+
+
+def claim_directory(directory: str, description: Mapping[str, Any]) -> None:
+    """Makes sure that `directory` can be written and holds nothing but files of `description` (see `describe`).
+
+    Until meta.json is written, `unfinished.json` holds the description, so that an interrupted run is not continued
+    with other parameters.
+    """
+    _check_writable(directory)
+    entries = [name for name in os.listdir(directory) if not name.startswith(".")]
+    for name in (META_NAME, UNFINISHED_NAME):
+        if name in entries:
+            _check_same(directory, name, description)
+    if entries and META_NAME not in entries and UNFINISHED_NAME not in entries:
+        raise UserError(
+            f"{directory}: holds files of something else ({min(entries)}); remove it or choose another path"
+        )
+    if META_NAME not in entries:
+        write_json(os.path.join(directory, UNFINISHED_NAME), description)
+
+
+def _check_same(directory: str, name: str, description: Mapping[str, Any]) -> None:
+    path = os.path.join(directory, name)
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); remove {directory} or choose another path") from error
+    own = {key: value for key, value in description.items() if key != "parameters_hash"}
+    difference = first_difference(own, found)
+    if difference is not None:
+        key, wanted, other = difference
+        raise UserError(
+            f"{path}: the files there were made with {key} = {other}, now it is {wanted}; "
+            f"remove {directory} or choose another path"
+        )
+
+
+def _check_writable(directory: str) -> None:
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written ({error.strerror}); choose another path") from error
+
+
+def _remove(*paths: str) -> None:
+    for path in paths:
+        if os.path.exists(path):
+            os.remove(path)

@@ -1,0 +1,98 @@
+"""The weak label of one frame (paper, section "pre-segmentation and annotation")."""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.datasets.base import Reader
+from core.datasets.frame import ClassTable, Frame
+from core.datasets.label_files import WeakLabel
+from core.datasets.projection import project
+from core.labeling.annotation import annotate
+from core.labeling.clusters import find_clusters
+from core.labeling.ground import find_ground
+from core.labeling.parameters import WeakLabelParameters
+from core.labeling.statistics import FrameStatistics, frame_statistics
+
+
+def make_weak_label(
+    points: NDArray[np.floating],
+    sweeps: Sequence[NDArray[np.floating]],
+    in_view: NDArray[np.bool_],
+    labels: NDArray[np.uint8],
+    classes: ClassTable,
+    parameters: WeakLabelParameters,
+    rng: np.random.Generator,
+) -> tuple[WeakLabel, FrameStatistics]:
+    """Pre-segments a key frame and annotates its components.
+
+    Args:
+        points: [N, >= 3], x, y, z (m) of the key frame, its sensor frame.
+        sweeps: [M_i, >= 3] each, earlier sweeps in the same frame (see `gather_sweeps`).
+        in_view: bool [N], the points that a camera sees; the others get no label.
+        labels: uint8 [N], dense classes, from which the annotator is simulated.
+    """
+    seen = np.flatnonzero(in_view)
+    component, num_ground = pre_segment(points[seen, :3], sweeps, parameters, rng)
+    seen_label = annotate(component, num_ground, labels[seen], classes.num_classes, classes.things, parameters, rng)
+    label = spread(seen_label, seen, len(points))
+    return label, frame_statistics(label, in_view, labels, classes.num_classes)
+
+
+def pre_segment(
+    xyz: NDArray[np.floating],
+    sweeps: Sequence[NDArray[np.floating]],
+    parameters: WeakLabelParameters,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int32], int]:
+    """Splits points into ground components and clusters.
+
+    Args:
+        xyz: [N, 3] (m), the key frame's points in view.
+
+    Returns:
+        int32 [N], ground components first, then clusters, -1 = none; and the number of ground components.
+    """
+    sweep_points = np.concatenate([np.empty((0, 3)), *(sweep[:, :3] for sweep in sweeps)])
+    component = find_ground(xyz, sweep_points, parameters, rng)
+    num_ground = int(component.max(initial=-1)) + 1
+    rest = np.flatnonzero(component < 0)
+    cluster = find_clusters(xyz[rest], parameters.clusterer)
+    component[rest] = np.where(cluster >= 0, cluster + num_ground, -1)
+    return component, num_ground
+
+
+def spread(label: WeakLabel, rows: NDArray[np.int64], num_points: int) -> WeakLabel:
+    """The label of all `num_points` points, given that of the points `rows`."""
+    sparse, propagated = np.zeros(num_points, np.uint8), np.zeros(num_points, np.uint8)
+    component = np.full(num_points, -1, np.int32)
+    sparse[rows], propagated[rows], component[rows] = label.sparse, label.propagated, label.component
+    return WeakLabel(sparse, propagated, component, label.candidates)
+
+
+def gather_sweeps(reader: Reader, frame: Frame, parameters: WeakLabelParameters) -> list[NDArray[np.float64]]:
+    """The points of the nearest earlier sweeps in the key frame's sensor frame, float64 [M_i, 3] (m) each.
+
+    Points on the own vehicle are dropped: a box around each sweep's own sensor. The start of a recording has fewer.
+    """
+    gathered = []
+    for sweep in frame.sweeps[: parameters.num_sweeps]:
+        xyz = reader.load_points(sweep.path)[:, :3].astype(np.float64)
+        outside = (np.abs(xyz[:, :2]) >= parameters.own_vehicle_box).any(1)
+        rotated = np.einsum("ni,ji->nj", xyz[outside], sweep.to_key[:3, :3])  # unlike BLAS the same on any threads
+        gathered.append(rotated + sweep.to_key[:3, 3])
+    return gathered
+
+
+def label_frame(
+    reader: Reader, frame: Frame, parameters: WeakLabelParameters, seed: int
+) -> tuple[WeakLabel, FrameStatistics]:
+    """Reads one frame and makes its weak label; the result depends on the frame, the parameters and the seed only."""
+    points = reader.load_points(frame.lidar_path)
+    labels = reader.load_labels(frame, len(points))
+    in_view = project(points, frame.cameras).seen
+    sweeps = gather_sweeps(reader, frame, parameters)
+    rng = np.random.default_rng([seed, zlib.crc32(frame.token.encode())])
+    return make_weak_label(points, sweeps, in_view, labels, reader.classes, parameters, rng)

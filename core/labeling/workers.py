@@ -1,0 +1,43 @@
+"""Running a job on many frames, in this process or in several."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+
+from core.errors import UserError
+from core.labeling.jobs import Job
+
+
+def make_all(job: Job, indices: Sequence[int], num_workers: int) -> Iterator[bool]:
+    """Runs `job.make` on each index, in this process or in workers; yields in order whether it had to be made."""
+    if num_workers == 0 or len(indices) == 0:
+        yield from map(job.make, indices)
+        return
+    # fresh processes: forked ones would inherit the locks of threads that MPI, OpenMP or the GPU's driver run here
+    pool = ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=_start_worker, initargs=(job,))
+    try:
+        yield from pool.map(_make_one, indices, chunksize=max(1, min(4, len(indices) // (4 * num_workers))))
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"{job.directory}: a worker process died, for want of memory perhaps; "
+            "run the command again with fewer workers: it goes on where it stopped"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker_job: Job | None = None
+
+
+def _start_worker(job: Job) -> None:
+    global _worker_job
+    _worker_job = job
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for Open3D: the workers share the cores already
+    job.check_packages()
+
+
+def _make_one(index: int) -> bool:
+    assert _worker_job is not None
+    return _worker_job.make(index)

@@ -1,0 +1,95 @@
+"""results.json of a run directory, and the tables printed from it."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import UserError
+from core.files import write_json
+from core.metrics import class_iou, mean_iou
+
+SCOPES = ("vox/in_view", "pix/in_view", "vox/all")
+"""What is scored: point head and image head on the points in view (the paper's protocol), point head on all points
+(the benchmarks' protocol)."""
+
+STAGES = {"checkpoints": "iteration 0", "checkpoints_mstep_0": "iteration 1", "checkpoints_mstep_1": "iteration 2"}
+
+
+def result_row(checkpoint: str, split: str, points: str, frames: int, confusions: dict[str, NDArray[np.int64]],
+               names: Sequence[str], ignore_index: int, environment: dict[str, Any]) -> dict[str, Any]:
+    """One row of results.json.
+
+    Args:
+        points: `dataset.points`: with in_view, points out of view have their nearest predicted neighbour's label.
+        confusions: {scope: [C, C]} for each of SCOPES.
+    """
+    scores = {}
+    for scope, confusion in confusions.items():
+        iou = class_iou(confusion, ignore_index)
+        scores[scope] = {
+            "miou": _percent(mean_iou(confusion, ignore_index)),
+            "iou": {name: _percent(value) for c, (name, value) in enumerate(zip(names, iou, strict=True)) if c != ignore_index},
+            "confusion": confusion.tolist(),
+        }
+    return {
+        "checkpoint": checkpoint,
+        "stage": STAGES.get(os.path.basename(os.path.dirname(os.path.abspath(checkpoint))), ""),
+        "split": split,
+        "points": points,
+        "frames": frames,
+        "scores": scores,
+        "environment": environment,
+    }
+
+
+def _percent(value: float) -> float | None:
+    return round(100 * float(value), 4) if np.isfinite(value) else None
+
+
+def save_row(path: str, row: dict[str, Any]) -> None:
+    """Adds a row to results.json, in place of an earlier one of the same checkpoint, split and points."""
+    key = ("checkpoint", "split", "points")
+    rows = [r for r in read_rows(path) if any(r[k] != row[k] for k in key)]
+    write_json(path, [*rows, row])
+
+
+def read_rows(path: str) -> list[dict[str, Any]]:
+    """The rows of results.json; none where the file is absent."""
+    if not os.path.exists(path):
+        return []
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); move it away and run eval_miou.py again") from None
+
+
+def class_table(row: dict[str, Any]) -> str:
+    """Per-class IoUs of one checkpoint, as text."""
+    scores = row["scores"]
+    scopes = [scope for scope in SCOPES if scope in scores]
+    titles = {"vox/in_view": "point head, in view", "pix/in_view": "image head, in view", "vox/all": "point head, all"}
+    lines = [f"{'IoU %':<24}" + "".join(f"{titles[scope]:>22}" for scope in scopes)]
+    for name in scores[scopes[0]]["iou"]:
+        lines.append(f"{name:<24}" + "".join(f"{_cell(scores[scope]['iou'][name]):>22}" for scope in scopes))
+    lines.append(f"{'mean':<24}" + "".join(f"{_cell(scores[scope]['miou']):>22}" for scope in scopes))
+    if row["points"] == "in_view":
+        lines.append("Points out of view have the label of their nearest predicted neighbour.")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def stage_table(rows: Sequence[dict[str, Any]]) -> str:
+    """mIoU of each iteration, as text."""
+    lines = [f"{'mIoU %':<14}{'point head, in view':>22}{'image head, in view':>22}{'point head, all':>22}"]
+    for row in rows:
+        cells = "".join(f"{_cell(row['scores'][scope]['miou']):>22}" for scope in SCOPES)
+        lines.append(f"{row['stage'] or os.path.basename(row['checkpoint']):<14}{cells}")
+    return "\n".join(lines)

@@ -1,0 +1,205 @@
+"""Making a city: checks, the frames by many processes, the tables at the end."""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from core.errors import UserError
+from core.files import write_atomic, write_json
+from core.progress import progress
+from core.synthetic.labels import CATEGORIES
+from core.synthetic.nuscenes_files import City, read_record, write_frame
+from core.synthetic.nuscenes_tables import MAP_FILE, build_tables
+
+_ARGUMENTS_FILE = "city.json"
+_SPLITS = ("train", "val", "test")
+_FOREIGN = ("samples", "sweeps", "lidarseg", "v1.0-trainval", "v1.0-test", "v1.0-mini")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+Job = tuple[str, City, str, int, bool]  # the arguments of write_frame
+
+
+def generate_city(root: str, city: City, num_workers: int = 1) -> dict[str, dict[str, int]]:
+    """Makes a city under `root`, or what is still missing of it.
+
+    Args:
+        root: data root; new, or one of a city of the same arguments whose making was interrupted.
+        city: what to make.
+        num_workers: processes; the files do not depend on it.
+
+    Returns:
+        Points of each fine class by split: {"train": {"vehicle.car": 1234, ...}, ...}.
+
+    Raises:
+        UserError: `root` holds something else, or the arguments make no sense.
+    """
+    scenes = choose_scenes(city)
+    complete = _claim(root, city)
+    jobs = [
+        (root, city, name, frame, split != "test")
+        for split in _SPLITS
+        for name in scenes[split]
+        for frame in range(city.frames)
+    ]
+    missing = [job for job in jobs if read_record(root, job[2], job[3]) is None]
+    if complete and not missing:
+        print(f"{root} already holds this city, complete: nothing to do.")
+    else:
+        _make(missing, num_workers, f"City: {len(missing)} of {len(jobs)} key frames to make")
+        _write_tables(root, city, scenes)
+        write_json(os.path.join(root, _ARGUMENTS_FILE), {"arguments": _arguments(city), "complete": True})
+    return {split: _count_labels(root, city, scenes[split]) for split in _SPLITS if scenes[split]}
+
+
+def choose_scenes(city: City) -> dict[str, list[str]]:
+    """Official scene names of nuScenes' splits, as many as the city has: {"train": [...], "val": ..., "test": ...}.
+
+    Raises:
+        UserError: more scenes than nuScenes has, or sizes that make no sense.
+    """
+    official, chosen = _official_scenes(), {}
+    for split in _SPLITS:
+        wanted = getattr(city, f"{split}_scenes")
+        if not 0 <= wanted <= len(official[split]):
+            most = len(official[split])
+            raise UserError(f"--{split}-scenes {wanted}: nuScenes' {split} split has 0 to {most} scenes")
+        chosen[split] = official[split][:wanted]
+    if not chosen["train"] and not chosen["val"]:
+        raise UserError("--train-scenes and --val-scenes are both 0: a city needs at least one of them")
+    if not 1 <= city.frames <= 200:
+        raise UserError(f"--frames {city.frames}: expected 1 to 200 key frames a scene")
+    if city.azimuth_steps < 16 or min(city.image_size) < 16:
+        raise UserError(
+            f"--azimuth-steps {city.azimuth_steps} --image-size {city.image_size[0]} {city.image_size[1]}: "
+            "expected at least 16 steps and 16 pixels each way"
+        )
+    return chosen
+
+
+def _official_scenes() -> dict[str, list[str]]:
+    from nuscenes.utils.splits import create_splits_scenes
+
+    found: dict[str, list[str]] = create_splits_scenes()
+    return found
+
+
+def shares(counts: dict[str, int]) -> dict[str, float]:
+    """Share of each fine class among the points, without the vehicle's own (vehicle.ego)."""
+    counted = {name: count for name, count in counts.items() if name != "vehicle.ego"}
+    return {name: count / max(1, sum(counted.values())) for name, count in counted.items()}
+
+
+def _arguments(city: City) -> dict[str, Any]:
+    return {**asdict(city), "image_size": list(city.image_size)}
+
+
+def _claim(root: str, city: City) -> bool:
+    """Marks `root` as this city's; True where it is complete already."""
+    path = os.path.join(root, _ARGUMENTS_FILE)
+    wanted = _arguments(city)
+    if not os.path.exists(path):
+        found = [name for name in _FOREIGN if os.path.exists(os.path.join(root, name))]
+        if found:
+            raise UserError(
+                f"{root} holds {', '.join(found)} but no {_ARGUMENTS_FILE}: it is no made-up city and stays untouched; "
+                "choose another --root"
+            )
+        write_json(path, {"arguments": wanted, "complete": False})
+        return False
+    try:
+        with open(path) as file:
+            state = json.load(file)
+        present, complete = dict(state["arguments"]), bool(state["complete"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged: remove {root} or choose another --root") from None
+    for key in sorted(wanted.keys() | present.keys()):
+        if present.get(key) != wanted.get(key):
+            raise UserError(
+                f"{root} holds a city with {key} {present.get(key)}, not {wanted.get(key)}: give the same arguments, "
+                f"choose another --root, or remove {root} first"
+            )
+    return complete
+
+
+def _make(jobs: list[Job], num_workers: int, description: str) -> None:
+    if num_workers <= 1 or len(jobs) <= 1:
+        for job in progress(jobs, len(jobs), description):
+            write_frame(*job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(num_workers, context, initializer=_leave_interrupts) as pool:
+        futures = [pool.submit(write_frame, *job) for job in jobs]
+        try:
+            for future in progress(as_completed(futures), len(jobs), description):
+                future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process died, perhaps for want of memory: run the same command again with --num-workers 1; "
+                "what is made is kept"
+            ) from None
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _leave_interrupts() -> None:
+    """Lets the main process alone answer Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile use one thread each."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _write_tables(root: str, city: City, scenes: dict[str, list[str]]) -> None:
+    with write_atomic(os.path.join(root, MAP_FILE)) as file:  # the devkit wants a map; nothing is drawn on it
+        Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(file, "PNG")
+    versions = {"v1.0-trainval": ("train", "val"), "v1.0-test": ("test",)}
+    for version, splits in versions.items():
+        names = [name for split in splits for name in scenes[split]]
+        absent = [name for name in _official_scenes()[splits[-1]] if name not in names]
+        if not names:
+            continue
+        os.makedirs(os.path.join(root, "lidarseg", version), exist_ok=True)
+        records = {}
+        for name in names:
+            for frame in range(city.frames):
+                record = read_record(root, name, frame)
+                if record is None:
+                    raise UserError(f"{root}: files of {name} vanished meanwhile; run the same command again")
+                records[name, frame] = record
+        labelled = version != "v1.0-test"
+        for table, rows in build_tables(city, names, absent, records, labelled).items():
+            write_json(os.path.join(root, version, f"{table}.json"), rows)
+
+
+def _count_labels(root: str, city: City, names: list[str]) -> dict[str, int]:
+    total = np.zeros(len(CATEGORIES), dtype=np.int64)
+    for name in names:
+        for frame in range(city.frames):
+            record = read_record(root, name, frame)
+            total += np.array(record["labels"] if record else 0)
+    return {CATEGORIES[index]: int(count) for index, count in enumerate(total) if count}
+
+
+__all__ = ["City", "choose_scenes", "generate_city", "shares"]

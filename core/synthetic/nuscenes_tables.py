@@ -1,0 +1,192 @@
+"""nuScenes' tables of a made-up city."""
+
+from collections import defaultdict
+from typing import Any
+
+from core.synthetic.labels import ATTRIBUTES, CATEGORIES
+from core.synthetic.nuscenes_files import City, label_filename
+from core.synthetic.poses import Matrix, quaternion, rotation
+from core.synthetic.scene import Scene
+from core.synthetic.sensors import Camera, Lidar
+from core.synthetic.solids import Thing
+from core.synthetic.timeline import Shot, camera_shot, lidar_shots, logfile, token
+
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+_VISIBILITY = ("v0-40", "v40-60", "v60-80", "v80-100")
+_TABLES = (
+    "category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log", "scene",
+    "sample", "sample_data", "sample_annotation", "map", "lidarseg",
+)  # fmt: skip
+MAP_FILE = "maps/made-up-city.png"
+
+
+def build_tables(
+    city: City, names: list[str], absent: list[str], records: dict[tuple[str, int], Row], labelled: bool
+) -> Tables:
+    """All tables of one version.
+
+    Args:
+        city: what was made.
+        names: of the version's scenes.
+        absent: official scenes that this city lacks but the official evaluation looks up: rows without key frames.
+        records: by scene name and key frame, as `write_frame` leaves them.
+        labelled: whether the version has labels and boxes; without them lidarseg and sample_annotation stay empty,
+            as in nuScenes' own test version.
+    """
+    tables: Tables = {table: [] for table in _TABLES}
+    seed, rig = city.seed, city.rig()
+    tables["category"] = [
+        {"token": token(seed, "category", name), "name": name, "description": "", "index": index}
+        for index, name in enumerate(CATEGORIES)
+    ]
+    tables["attribute"] = [{"token": token(seed, name), "name": name, "description": ""} for name in ATTRIBUTES]
+    tables["visibility"] = [
+        {"token": str(index + 1), "level": level, "description": ""} for index, level in enumerate(_VISIBILITY)
+    ]
+    channels = {rig.lidar.channel: "lidar", **{camera.channel: "camera" for camera in rig.cameras}}
+    for channel, modality in channels.items():
+        tables["sensor"].append({"token": token(seed, channel), "channel": channel, "modality": modality})
+    for name in names:
+        _add_scene(tables, city, city.scene(name), records, labelled)
+    _add_absent(tables, seed, absent)
+    logs = [row["token"] for row in tables["log"]]
+    tables["map"] = [
+        {"token": token(seed, "map"), "log_tokens": logs, "category": "semantic_prior", "filename": MAP_FILE}
+    ]
+    return tables
+
+
+def _add_scene(tables: Tables, city: City, scene: Scene, records: dict[tuple[str, int], Row], labelled: bool) -> None:
+    seed, name = city.seed, scene.name
+    scene_token, log_token = token(seed, "scene", name), token(seed, "log", name)
+    samples = [token(seed, "sample", name, frame) for frame in range(city.frames)]
+    tables["log"].append(
+        {"token": log_token, "logfile": logfile(seed, name), "vehicle": "made-up", "date_captured": "2020-09-13",
+         "location": "made-up-city"}
+    )  # fmt: skip
+    tables["scene"].append(
+        {"token": scene_token, "log_token": log_token, "nbr_samples": city.frames, "first_sample_token": samples[0],
+         "last_sample_token": samples[-1], "name": name, "description": "A made-up street"}
+    )  # fmt: skip
+    for frame in range(city.frames):
+        tables["sample"].append(
+            {"token": samples[frame], "timestamp": lidar_shots(name, frame)[-1].timestamp,
+             "scene_token": scene_token}
+        )  # fmt: skip
+    _chain(tables["sample"][-city.frames :])
+    rig = city.rig()
+    lidar = [shot for frame in range(city.frames) for shot in lidar_shots(name, frame)]
+    _add_channel(tables, city, scene, rig.lidar, lidar, samples)
+    for camera in rig.cameras:
+        shots = [camera_shot(name, frame, camera.channel, camera.delay) for frame in range(city.frames)]
+        _add_channel(tables, city, scene, camera, shots, samples)
+    if labelled:
+        for shot in lidar:
+            if shot.is_key_frame:
+                key = shot.token(seed)
+                tables["lidarseg"].append({"token": key, "sample_data_token": key, "filename": label_filename(key)})
+        _add_annotations(tables, city, scene, samples, [records[name, frame]["things"] for frame in range(city.frames)])
+
+
+def _add_absent(tables: Tables, seed: int, names: list[str]) -> None:
+    """Scene rows without key frames, which `nuscenes.eval.lidarseg` wants for every scene of an official split."""
+    if not names:
+        return
+    log = {**tables["log"][0], "token": token(seed, "log", "absent"), "logfile": f"city{seed}-absent"}
+    tables["log"].append(log)
+    for name in names:
+        tables["scene"].append(
+            {"token": token(seed, "scene", name), "log_token": log["token"], "nbr_samples": 0,
+             "first_sample_token": "", "last_sample_token": "", "name": name,
+             "description": "Not in this made-up city"}
+        )  # fmt: skip
+
+
+def _add_channel(
+    tables: Tables, city: City, scene: Scene, sensor: Lidar | Camera, shots: list[Shot], samples: list[str]
+) -> None:
+    """Calibration, poses and data rows of one sensor in one scene."""
+    seed = city.seed
+    is_camera = isinstance(sensor, Camera)
+    calibration = token(seed, "calibration", scene.name, sensor.channel)
+    tables["calibrated_sensor"].append(
+        {"token": calibration, "sensor_token": token(seed, sensor.channel), **_pose(sensor.to_vehicle),
+         "camera_intrinsic": sensor.intrinsic.tolist() if isinstance(sensor, Camera) else []}
+    )  # fmt: skip
+    rows = []
+    for shot in shots:
+        key = shot.token(seed)
+        pose = scene.to_world @ scene.vehicle_pose(shot.time)
+        tables["ego_pose"].append({"token": key, "timestamp": shot.timestamp, **_pose(pose)})
+        rows.append(
+            {"token": key, "sample_token": samples[shot.frame], "ego_pose_token": key,
+             "calibrated_sensor_token": calibration, "timestamp": shot.timestamp,
+             "fileformat": "jpg" if is_camera else "pcd", "is_key_frame": shot.is_key_frame,
+             "height": city.image_size[0] if is_camera else 0, "width": city.image_size[1] if is_camera else 0,
+             "filename": shot.filename(seed)}
+        )  # fmt: skip
+    _chain(rows)
+    tables["sample_data"] += rows
+
+
+def _add_annotations(tables: Tables, city: City, scene: Scene, samples: list[str], counts: list[list[int]]) -> None:
+    """Boxes of the things that the LiDAR saw. Visibility is judged by the number of points."""
+    boxes: dict[int, list[Row]] = defaultdict(list)
+    for frame, sample in enumerate(samples):
+        shot = lidar_shots(scene.name, frame)[-1]
+        for index, thing in enumerate(scene.things):
+            if thing.size is not None and counts[frame][index] > 0:
+                row = _annotation(city.seed, scene, index, shot, counts[frame][index])
+                boxes[index].append({**row, "sample_token": sample})
+    for index, rows in boxes.items():
+        _chain(rows)
+        tables["sample_annotation"] += rows
+        tables["instance"].append(
+            {"token": rows[0]["instance_token"], "nbr_annotations": len(rows),
+             "category_token": token(city.seed, "category", CATEGORIES[scene.things[index].label]),
+             "first_annotation_token": rows[0]["token"], "last_annotation_token": rows[-1]["token"]}
+        )  # fmt: skip
+
+
+def _annotation(seed: int, scene: Scene, index: int, shot: Shot, points: int) -> Row:
+    thing = scene.things[index]
+    assert thing.size is not None
+    length, width, height = thing.size
+    center = scene.to_world[:3, :3] @ thing.center(shot.time) + scene.to_world[:3, 3]
+    attribute = _attribute(thing)
+    return {
+        "token": token(seed, scene.name, "box", index, shot.frame),
+        "instance_token": token(seed, scene.name, "instance", index),
+        "visibility_token": str(1 + sum(points >= least for least in (4, 12, 30))),
+        "attribute_tokens": [token(seed, attribute)] if attribute else [],
+        "translation": [round(float(v), 4) for v in center],
+        "size": [round(float(v), 4) for v in (width, length, height)],
+        "rotation": quaternion(scene.to_world[:3, :3] @ rotation(thing.yaw)),
+        "num_lidar_pts": points,
+        "num_radar_pts": 0,
+    }
+
+
+def _attribute(thing: Thing) -> str:
+    """Name of the attribute that nuScenes would give a thing; empty for movable objects."""
+    group, _, kind = CATEGORIES[thing.label].partition(".")
+    moves = thing.speed > 0
+    if group == "human":
+        return "pedestrian.moving" if moves else "pedestrian.standing"
+    if kind in ("bicycle", "motorcycle"):
+        return "cycle.with_rider" if moves else "cycle.without_rider"
+    if group == "vehicle":
+        return "vehicle.moving" if moves else "vehicle.parked"
+    return ""
+
+
+def _pose(matrix: Matrix) -> Row:
+    return {"translation": [float(v) for v in matrix[:3, 3]], "rotation": quaternion(matrix[:3, :3])}
+
+
+def _chain(rows: list[Row]) -> None:
+    """Links rows to their neighbours by token."""
+    for index, row in enumerate(rows):
+        row["prev"] = rows[index - 1]["token"] if index > 0 else ""
+        row["next"] = rows[index + 1]["token"] if index + 1 < len(rows) else ""

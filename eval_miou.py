@@ -1,0 +1,18 @@
+"""Scores a checkpoint, writes predictions and submissions (any data set)."""
+
+from core.runtime import argument_parser, run_main, start
+from core.scoring import evaluate
+
+
+def main() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--weight-path", required=True, help="checkpoint")
+    parser.add_argument("--split", choices=("val", "test", "train"), default="val")
+    parser.add_argument("--run-dir", help="where results.json goes (default: the checkpoint's run directory)")
+    parser.add_argument("--save-predictions", metavar="DIR", help="write the labels of all points, DIR/<token>.bin")
+    parser.add_argument("--submission", metavar="DIR", help="write the benchmark's submission, and check it")
+    evaluate(start(parser))
+
+
+if __name__ == "__main__":
+    run_main(main)

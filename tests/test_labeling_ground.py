@@ -1,0 +1,202 @@
+"""Ground: cells, and the rules of a cell, by hand-made points and hand-made planes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from core.labeling.ground import (
+    find_ground,
+    ground_of_cell,
+    group_points,
+    lies_below,
+    lower_points,
+    normal_threshold,
+    polar_cells,
+)
+from core.labeling.parameters import WeakLabelParameters
+
+PARAMETERS = WeakLabelParameters()
+FLAT = np.array([0.0, 0.0, 1.0, 0.0])  # z = 0
+WALL = np.array([1.0, 0.0, 0.0, -3.0])  # x = 3
+
+
+def polar(radius, turns):
+    """A point at `turns`·π."""
+    return [radius * np.cos(turns * np.pi), radius * np.sin(turns * np.pi), 0.0]
+
+
+class Planes:
+    """A fitter that returns given planes one after the other and records what it was given."""
+
+    def __init__(self, *planes):
+        self.planes, self.calls, self.seeds = list(planes), [], []
+
+    def __call__(self, points, distance, sample_size, iterations, seed):
+        assert (distance, sample_size, iterations) == (0.2, 10, 1000)
+        self.calls.append(points)
+        self.seeds.append(seed)
+        return self.planes.pop(0)
+
+
+def floor(count, height=0.0):
+    rng = np.random.default_rng(count)
+    return np.column_stack([rng.uniform(-1, 1, (count, 2)), np.full(count, height)])
+
+
+def wall(count, low, high):
+    return np.column_stack([np.full(count, 3.0), np.zeros(count), np.linspace(low, high, count)])
+
+
+def test_rings_are_rounded_to_5_m():
+    xyz = np.array([polar(r, 0.0) for r in (0.1, 2.4, 2.6, 7.4, 7.6, 12.6)])
+    assert polar_cells(xyz, (5.0, 0.1))[0].tolist() == [0, 0, 1, 1, 2, 3]
+
+
+def test_rings_count_from_the_smallest_occupied_one():
+    xyz = np.array([polar(r, 0.0) for r in (20.0, 25.0, 41.0)])
+    assert polar_cells(xyz, (5.0, 0.1))[0].tolist() == [0, 1, 4]
+
+
+def test_the_last_angular_bin_is_the_first():
+    turns = [-0.99, -0.96, 0.96, 0.99, -0.94, -0.5, 0.0, 0.94]
+    assert polar_cells(np.array([polar(10, t) for t in turns]), (5.0, 0.1))[1].tolist() == [0, 0, 0, 0, 1, 5, 10, 19]
+
+
+def test_angular_bins_count_from_the_smallest_occupied_one():
+    xyz = np.array([polar(10, t) for t in (-0.3, -0.26, -0.24, 0.0, 0.5)])
+    assert polar_cells(xyz, (5.0, 0.1))[1].tolist() == [0, 0, 1, 3, 8]
+
+
+def test_points_are_grouped_by_ring_then_bin_in_file_order():
+    ring, angular_bin = np.array([1, 0, 1, 0, 1]), np.array([0, 2, 0, 1, 3])
+    assert [cell.tolist() for cell in group_points(ring, angular_bin)] == [[3], [1], [0, 2], [4]]
+
+
+def test_all_points_are_candidates_unless_heights_spread():
+    assert lower_points(np.array([-0.74, 0.74]), 0.75).all()
+    assert lower_points(np.array([-0.75, 0.75]), 0.75).tolist() == [True, False]
+    assert lower_points(np.array([0.0, 2.0, 4.0]), 0.75).tolist() == [True, True, False], "the mean itself stays"
+
+
+def test_threshold_is_stricter_straight_behind_the_vehicle():
+    strict = [(r, b) for r in range(4) for b in range(20) if normal_threshold(r, b, PARAMETERS) == 0.95]
+    assert strict == [(0, 4), (0, 5), (1, 4), (1, 5)]
+    assert normal_threshold(2, 4, PARAMETERS) == 0.75
+
+
+def test_flat_cell_is_ground():
+    fitter = Planes(FLAT)
+    assert ground_of_cell(floor(101), 0.75, fitter, 40, PARAMETERS).all()
+    assert fitter.seeds == [40]
+
+
+def test_no_plane_is_sought_among_100_candidates():
+    assert not ground_of_cell(floor(100), 0.75, Planes(), 0, PARAMETERS).any()
+
+
+def test_inliers_are_all_points_of_the_cell_not_just_candidates():
+    xyz = np.concatenate([floor(150), [[0, 0, 0.19], [0, 0, 0.21], [0, 0, -0.19], [0, 0, 40.0]]])  # std > 0.75
+    fitter = Planes(FLAT)
+    inlier = ground_of_cell(xyz, 0.75, fitter, 0, PARAMETERS)
+    assert len(fitter.calls[0]) == 153, "only the points up to the mean height"
+    assert inlier[150:].tolist() == [True, False, True, False]
+
+
+def test_refused_inliers_leave_the_candidates():
+    xyz = np.concatenate([wall(130, 0.0, 1.0), floor(120)])
+    fitter = Planes(WALL, FLAT)
+    inlier = ground_of_cell(xyz, 0.75, fitter, 7, PARAMETERS)
+    assert [len(c) for c in fitter.calls] == [250, 120] and fitter.seeds == [7, 8]
+    np.testing.assert_array_equal(inlier, np.abs(xyz[:, 2]) < 0.2)
+
+
+def test_ends_when_refusals_leave_100_candidates():
+    fitter = Planes(WALL)
+    assert not ground_of_cell(np.concatenate([wall(130, 0.0, 1.0), floor(100)]), 0.75, fitter, 0, PARAMETERS).any()
+    assert len(fitter.calls) == 1
+
+
+def test_three_tries_at_most():
+    elsewhere = np.array([1.0, 0.0, 0.0, -50.0])  # no inliers
+    xyz = np.concatenate([wall(300, 0.0, 1.0), floor(200)])
+    fitter = Planes(WALL, elsewhere, elsewhere, FLAT)
+    assert not ground_of_cell(xyz, 0.75, fitter, 0, PARAMETERS).any()
+    assert len(fitter.calls) == 3
+
+
+def test_first_plane_needs_half_of_the_candidates():
+    xyz = np.concatenate([floor(101), wall(101, 1.0, 1.2)])
+    assert ground_of_cell(xyz, 0.75, Planes(FLAT), 0, PARAMETERS)[:101].all(), "exactly half is enough"
+    xyz = np.concatenate([floor(101), wall(102, 1.0, 1.2)])
+    fitter = Planes(FLAT, FLAT)
+    assert not ground_of_cell(xyz, 0.75, fitter, 0, PARAMETERS).any()
+    assert len(fitter.calls) == 1, "fewer end the cell at once"
+
+
+def test_later_planes_need_not_have_half():
+    xyz = np.concatenate([wall(400, 0.0, 1.0), floor(110)])
+    assert ground_of_cell(xyz, 0.75, Planes(WALL, FLAT), 0, PARAMETERS).any()
+
+
+def test_normal_must_be_above_the_threshold():
+    tilted = np.array([0.28, 0.0, 0.96, 0.0])
+    points = floor(200) * [1, 1, 0]
+    points[:, 2] = -points[:, 0] * 0.28 / 0.96
+    assert ground_of_cell(points, 0.95, Planes(tilted), 0, PARAMETERS).all()
+    assert not ground_of_cell(points, 0.96, Planes(tilted), 0, PARAMETERS).any(), "equal is not above"
+    assert ground_of_cell(points, 0.95, Planes(-tilted), 0, PARAMETERS).all(), "the normal's direction is free"
+
+
+def test_plane_with_points_below_is_refused_unless_they_are_few():
+    z = np.r_[np.zeros(18), [-1.0, -1.0]]
+    assert lies_below(z, z == 0, 0.1), "2 of 20 off the plane"
+    z = np.r_[np.zeros(17), [-1.0, -1.0, -1.0]]
+    assert not lies_below(z, z == 0, 0.1)
+    assert lies_below(-z, z == 0, 0.1), "above is fine"
+    z = np.r_[np.zeros(17), [-1.0, 0.5, 0.5]]
+    assert lies_below(z, z == 0, 0.1), "not above on average"
+
+
+def test_allowed_outliers_round_half_to_even():
+    for points, allowed in ((25, 2), (35, 4)):  # 2.5 -> 2, 3.5 -> 4
+        z = np.zeros(points)
+        z[:allowed] = -1.0
+        assert lies_below(z, z == 0, 0.1)
+        z[: allowed + 1] = -1.0
+        assert not lies_below(z, z == 0, 0.1)
+
+
+def test_no_plane_no_ground():
+    assert not ground_of_cell(floor(200), 0.75, Planes(np.zeros(4)), 0, PARAMETERS).any()
+
+
+def test_components_of_a_floor_with_a_wall():
+    rng = np.random.default_rng(0)
+    # two patches of floor in cells of their own, and a wall above the first
+    near = np.column_stack([rng.uniform(9, 11, 300), rng.uniform(-1, 1, 300), rng.normal(-1.8, 0.02, 300)])
+    far = np.column_stack([rng.uniform(-20.5, -19.5, 200), rng.uniform(6, 7, 200), rng.normal(-1.8, 0.02, 200)])
+    box = np.column_stack([np.full(80, 10.0), rng.uniform(-1, 1, 80), rng.uniform(-1, 0.5, 80)])
+    component = find_ground(np.concatenate([near, far, box]), np.empty((0, 3)), PARAMETERS, np.random.default_rng(0))
+    assert set(component[:300]) == {0} and set(component[300:500]) == {1} and set(component[500:]) == {-1}
+
+
+def test_sweeps_help_to_find_ground_but_are_not_labelled():
+    rng = np.random.default_rng(0)
+    patch = np.column_stack([rng.uniform(9, 11, 150), rng.uniform(-1, 1, 150), np.full(150, -1.8)])
+    key, sweeps = patch[:50], patch[50:]
+    nothing = np.empty((0, 3))
+    assert (find_ground(key, nothing, PARAMETERS, np.random.default_rng(0)) == -1).all(), "too few points alone"
+    component = find_ground(key, sweeps, PARAMETERS, np.random.default_rng(0))
+    assert component.tolist() == [0] * 50
+    assert len(find_ground(nothing, patch, PARAMETERS, np.random.default_rng(0))) == 0
+
+
+@pytest.mark.parametrize("fitter", ["numba", "open3d"])
+def test_both_fitters_find_the_same_ground(fitter):
+    rng = np.random.default_rng(1)
+    xyz = np.column_stack([rng.uniform(3, 20, (4000, 1)), rng.uniform(-5, 5, 4000), rng.normal(-1.8, 0.03, 4000)])
+    xyz[::5, 2] = rng.uniform(-1.2, 1, 800)
+    ground = find_ground(xyz, np.empty((0, 3)), replace(PARAMETERS, plane_fitter=fitter), rng) >= 0
+    truth = np.arange(4000) % 5 != 0
+    assert (ground & truth).sum() > 0.85 * truth.sum() and not ground[~truth].any()

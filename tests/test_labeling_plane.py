@@ -1,0 +1,81 @@
+"""RANSAC planes: exact cases, the same planes as Open3D finds, repeatability."""
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from core.labeling.plane import fit_plane, fit_plane_open3d, plane_fitter
+
+
+def scattered_plane(normal, offset, inliers, outliers, seed, noise=0.03):
+    """Points on n·p + d = 0 in a 10 m box (noise in m, along the normal), then points anywhere in it."""
+    rng = np.random.default_rng(seed)
+    normal = np.asarray(normal, float) / np.linalg.norm(normal)
+    points = rng.uniform(-5, 5, (inliers, 3))
+    points -= ((points @ normal + offset) + rng.normal(0, noise, inliers))[:, None] * normal
+    return np.concatenate([points, rng.uniform(-5, 5, (outliers, 3))]), np.append(normal, offset)
+
+
+def inliers_of(points, plane):
+    return np.abs(points @ plane[:3] + plane[3]) < 0.2
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def test_exact_plane():
+    x, y = np.meshgrid(np.arange(10.0), np.arange(10.0))
+    points = np.stack([x.ravel(), y.ravel(), np.full(100, 3.0)], 1)
+    plane = fit_plane(points, 0.2, 10, 1000, 0)
+    np.testing.assert_allclose(plane / plane[2], [0, 0, 1, -3], atol=1e-6)
+
+
+@pytest.mark.parametrize("normal", [(0, 0, 1), (1, 0, 0), (0, 1, 0), (1, 2, 3), (0.1, -0.05, 1)])
+def test_same_plane_as_open3d(normal):
+    points, truth = scattered_plane(normal, 1.5, 300, 100, seed=4)
+    ours, theirs = fit_plane(points, 0.2, 10, 1000, 1), fit_plane_open3d(points, 0.2, 10, 1000, 1)
+    assert abs(ours[:3] @ theirs[:3]) > 0.9999
+    assert iou(inliers_of(points, ours), inliers_of(points, theirs)) > 0.97
+    assert iou(inliers_of(points, ours), inliers_of(points, truth)) > 0.97
+
+
+def test_same_share_of_inliers_as_open3d_among_many_outliers():
+    for seed in range(4):
+        points, _ = scattered_plane((0, 0.2, 1), 1.0, 150, 150, seed)
+        ours = inliers_of(points, fit_plane(points, 0.2, 10, 1000, seed)).sum()
+        theirs = inliers_of(points, fit_plane_open3d(points, 0.2, 10, 1000, seed)).sum()
+        assert abs(int(ours) - int(theirs)) <= 15
+
+
+def test_far_from_the_origin_is_as_precise():
+    points, _ = scattered_plane((0, 0, 1), 0.0, 200, 40, seed=2)
+    near = inliers_of(points, fit_plane(points, 0.2, 10, 1000, 7))
+    far = points + [1000.0, -2000.0, 500.0]
+    assert iou(near, inliers_of(far, fit_plane(far, 0.2, 10, 1000, 7))) > 0.99
+
+
+def test_repeats_exactly_and_depends_on_the_seed():
+    points, _ = scattered_plane((0, 0, 1), 0.0, 100, 100, seed=3)
+    first = fit_plane(points, 0.2, 10, 50, 5)
+    np.testing.assert_array_equal(first, fit_plane(points, 0.2, 10, 50, 5))
+    assert not np.array_equal(first, fit_plane(points, 0.2, 10, 50, 6))
+
+
+@pytest.mark.parametrize("fit", [fit_plane, fit_plane_open3d])
+def test_no_plane(fit):
+    assert not fit(np.random.default_rng(0).random((9, 3)), 0.2, 10, 100, 0).any(), "fewer points than a sample"
+    assert not fit(np.ones((50, 3)), 0.2, 10, 100, 0).any(), "a single place"
+
+
+def test_points_need_not_be_contiguous():
+    points, _ = scattered_plane((0, 0, 1), 0.0, 100, 20, seed=3)
+    strided = np.asfortranarray(points)[::2]
+    np.testing.assert_array_equal(
+        fit_plane(strided, 0.2, 10, 50, 5), fit_plane(np.ascontiguousarray(strided), 0.2, 10, 50, 5)
+    )
+
+
+def test_unknown_fitter_is_named():
+    with pytest.raises(UserError, match="'pcl'.*numba, open3d"):
+        plane_fitter("pcl")

@@ -1,0 +1,199 @@
+"""Preparing a whole data set: the same bytes for any number of processes, resuming, refusing what is not ours."""
+
+import glob
+import json
+import os
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from core.datasets.label_files import SUPERPIXEL, WEAK_LABEL, check_directory, read_superpixels, read_weak_label
+from core.errors import UserError
+from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.prepare import prepare_superpixels, prepare_weak_labels
+from tests.streets import Streets
+
+WEAK = WeakLabelParameters(num_sweeps=1, small_component_class=3)
+PIXELS = SuperpixelParameters(image_size=(32, 48), num_superpixels=20, num_levels=2, iterations=2)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    return Streets(tmp_path_factory.mktemp("streets"))
+
+
+def contents(directory):
+    """{name: bytes} of all files in a directory, hidden ones too."""
+    result = {}
+    for name in os.listdir(directory):
+        with open(os.path.join(directory, name), "rb") as file:
+            result[name] = file.read()
+    return result
+
+
+@pytest.fixture(scope="module")
+def made(reader, tmp_path_factory):
+    """Weak labels and superpixels made in one process: (directory, content) of each."""
+    weak, pixels = str(tmp_path_factory.mktemp("w") / "weak"), str(tmp_path_factory.mktemp("s") / "seeds")
+    prepare_weak_labels(reader, weak, WEAK, 1)
+    prepare_superpixels(reader, pixels, PIXELS)
+    return {"weak": (weak, contents(weak)), "pixels": (pixels, contents(pixels))}
+
+
+def test_directories_are_whole(reader, made):
+    weak, content = made["weak"]
+    assert sorted(content) == sorted([*(f"frame{i}.npz" for i in range(5)), "meta.json"])
+    meta = check_directory(weak, WEAK_LABEL, reader.tokens(), {"parameters": WEAK, "seed": 1})
+    label = read_weak_label(weak, "frame3", 3500, meta["parameters_hash"])
+    assert set(label.sparse) == {0, 1, 2, 3} and meta["statistics"]["propagated_accuracy"] > 0.99
+    pixels, content = made["pixels"]
+    cameras = [camera.token for frame in reader for camera in frame.cameras]
+    assert sorted(content) == sorted([*(f"{token}.png" for token in cameras), "meta.json"])
+    meta = check_directory(pixels, SUPERPIXEL, cameras, {"parameters": PIXELS})
+    assert meta["opencv"].startswith("4.") and meta["statistics"] == {"frames": 5, "images": 10}
+    assert len(np.unique(read_superpixels(pixels, "left_2", (32, 48), meta["parameters_hash"]))) > 5
+
+
+def test_two_workers_make_the_same_bytes(reader, made, tmp_path):
+    prepare_weak_labels(reader, str(tmp_path / "w"), WEAK, 1, num_workers=2)
+    assert contents(tmp_path / "w") == made["weak"][1]
+    prepare_superpixels(reader, str(tmp_path / "s"), PIXELS, num_workers=2)
+    assert contents(tmp_path / "s") == made["pixels"][1]
+
+
+def test_two_ranks_make_the_same_bytes(reader, made, tmp_path, capsys):
+    waited = []
+    for rank in (1, 0):
+        result = prepare_weak_labels(
+            reader, str(tmp_path / "w"), WEAK, 1, rank=rank, world_size=2, barrier=lambda: waited.append(1)
+        )
+        assert (result is None) == (rank == 1)
+        prepare_superpixels(reader, str(tmp_path / "s"), PIXELS, rank=rank, world_size=2)
+    assert len(waited) == 2
+    assert contents(tmp_path / "w") == made["weak"][1] and contents(tmp_path / "s") == made["pixels"][1]
+    assert capsys.readouterr().out.count("weak labels of 5 frames: sparse") == 1
+
+
+def test_frames_do_not_depend_on_each_other(reader, made, tmp_path):
+    prepare_weak_labels(Streets(tmp_path, 2), str(tmp_path / "w"), WEAK, 1)
+    assert contents(tmp_path / "w")["frame1.npz"] == made["weak"][1]["frame1.npz"]
+
+
+def test_seed_changes_the_labels(reader, made, tmp_path):
+    prepare_weak_labels(reader, str(tmp_path), WEAK, 2)
+    other = read_weak_label(str(tmp_path), "frame0").sparse
+    assert (other != read_weak_label(made["weak"][0], "frame0").sparse).any()
+
+
+def test_interrupted_run_is_resumed(reader, made, tmp_path, monkeypatch):
+    directory = str(tmp_path / "w")
+
+    def interrupt(self, path):
+        if path == "3":
+            raise KeyboardInterrupt
+        return self.street(int(path))[0]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Streets, "load_points", interrupt)
+        prepare_weak_labels(reader, directory, WEAK, 1)
+    assert sorted(os.listdir(directory)) == ["frame0.npz", "frame1.npz", "unfinished.json"]
+
+    with pytest.raises(UserError, match=r"parameters.point_per_class = 1, now it is 2; remove .*another path"):
+        prepare_weak_labels(reader, directory, replace(WEAK, point_per_class=2), 1)
+    (tmp_path / "w" / ".unfinished-abc").write_text("left by a killed process")
+    prepare_weak_labels(reader, directory, WEAK, 1)
+    assert contents(directory) == made["weak"][1]
+
+
+def test_lost_and_damaged_files_are_made_anew(reader, made, tmp_path):
+    for kind, prepare in (("weak", lambda d: prepare_weak_labels(reader, d, WEAK, 1)),
+                          ("pixels", lambda d: prepare_superpixels(reader, d, PIXELS))):  # fmt: skip
+        directory = str(tmp_path / kind)
+        os.makedirs(directory)
+        for name, content in made[kind][1].items():
+            with open(os.path.join(directory, name), "wb") as file:
+                file.write(content)
+        files = sorted(glob.glob(directory + "/*[0-9].*"))
+        os.remove(files[0])
+        os.truncate(files[1], 100)
+        os.replace(files[3], files[2])  # one frame under another's name, one lost
+        prepare(directory)
+        assert contents(directory) == made[kind][1]
+
+
+def test_complete_directory_is_left_alone(reader, made, capsys, monkeypatch):
+    directory, content = made["weak"]
+    times = {name: os.stat(os.path.join(directory, name)).st_mtime_ns for name in content if name != "meta.json"}
+    monkeypatch.setattr(Streets, "load_points", lambda self, path: pytest.fail("nothing should be read"))
+    statistics = prepare_weak_labels(reader, directory, WEAK, 1)
+    assert contents(directory) == content
+    assert all(os.stat(os.path.join(directory, name)).st_mtime_ns == t for name, t in times.items())
+    printed = capsys.readouterr().out
+    assert "all files were there already" in printed and "propagated accuracy 9" in printed
+    assert statistics == json.loads(content["meta.json"])["statistics"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"parameters": replace(WEAK, grid_size=(4.0, 0.1))}, r"parameters.grid_size = \[5.0, 0.1\], now it is \[4.0"),
+        ({"seed": 9}, "seed = 1, now it is 9"),
+    ],
+)
+def test_other_parameters_are_refused_up_front(reader, made, change, words):
+    arguments = {"parameters": WEAK, "seed": 1, **change}
+    with pytest.raises(UserError, match=words):
+        prepare_weak_labels(reader, made["weak"][0], **arguments)
+
+
+def test_another_version_of_opencv_is_refused(reader, made, monkeypatch):
+    import cv2
+
+    monkeypatch.setattr(cv2, "__version__", "4.12.0")
+    with pytest.raises(UserError, match=r"opencv = 4.11.*, now it is 4.12.0"):
+        prepare_superpixels(reader, made["pixels"][0], PIXELS)
+
+
+def test_foreign_files_are_refused(reader, tmp_path):
+    (tmp_path / "frame0.npy").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"frame0.npy\); remove it or choose another path"):
+        prepare_weak_labels(reader, str(tmp_path), WEAK, 1)
+
+
+def test_file_of_other_parameters_among_ours_is_refused(reader, made, tmp_path):
+    directory = str(tmp_path / "w")
+    prepare_weak_labels(Streets(tmp_path / "root", 2), directory, WEAK, 2)
+    with open(os.path.join(directory, "frame1.npz"), "wb") as file:
+        file.write(made["weak"][1]["frame1.npz"])
+    with pytest.raises(UserError, match=r"frame1.npz: made with other parameters.*remove"):
+        prepare_weak_labels(Streets(tmp_path / "root", 2), directory, WEAK, 2)
+
+
+def test_directory_that_cannot_be_written(reader, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare_weak_labels(reader, str(tmp_path / "file" / "w"), WEAK, 1)
+
+
+def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="4.11.0"))
+    with pytest.raises(UserError, match="opencv-contrib-python-headless==4.11.0.86"):
+        prepare_superpixels(reader, str(tmp_path / "s"), PIXELS)
+    monkeypatch.setitem(sys.modules, "hdbscan", None)
+    with pytest.raises(UserError, match="pip install hdbscan"):
+        prepare_weak_labels(reader, str(tmp_path / "w"), WEAK, 1)
+    assert not os.path.exists(tmp_path / "w")
+
+
+def test_command_is_recorded(reader, tmp_path):
+    prepare_weak_labels(reader, str(tmp_path), WEAK, 1, command="python3 prepare_sparse_label.py my.yaml")
+    with pytest.raises(UserError, match="python3 prepare_sparse_label.py my.yaml"):
+        read_weak_label(str(tmp_path), "frame99")
+
+
+def test_error_in_a_worker_arrives(reader, tmp_path):
+    with pytest.raises(UserError, match="no points in 2"):
+        prepare_weak_labels(Streets(tmp_path / "root", 4, broken="2"), str(tmp_path / "w"), WEAK, 1, num_workers=1)

@@ -1,0 +1,253 @@
+"""nuScenes' index and reader."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.datasets import nuscenes_index
+from core.datasets.nuscenes import CLASSES, NuScenes
+from core.datasets.nuscenes_tables import CAMERAS
+from core.datasets.projection import project
+from core.errors import UserError
+from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
+
+REAL = Path(__file__).parents[2] / "shared/data/nuscenes_keyframe"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_fake_nuscenes(tmp_path / "nuscenes")
+
+
+def open_reader(root: Path, split: str = "train", version: str = VERSION, num_sweeps: int = 5) -> NuScenes:
+    return NuScenes(str(root), version, split, str(root.parent / "index"), num_sweeps)
+
+
+def test_class_table() -> None:
+    assert CLASSES.num_classes == 17 and CLASSES.names[0] == "ignored" and CLASSES.colors.shape == (17, 3)
+    assert CLASSES.things == tuple(range(1, 11))
+    ignored = [0, 1, 5, 7, 8, 10, 11, 13, 19, 20, 29, 31]
+    assert np.flatnonzero(CLASSES.from_raw[:32] == 0).tolist() == ignored
+    pairs = {9: 1, 14: 2, 15: 3, 16: 3, 17: 4, 18: 5, 21: 6, 2: 7, 3: 7, 4: 7, 6: 7, 12: 8, 22: 9, 23: 10}
+    pairs |= {24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 30: 16}
+    assert {raw: int(CLASSES.from_raw[raw]) for raw in pairs} == pairs and len(pairs) + len(ignored) == 32
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="no real tables at ../shared/data")
+def test_class_table_agrees_with_devkit() -> None:
+    devkit = pytest.importorskip("nuscenes.eval.lidarseg.utils")
+    rows = json.loads((REAL / VERSION / "category.json").read_text())
+    categories = SimpleNamespace(
+        lidarseg_idx2name_mapping={row["index"]: row["name"] for row in rows},
+        lidarseg_name2idx_mapping={row["name"]: row["index"] for row in rows},
+        category=rows,
+    )
+    mapper = devkit.LidarsegClassMapper(categories)
+    assert [mapper.coarse_name_2_coarse_idx_mapping[name] for name in CLASSES.names[1:]] == list(range(1, 17))
+    assert len(rows) == 32
+    assert mapper.fine_idx_2_coarse_idx_mapping == {i: int(CLASSES.from_raw[i]) for i in range(32)}
+
+
+def test_frames(root: Path) -> None:
+    train, val = open_reader(root), open_reader(root, "val")
+    assert train.tokens() == ["scene-0061-lidar0", "scene-0061-lidar3"] == [frame.token for frame in train]
+    assert val.tokens() == ["scene-0103-lidar0", "scene-0103-lidar3"]
+    first, second = train.frame(0), train.frame(1)
+    assert first.scene == "scene-0061" and first.sweeps == ()
+    assert [os.path.basename(sweep.path) for sweep in second.sweeps] == [
+        f"scene-0061-lidar{step}.pcd.bin" for step in (2, 1, 0)
+    ]
+    assert tuple(view.name for view in first.cameras) == CAMERAS
+    assert [view.token for view in second.cameras] == [f"scene-0061-{name}3" for name in CAMERAS]
+    assert {(view.width, view.height) for view in first.cameras} == {SIZE}
+    train.check_files(sweeps=True)
+    points = train.load_points(first.lidar_path)
+    assert points.shape == (POINTS, 4) and points.dtype == np.float32
+    labels = train.load_labels(first, POINTS)
+    assert labels.dtype == np.uint8 and labels.max() <= 16
+
+
+def test_sweeps_move_with_the_vehicle(root: Path) -> None:
+    """A fixed point of the world, seen from a sweep and from the key frame."""
+    world = np.array([620.0, 1612.0, 1.0])
+
+    def in_lidar(time: float) -> np.ndarray:
+        angle = 0.1 * time
+        turn = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+        ego = turn @ (world - [600 + 2 * time, 1600, 0.1 * time])
+        return np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]) @ (ego - [0.9, 0, 1.8])
+
+    for sweep, time in zip(open_reader(root).frame(1).sweeps, (2, 1, 0), strict=True):
+        moved = sweep.to_key @ np.append(in_lidar(time), 1)
+        np.testing.assert_allclose(moved[:3], in_lidar(3), atol=1e-9)
+
+
+def test_number_of_sweeps(root: Path) -> None:
+    assert len(open_reader(root, num_sweeps=2).frame(1).sweeps) == 2
+    assert open_reader(root, num_sweeps=0).frame(1).sweeps == ()
+    with pytest.raises(UserError, match="11 earlier sweeps"):
+        open_reader(root, num_sweeps=11)
+
+
+def test_index_opens_without_devkit_and_tables_parsing(root: Path) -> None:
+    before = open_reader(root).frame(1)
+    code = (
+        "import sys; sys.modules['nuscenes'] = None\n"
+        "from core.datasets.nuscenes import NuScenes\n"
+        f"reader = NuScenes({str(root)!r}, {VERSION!r}, 'train', {str(root.parent / 'index')!r})\n"
+        "assert 'cv2' not in sys.modules\n"
+        "print(reader.frame(1).cameras[2].lidar_to_image.sum())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) == before.cameras[2].lidar_to_image.sum()
+
+
+def test_building_without_devkit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nuscenes.utils.splits", None)
+    with pytest.raises(UserError, match="pip install nuscenes-devkit"):
+        open_reader(root)
+
+
+def test_stale_index_is_built_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_reader(root)
+    builds = []
+    build = nuscenes_index.build_index
+
+    def counted(*args: Any) -> None:
+        builds.append(args)
+        build(*args)
+
+    monkeypatch.setattr(nuscenes_index, "build_index", counted)
+    open_reader(root)
+    assert not builds
+    write_fake_nuscenes(root, seed=1)  # other tables of the same sizes
+    open_reader(root)
+    assert len(builds) == 1
+    (root.parent / "index" / f"{VERSION}.npz").write_bytes(b"PK half a file")
+    assert len(open_reader(root)) == 2
+    assert len(builds) == 2
+    assert os.listdir(root.parent / "index") == [f"{VERSION}.npz"]
+
+
+def test_index_that_cannot_be_written(root: Path) -> None:
+    (root.parent / "index").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"index file .* cannot be written .*set dataset.index_path"):
+        open_reader(root)
+
+
+def test_bad_roots(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset.root .*nowhere is not a folder"):
+        open_reader(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no tables of v1.0-trainval \(versions there: v1.0-mini\)"):
+        open_reader(root, version="v1.0-trainval")
+    with pytest.raises(UserError, match=r"no split 'test' \(it has: train, val\)"):
+        open_reader(root, "test")
+    table = root / VERSION / "ego_pose.json"
+    table.write_text(table.read_text()[:-200])
+    with pytest.raises(UserError, match=r"ego_pose.json is broken"):
+        open_reader(root)
+    table.write_text("[]")
+    with pytest.raises(UserError, match="don't fit together"):
+        open_reader(root)
+    table.unlink()
+    with pytest.raises(UserError, match=r"ego_pose.json is missing"):
+        open_reader(root)
+
+
+def test_scenes_of_no_split(root: Path) -> None:
+    table = root / VERSION / "scene.json"
+    table.write_text(table.read_text().replace("scene-0061", "scene-9999"))
+    with pytest.raises(UserError, match="no key frame of split 'train'"):
+        open_reader(root)
+
+
+def test_missing_files(root: Path) -> None:
+    reader = open_reader(root)
+    (root / "samples/CAM_BACK/scene-0061-CAM_BACK3.jpg").unlink()
+    shutil.rmtree(root / "samples/CAM_FRONT")
+    with pytest.raises(UserError, match=r"camera file .*CAM_FRONT0.jpg is missing, and 3 of 12 in all"):
+        reader.check_files()
+    shutil.rmtree(root / "samples/LIDAR_TOP")
+    with pytest.raises(UserError, match=r"LiDAR file .*lidar0.pcd.bin is missing, and 2 of 2 in all"):
+        reader.check_files()
+
+
+def test_missing_labels(root: Path) -> None:
+    shutil.rmtree(root / "lidarseg")
+    reader = open_reader(root)
+    reader.check_files(labels=False)
+    with pytest.raises(UserError, match=r"label file .* is missing, and 2 of 2"):
+        reader.check_files()
+    with pytest.raises(UserError, match=r"label file .* cannot be read"):
+        reader.load_labels(reader.frame(0), POINTS)
+    (root / VERSION / "lidarseg.json").unlink()
+    reader = open_reader(root)
+    assert reader.frame(0).label_path is None
+    with pytest.raises(UserError, match=r"download nuScenes-lidarseg"):
+        reader.check_files()
+    with pytest.raises(UserError, match=r"download nuScenes-lidarseg"):
+        reader.load_labels(reader.frame(0), POINTS)
+
+
+def test_broken_point_and_label_files(root: Path) -> None:
+    reader = open_reader(root)
+    frame = reader.frame(0)
+    points, labels = Path(frame.lidar_path), Path(frame.label_path or "")
+    whole = points.read_bytes()
+    for content in (whole[:-7], b""):
+        points.write_bytes(content)
+        with pytest.raises(UserError, match=r"lidar0.pcd.bin has \d+ bytes"):
+            reader.load_points(frame.lidar_path)
+    points.write_bytes(np.full(10, np.nan, np.float32).tobytes())
+    with pytest.raises(UserError, match=r"lidar0.pcd.bin holds numbers that are not finite"):
+        reader.load_points(frame.lidar_path)
+    with pytest.raises(UserError, match=r"lidar0_lidarseg.bin has 400 labels, its LiDAR file 399 points"):
+        reader.load_labels(frame, POINTS - 1)
+    labels.write_bytes(bytes([40] * POINTS))
+    with pytest.raises(UserError, match=r"lidar0_lidarseg.bin holds label 40"):
+        reader.load_labels(frame, POINTS)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="no real key frame at ../shared/data")
+def test_projection_agrees_with_devkit_on_a_real_frame(tmp_path: Path) -> None:
+    """The devkit's own chain of moves, camera by camera, as in `NuScenesExplorer.map_pointcloud_to_image`."""
+    devkit = pytest.importorskip("nuscenes.nuscenes")
+    from nuscenes.utils.data_classes import LidarPointCloud
+    from nuscenes.utils.geometry_utils import view_points
+    from pyquaternion import Quaternion
+
+    tables = devkit.NuScenes(version=VERSION, dataroot=str(REAL), verbose=False)
+    frame = NuScenes(str(REAL), VERSION, "train", str(tmp_path)).frame(0)
+    lidar = tables.get("sample_data", frame.token)
+    points = LidarPointCloud.from_file(frame.lidar_path).points[:3].T.astype(np.float64)
+
+    def move(xyz: np.ndarray, record: dict, inverse: bool) -> np.ndarray:
+        rotation = Quaternion(record["rotation"]).rotation_matrix
+        translation = np.array(record["translation"])
+        return (xyz - translation) @ rotation if inverse else xyz @ rotation.T + translation
+
+    in_world = move(points, tables.get("calibrated_sensor", lidar["calibrated_sensor_token"]), False)
+    in_world = move(in_world, tables.get("ego_pose", lidar["ego_pose_token"]), False)
+    camera = np.full(len(points), -1)
+    pixel = np.zeros((len(points), 2))
+    for k, view in enumerate(frame.cameras):
+        record = tables.get("sample_data", view.token)
+        calibration = tables.get("calibrated_sensor", record["calibrated_sensor_token"])
+        in_camera = move(in_world, tables.get("ego_pose", record["ego_pose_token"]), True)
+        in_camera = move(in_camera, calibration, True)
+        expected = view_points(in_camera.T, np.array(calibration["camera_intrinsic"]), normalize=True)[:2].T
+        seen = (in_camera[:, 2] > 1) & (expected > 0).all(1) & (expected < [1599, 899]).all(1)
+        camera[seen], pixel[seen] = k, expected[seen]
+    projection = project(points, frame.cameras)
+    np.testing.assert_array_equal(projection.camera, camera)
+    assert (camera >= 0).sum() > 20000
+    np.testing.assert_allclose(projection.pixel, pixel, atol=1e-6)
