@@ -60,7 +60,7 @@ def _open_reader(config: Config, split: str, num_sweeps: int) -> Reader:
         raise UserError(f"dataset.name: '{dataset.name}' is unknown; known are: nuscenes")
     if reader.classes.num_classes != config.data.num_classes:
         raise UserError(
-            f"data.num_classes is {config.data.num_classes}, but {dataset.name} has {reader.classes.num_classes} classes"
+            f"data.num_classes is {config.data.num_classes}, but {dataset.name} has {reader.classes.num_classes}"
         )
     return reader
 

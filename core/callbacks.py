@@ -85,16 +85,23 @@ class CheckpointSaver(Callback):
 
 
 class BestSaver(Callback):
-    """Writes max-iou-HEAD-val.pt whenever the head's mean IoU is the best so far."""
+    """Writes max-iou-HEAD-val.pt whenever the head's mean IoU is the best so far.
+
+    Args:
+        validated: without validation (no labels for it), the newest weights count as the best.
+    """
 
     master_only = True
 
-    def __init__(self, folder: str, head: str):
+    def __init__(self, folder: str, head: str, validated: bool = True):
+        self.validated = validated
         self.scalar, self.path = f"iou/{head}/val", os.path.join(folder, f"max-iou-{head}-val.pt")
         self.best: float | None = None
         self.step: int | None = None
 
     def _trigger_epoch(self) -> None:
+        if not self.validated:
+            save_checkpoint(self.path, self.trainer.state_dict())
         if self.scalar not in self.trainer.summary:
             return
         step, value = self.trainer.summary[self.scalar][-1]

@@ -36,7 +36,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{path}: not a readable checkpoint ({reason}); take another one, or train again") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a dict with the network's state under 'model', found {type(content).__name__}")
+        raise UserError(f"{path}: expected a dict with the network's state as 'model', found {type(content).__name__}")
     return content
 
 
@@ -89,7 +89,7 @@ def load_imagenet(branch: nn.Module, source: str | None) -> None:
     state = {name.removeprefix("backbone."): value for name, value in state.items()}
     taken = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if not taken:
-        raise UserError(f"{source}: holds no tensor of the image branch; expected a torchvision ResNet-18 or SwiftNet file")
+        raise UserError(f"{source}: holds no tensor of the image branch; expected a ResNet-18 or SwiftNet file")
     branch.load_state_dict(taken, strict=False)
     left_in_file = sorted(set(state) - set(taken))
     logger.info(

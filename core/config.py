@@ -114,7 +114,7 @@ def _checked(key: str, value: Any, default: Any, source: str) -> Any:
     """The value, if it is of the default's type. Integers serve as floats, and YAML's '1e-4' (a text) as a number."""
     if value is None or default is None:
         return value
-    if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
+    if isinstance(default, float) and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)
         except ValueError:

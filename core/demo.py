@@ -1,4 +1,4 @@
-"""`make demo`: the whole method on a made-up city, by the very commands of the README, timed, with table and figures."""
+"""`make demo`: the whole method on a made-up city, by the very commands of the README; times, table and figures."""
 
 import argparse
 import json
@@ -39,13 +39,14 @@ class Demo:
         self._call("made-up city", CITIES[self.dataset].split())
         self._step("weak labels", f"prepare_sparse_label.py {configs}/pretrain/preseg.yaml")
         self._step("superpixels", f"prepare_nusc_superpixel.py {configs}/default.yaml")
-        self._step("1. pretraining", f"train_lc_sparse_assop2p_nusc.py {configs}/pretrain/assop2p.yaml --run-dir {run}")
+        pretrain, mstep = "train_lc_sparse_assop2p_nusc.py", "train_lc_sparse_assop2p_mstep_nusc.py"
+        self._step("1. pretraining", f"{pretrain} {configs}/pretrain/assop2p.yaml --run-dir {run}")
         self._step("2. E-step 1", f"train_lc_estep_nusc.py {configs}/estep/it1.yaml --run-dir {run} "
                    f"--weight-path {run}/checkpoints/max-iou-vox-val.pt")
-        self._step("3. M-step 1", f"train_lc_sparse_assop2p_mstep_nusc.py {configs}/mstep/assop2p.yaml --run-dir {run}")
+        self._step("3. M-step 1", f"{mstep} {configs}/mstep/assop2p.yaml --run-dir {run}")
         self._step("4. E-step 2", f"train_lc_estep_nusc_2.py {configs}/estep/it2.yaml --run-dir {run} "
                    f"--weight-path {run}/checkpoints_mstep_0/max-iou-vox-val.pt")
-        self._step("5. M-step 2", f"train_lc_sparse_assop2p_mstep_nusc.py {configs}/mstep/assop2p_it2.yaml --run-dir {run}")
+        self._step("5. M-step 2", f"{mstep} {configs}/mstep/assop2p_it2.yaml --run-dir {run}")
         for folder, name in STAGES.items():
             last = f"--save-predictions {run}/predictions" if folder == list(STAGES)[-1] else ""
             self._step(f"evaluation, {name}", f"eval_miou.py {configs}/pretrain/assop2p.yaml --weight-path "
@@ -60,8 +61,10 @@ class Demo:
         table = stage_table([rows[name] for name in STAGES.values() if name in rows])
         times = "\n".join(f"{name:<28}{seconds:>8.0f} s" for name, seconds in self.times)
         total = sum(seconds for _, seconds in self.times)
-        return (f"\n{table}\n\n{self._label_shares()}\n\n{times}\n{'together':<28}{total:>8.0f} s\n\n"
-                f"Figures: {self.run_dir}/figures   Numbers: {self.run_dir}/results.json   Logs: {self.run_dir}/logging")
+        places = [f"{name}: {self.run_dir}/{path}" for name, path in
+                  (("figures", "figures"), ("numbers", "results.json"), ("logs", "logging"))]
+        times += f"\n{'together':<28}{total:>8.0f} s"
+        return "\n\n".join(["", table, self._label_shares(), times, "   ".join(places)])
 
     def _label_shares(self) -> str:
         with open(f"data/demo/{self.dataset}_weak_label/meta.json", encoding="utf-8") as file:

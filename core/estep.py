@@ -182,8 +182,8 @@ def quality_table(statistics: dict[str, Any]) -> str:
         return "No dense labels at hand: the pseudo-labels are not scored."
     lines = [f"{'class':<24}{'points':>10}{'correct %':>11}{'wrong %':>10}{'ignored %':>11}"]
     for name, row in statistics["classes"].items():
-        shares = "".join(f"{100 * row[key]:>{width}.1f}" for key, width in (("correct", 11), ("wrong", 10), ("ignored", 11)))
-        lines.append(f"{name:<24}{row['points']:>10}{shares}")
+        correct, wrong, ignored = (100 * row[key] for key in ("correct", "wrong", "ignored"))
+        lines.append(f"{name:<24}{row['points']:>10}{correct:>11.1f}{wrong:>10.1f}{ignored:>11.1f}")
     return "\n".join([*lines, f"accuracy of labelled points: {100 * statistics['accuracy']:.1f} %"])
 
 

@@ -32,7 +32,7 @@ def result_row(checkpoint: str, split: str, points: str, frames: int, confusions
         iou = class_iou(confusion, ignore_index)
         scores[scope] = {
             "miou": _percent(mean_iou(confusion, ignore_index)),
-            "iou": {name: _percent(value) for c, (name, value) in enumerate(zip(names, iou, strict=True)) if c != ignore_index},
+            "iou": {name: _percent(iou[c]) for c, name in enumerate(names) if c != ignore_index},
             "confusion": confusion.tolist(),
         }
     return {

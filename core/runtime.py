@@ -147,7 +147,7 @@ def _open_run_dir(run_dir: str, config: Config) -> None:
     try:
         os.makedirs(os.path.join(run_dir, "logging"), exist_ok=True)
     except OSError as error:
-        raise UserError(f"{run_dir}: run directory cannot be made ({error.strerror}); choose another --run-dir") from None
+        raise UserError(f"{run_dir}: cannot be made or written ({error.strerror}); choose another --run-dir") from None
     script = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{script}"
     logger.add(os.path.join(run_dir, "logging", f"{stem}-rank{dist.rank()}.log"),

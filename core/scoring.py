@@ -67,7 +67,9 @@ def evaluate(run: Run) -> None:
                          environment())
         path = os.path.join(_run_dir(arguments.run_dir, arguments.weight_path), "results.json")
         save_row(path, row)
-        logger.info(f"{arguments.weight_path} on {arguments.split} ({len(reader)} frames), in {path}:\n{class_table(row)}")
+        logger.info(
+            f"{arguments.weight_path} on {arguments.split} ({len(reader)} frames), in {path}:\n{class_table(row)}"
+        )
 
 
 def _confusions(prediction: FramePrediction, everywhere: np.ndarray, reader: Reader, num_classes: int) -> np.ndarray:

@@ -5,12 +5,13 @@ import shlex
 import sys
 
 from torchpack import distributed as dist
-from torchpack.callbacks import ConsoleWriter, EstimatedTimeLeft, ProgressBar, TFEventWriter
+from torchpack.callbacks import Callback, ConsoleWriter, EstimatedTimeLeft, ProgressBar, TFEventWriter
 from torchpack.utils.logging import logger
 
 from core import builder
 from core.callbacks import BestSaver, CheckpointSaver, Resume, ScalarsWriter, Validation
 from core.checkpoint import file_hash, load_weights, newest_checkpoint, read_checkpoint
+from core.datasets.base import Reader
 from core.errors import UserError
 from core.estep import no_grad_inference, quality_table, run_estep
 from core.evaluation import HEADS
@@ -30,11 +31,11 @@ def train(run: Run) -> None:
         return
 
     readers = {split: builder.make_reader(config, split) for split in ("train", "val")}
-    for reader in readers.values():
-        reader.check_files(labels=reader.split == "val" or builder.make_loss_weights(config).dense > 0)
+    readers["train"].check_files(labels=builder.make_loss_weights(config).dense > 0)
+    validated = _has_labels(readers["val"])
+    readers["val"].check_files(labels=validated)
     given = getattr(run.arguments, "pseudo_label_dir", None)
     train_data = builder.make_dataset(config, readers["train"], "train", run.run_dir, given)
-    val_loader = builder.make_loader(config, builder.make_dataset(config, readers["val"], "eval"))
     logger.info(f"{len(train_data)} training frames, {len(readers['val'])} validation frames, "
                 f"{dist.size()} process(es) on {device.type}.")
 
@@ -51,7 +52,12 @@ def train(run: Run) -> None:
         amp_dtype=builder.amp_dtype(config),
         log_every=config.train.log_every,
     )
-    classes, stage = readers["val"].classes, os.path.basename(folder).replace("checkpoints", "train")
+    stage = os.path.basename(folder).replace("checkpoints", "train")
+    scoring: list[Callback] = [BestSaver(folder, head, validated) for head in HEADS]
+    if validated:
+        val_loader = builder.make_loader(config, builder.make_dataset(config, readers["val"], "eval"))
+        names = readers["val"].classes.names
+        scoring.insert(0, Validation(val_loader, names, config.data.ignore_label, config.train.validate_every, device))
     trainer.train(
         builder.make_loader(config, train_data),
         num_epochs=config.num_epochs,
@@ -62,19 +68,27 @@ def train(run: Run) -> None:
             ScalarsWriter(os.path.join(run.run_dir, "scalars.jsonl"), stage),
             ProgressBar(["loss/total"]),
             EstimatedTimeLeft(),
-            Validation(val_loader, classes.names, config.data.ignore_label, config.train.validate_every, device),
-            *(BestSaver(folder, head) for head in HEADS),
+            *scoring,
             CheckpointSaver(folder, config.train.checkpoints_to_keep),
         ],
     )
+
+
+def _has_labels(reader: Reader) -> bool:
+    """Whether the split has dense labels. With none at all, training goes without validation and says so."""
+    found = len(reader) > 0 and any(frame.label_path and os.path.exists(frame.label_path) for frame in reader)
+    if not found:
+        logger.warning(f"No dense labels of split '{reader.split}': training goes without validation, and the newest "
+                       "weights are saved as max-iou-vox-val.pt and max-iou-pix-val.pt.")
+    return found
 
 
 def estep(run: Run) -> None:
     """An E-step: pseudo-labels for the training frames from a trained network."""
     config, device = run.config, run.device
     if config.step.kind != "estep":
-        raise UserError(f"{run.arguments.config}: step.kind is '{config.step.kind}'; this command needs a configuration "
-                        "of configs/*/estep")
+        raise UserError(f"{run.arguments.config}: step.kind is '{config.step.kind}'; this command needs estep: take a "
+                        "configuration of configs/*/estep")
     assert run.run_dir is not None
     directory = builder.pseudo_label_dir(run.run_dir, config.step.round)
     reader = builder.make_reader(config, "train")
@@ -94,7 +108,8 @@ def estep(run: Run) -> None:
     )
     if statistics is not None:
         share = statistics["labelled"] / max(statistics["points"], 1)
-        logger.info(f"Pseudo-labels written to {directory}: {100 * share:.1f} % of all points.\n{quality_table(statistics)}")
+        logger.info(f"Pseudo-labels written to {directory}: {100 * share:.1f} % of all points.")
+        logger.info(f"Their quality, on the points that this round labels:\n{quality_table(statistics)}")
 
 
 def command_line() -> str:

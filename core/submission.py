@@ -34,7 +34,7 @@ class PredictionWriter:
 
 
 class NuScenesSubmission:
-    """The lidarseg benchmark's tree: lidarseg/<split>/<token>_lidarseg.bin (uint8 1..16) and <split>/submission.json."""
+    """The benchmark's tree: lidarseg/<split>/<token>_lidarseg.bin (uint8, 1..16) and <split>/submission.json."""
 
     def __init__(self, directory: str, reader: Reader):
         self.directory, self.reader = directory, reader

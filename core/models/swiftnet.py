@@ -40,7 +40,7 @@ class PyramidPooling(nn.Module):
         def block(in_channels: int, out_channels: int) -> NormReluConv:
             return NormReluConv(in_channels, out_channels, momentum=PYRAMID_BN_MOMENTUM)
 
-        layers = OrderedDict(spp_bn=block(STAGE_CHANNELS[3], NECK_CHANNELS))
+        layers: OrderedDict[str, nn.Module] = OrderedDict(spp_bn=block(STAGE_CHANNELS[3], NECK_CHANNELS))
         for i in range(len(PYRAMID_GRIDS)):
             layers[f"spp{i}"] = block(NECK_CHANNELS, PYRAMID_CHANNELS)
         layers["spp_fuse"] = block(NECK_CHANNELS + len(PYRAMID_GRIDS) * PYRAMID_CHANNELS, NECK_CHANNELS)
@@ -48,12 +48,15 @@ class PyramidPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        x = self.spp.spp_bn(x)
+        x = self._block("spp_bn", x)
         levels = [x]
         for i, grid in enumerate(PYRAMID_GRIDS):
             pooled = F.adaptive_avg_pool2d(x, (grid, max(1, round(width / height * grid))))
-            levels.append(resize(self.spp.get_submodule(f"spp{i}")(pooled), (height, width)))
-        return self.spp.spp_fuse(torch.cat(levels, 1))
+            levels.append(resize(self._block(f"spp{i}", pooled), (height, width)))
+        return self._block("spp_fuse", torch.cat(levels, 1))
+
+    def _block(self, name: str, x: Tensor) -> Tensor:
+        return self.spp.get_submodule(name)(x)
 
 
 class Upsample(nn.Module):
@@ -66,7 +69,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         skip = self.bottleneck(skip)
-        return self.blend_conv(resize(x, skip.shape[2:]) + skip)
+        return self.blend_conv(resize(x, (skip.shape[2], skip.shape[3])) + skip)
 
 
 class SwiftNetResNet(nn.Module):

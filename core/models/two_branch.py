@@ -95,7 +95,7 @@ class TwoBranchNetwork(nn.Module):
             pb.point_transform(a, b) for a, b in ((c[0], c[4]), (c[4], c[6]), (c[6], c[8]))
         )
         self.dropout = nn.Dropout(dropout)
-        self.to(memory_format=self.memory_format)
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def forward(self, coords: Tensor, feats: Tensor, images: Tensor, image_index: Tensor, pixel: Tensor) -> Outputs:
         """Runs both branches.
@@ -148,7 +148,8 @@ class TwoBranchNetwork(nn.Module):
         return x.with_feats(self.dropout(x.feats))
 
     @staticmethod
-    def _read_linear(maps: Tensor, conv: nn.Conv2d, sample: PointSampler) -> Tensor:
+    def _read_linear(maps: Tensor, conv: nn.Module, sample: PointSampler) -> Tensor:
         """Reads `conv(maps)`, a 1×1 convolution, at the points. Both are linear and interpolation weights sum to 1, so
         the convolution runs on the points alone, of which there are far fewer than pixels."""
+        assert isinstance(conv, nn.Conv2d)
         return F.linear(sample(maps), conv.weight.flatten(1), conv.bias)

@@ -58,7 +58,7 @@ class SparseSequential(nn.Sequential):
 
 
 def _is_sparse(module: nn.Module) -> bool:
-    return isinstance(module, (Conv3d, SparseSequential)) or getattr(module, "on_sparse_tensor", False)
+    return isinstance(module, Conv3d | SparseSequential) or getattr(module, "on_sparse_tensor", False)
 
 
 def concatenate(tensors: Sequence[SparseTensor]) -> SparseTensor:

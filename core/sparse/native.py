@@ -44,7 +44,7 @@ def convolve(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
 
 
 def _multiply(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
-    gathered = feats[kernel_map.in_rows]
+    gathered = feats.index_select(0, kernel_map.in_rows)
     products = feats.new_empty(gathered.shape[0], kernel.shape[2])
     for k, pairs in kernel_map.slices():
         torch.mm(gathered[pairs], kernel[k], out=products[pairs])
@@ -54,7 +54,8 @@ def _multiply(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
 
 def _kernel_gradient(feats: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
     out = feats.new_zeros(len(kernel_map.sizes), feats.shape[1], grad.shape[1])
-    gathered_feats, gathered_grad = feats[kernel_map.in_rows], grad[kernel_map.out_rows]
+    gathered_feats = feats.index_select(0, kernel_map.in_rows)
+    gathered_grad = grad.index_select(0, kernel_map.out_rows)
     for k, pairs in kernel_map.slices():
         torch.mm(gathered_feats[pairs].t(), gathered_grad[pairs], out=out[k])
     if kernel_map.identity >= 0:

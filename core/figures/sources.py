@@ -1,0 +1,146 @@
+"""Where the figures take their arrays from: readers, label files, predictions."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torchpack.utils.config import Config
+
+from core import builder
+from core.datasets.base import Reader
+from core.datasets.frame import Frame
+from core.datasets.label_files import (
+    PSEUDO_LABEL,
+    SUPERPIXEL,
+    WEAK_LABEL,
+    WeakLabel,
+    label_path,
+    read_pseudo_label,
+    read_superpixels,
+    read_weak_label,
+)
+from core.datasets.projection import Projection, project
+from core.errors import UserError
+
+MAX_SEARCHED = 300
+"""At most so many frames, spread over the split, are opened when one is chosen for a figure."""
+
+
+class Missing(Exception):
+    """A figure cannot be drawn, since something that it shows is not there (yet)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A frame with its points.
+
+    Attributes:
+        frame: the frame.
+        points: float32 [N, 4], x, y, z (m, sensor frame), intensity.
+        projection: where the points fall in the frame's images.
+    """
+
+    frame: Frame
+    points: NDArray[np.float32]
+    projection: Projection
+
+
+class Sources:
+    """The files of a run. Methods raise Missing for what is not there, UserError for what is damaged."""
+
+    def __init__(self, config: Config, run_dir: str, prediction_dir: str | None):
+        self.config, self.run_dir, self.prediction_dir = config, run_dir, prediction_dir
+        self.reader: Callable[[str], Reader] = cache(self._reader)
+
+    def _reader(self, split: str) -> Reader:
+        try:
+            return builder.make_reader(self.config, split)
+        except UserError as error:
+            raise Missing(str(error)) from None
+
+    def scan(self, frame: Frame) -> Scan:
+        """The points of a frame (of either split)."""
+        points = self.reader("val").load_points(frame.lidar_path)
+        return Scan(frame, points, project(points, frame.cameras))
+
+    def dense(self, split: str, scan: Scan) -> NDArray[np.uint8] | None:
+        """uint8 [N], the ground truth; None where it is not at hand."""
+        path = scan.frame.label_path
+        if path is None or not os.path.exists(path):
+            return None
+        return self.reader(split).load_labels(scan.frame, len(scan.points))
+
+    def weak(self, scan: Scan) -> WeakLabel:
+        """The weak label of a training frame."""
+        return read_weak_label(self.config.dataset.sparse_label_path, scan.frame.token, len(scan.points))
+
+    def pseudo(self, scan: Scan, step_round: int) -> NDArray[np.uint8] | None:
+        """uint8 [N], the pseudo-labels of a training frame after round 1 or 2; None before."""
+        directory = builder.pseudo_label_dir(self.run_dir, step_round)
+        if not os.path.exists(label_path(directory, PSEUDO_LABEL, scan.frame.token)):
+            return None
+        return read_pseudo_label(directory, scan.frame.token, len(scan.points))
+
+    def superpixels(self, camera_token: str) -> NDArray[np.uint16]:
+        """uint16 [H, W], the superpixel ids of an image of the split train."""
+        directory = self.config.dataset.superpixel
+        if not os.path.exists(label_path(directory, SUPERPIXEL, camera_token)):
+            raise Missing(f"{directory} has no superpixels of image {camera_token}")
+        return read_superpixels(directory, camera_token, builder.image_size(self.config, self.reader("train")))
+
+    def prediction(self, scan: Scan) -> NDArray[np.uint8]:
+        """uint8 [N], the prediction of a validation frame."""
+        path = self._prediction_path(scan.frame)
+        labels, num_classes = np.fromfile(path, np.uint8), self.reader("val").classes.num_classes
+        if len(labels) != len(scan.points) or (len(labels) and labels.max() >= num_classes):
+            raise UserError(f"{path}: expected {len(scan.points)} labels of 0..{num_classes - 1}, found {len(labels)} "
+                            f"of 0..{labels.max(initial=0)}; make it anew with eval_miou.py --save-predictions")
+        return labels
+
+    def _prediction_path(self, frame: Frame) -> str:
+        return os.path.join(self.prediction_dir or "", f"{frame.token}.bin")
+
+    def predicted_frames(self) -> list[Frame]:
+        """Frames of the split val that have a prediction."""
+        if self.prediction_dir is None:
+            raise Missing("no predictions given; make them with eval_miou.py --save-predictions DIR")
+        path, reader = os.path.join(self.prediction_dir, "meta.json"), self.reader("val")
+        meta = read_json(path)
+        for key, expected in (("split", reader.split), ("classes", list(reader.classes.names))):
+            if not isinstance(meta, dict) or meta.get(key) != expected:
+                raise UserError(f"{path}: {key} should be that of the data set's split val ({expected}); make the "
+                                "predictions anew with eval_miou.py --split val --save-predictions DIR")
+        frames = [frame for frame in spread(reader) if os.path.exists(self._prediction_path(frame))]
+        if not frames:
+            raise Missing(f"{self.prediction_dir} has no predictions of the split val")
+        return frames
+
+    def weakly_labelled_frames(self) -> list[Frame]:
+        """Frames of the split train that have a weak label."""
+        directory = self.config.dataset.sparse_label_path
+        frames = [f for f in spread(self.reader("train")) if os.path.exists(label_path(directory, WEAK_LABEL, f.token))]
+        if not frames:
+            raise Missing(f"{directory} has no weak labels")
+        return frames
+
+
+def spread(reader: Reader, most: int = MAX_SEARCHED) -> Iterator[Frame]:
+    """At most `most` frames, spread evenly over the split."""
+    count = min(len(reader), most)
+    return (reader.frame(int(i)) for i in np.linspace(0, len(reader) - 1, count).round())
+
+
+def read_json(path: str) -> Any:
+    """A JSON file. Raises Missing where there is none, UserError where it is damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise Missing(f"{path} is not there") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); run the command that wrote it again") from None
