@@ -16,7 +16,7 @@ def most_things(sources: Sources) -> tuple[Scan, int, NDArray[np.uint8]]:
     best: tuple[Scan, int, NDArray[np.uint8]] | None = None
     most = -1
     for frame in sources.predicted_frames():
-        scan = sources.scan(frame)
+        scan = sources.scan("val", frame)
         truth = sources.dense("val", scan)
         if truth is None or not frame.cameras:
             continue
@@ -35,7 +35,7 @@ def most_annotated(sources: Sources) -> tuple[Scan, int, WeakLabel]:
     best: tuple[Scan, int, WeakLabel] | None = None
     most = -1
     for frame in sources.weakly_labelled_frames():
-        scan = sources.scan(frame)
+        scan = sources.scan("train", frame)
         weak = sources.weak(scan)
         annotated = (weak.sparse > 0) & (weak.sparse != ANNOTATED_IGNORED)
         views = [annotated & (scan.projection.camera == k) for k in range(len(frame.cameras))]

@@ -63,9 +63,9 @@ class Sources:
         except UserError as error:
             raise Missing(str(error)) from None
 
-    def scan(self, frame: Frame) -> Scan:
-        """The points of a frame (of either split)."""
-        points = self.reader("val").load_points(frame.lidar_path)
+    def scan(self, split: str, frame: Frame) -> Scan:
+        """The points of a frame of a split."""
+        points = self.reader(split).load_points(frame.lidar_path)
         return Scan(frame, points, project(points, frame.cameras))
 
     def dense(self, split: str, scan: Scan) -> NDArray[np.uint8] | None:

@@ -1,0 +1,239 @@
+"""Figures: what they show, and that what is missing is skipped."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from torchpack.utils.config import Config
+
+from core import builder
+from core.config import load_config
+from core.datasets.label_files import (
+    PSEUDO_LABEL,
+    WeakLabel,
+    write_meta,
+    write_pseudo_label,
+    write_superpixels,
+    write_weak_label,
+)
+from core.datasets.nuscenes import CLASSES
+from core.errors import UserError
+from core.estep import quality
+from core.figures import make_figures
+from core.figures.birds_eye_view import view_radius
+from core.figures.confusion import draw_confusion
+from core.figures.projection import draw_projection
+from core.figures.pseudo_labels import draw_pseudo_labels
+from core.figures.results import draw_results, validation_rows
+from core.figures.style import class_colors, legend_rows, save_figure
+from core.figures.superpixels import border_overlay, pixel_targets
+from core.figures.training import POINTS, draw_training, read_scalars
+from core.results import SCOPES, result_row, save_row
+from core.submission import PredictionWriter
+from tests.fake_nuscenes import VERSION, write_fake_nuscenes
+
+CONFIG = str(Path(__file__).parents[1] / "configs/nuscenes/pretrain/assop2p.yaml")
+ALL = ["projection", "birds_eye_view", "superpixels", "pseudo_labels", "confusion_matrix", "results", "training"]
+
+
+def texts(figure: Figure) -> list[str]:
+    found = [text.get_text() for axes in figure.axes for text in axes.texts]
+    found += [axes.get_title("left") for axes in figure.axes]
+    return found + [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.fixture(autouse=True)
+def _low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests draw quickly."""
+    monkeypatch.setattr("core.figures.style.DPI", (60, 40))
+
+
+# --- parts ---
+
+
+def test_targets_are_spread_over_superpixels_of_one_class() -> None:
+    ids = np.array([[0, 0, 1], [2, 2, 1]], np.uint16)
+    targets = pixel_targets(ids, np.array([0, 1, 2, 2]), np.array([4, 5, 6, 7], np.uint8))
+    # superpixel 2 has annotated points of two classes
+    assert targets.tolist() == [[4, 4, 5], [0, 0, 5]]
+
+
+def test_borders_lie_between_superpixels() -> None:
+    border = border_overlay(np.array([[0, 1], [0, 1]]), (1.0, 1.0, 1.0, 0.5), factor=2)[..., 3]
+    assert border.tolist() == [[0, 0.5, 0, 0]] * 4
+
+
+def test_view_radius_is_limited() -> None:
+    near, far = np.ones((10, 3), np.float32), np.full((10, 3), 200, np.float32)
+    assert view_radius([near]) == 15
+    assert view_radius([near, 30 * near]) == 30
+    assert view_radius([near, far]) == 50
+    assert view_radius([np.zeros((0, 3), np.float32)]) == 15
+
+
+def test_ignored_class_is_pale_and_the_table_stays_as_it_is() -> None:
+    assert class_colors(CLASSES)[0].min() > 0.8
+    assert CLASSES.colors[0].tolist() == [0, 0, 0]
+
+
+def test_legend_rows_are_of_equal_length() -> None:
+    assert [legend_rows(range(count), 9) for count in (0, 5, 9, 10, 16)] == [0, 5, 9, 5, 8]
+
+
+def test_files_stay_small_and_keep_the_colors_of_classes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (90, 160, 3)).astype(np.uint8)
+    label = np.array([4, 7], np.uint8)
+    figure = draw_projection(noise, np.array([[40.0, 40.0], [120.0, 40.0]]), {"ground truth": label}, CLASSES)
+    save_figure(figure, str(tmp_path / "a.png"), max_bytes=60_000)
+    assert (tmp_path / "a.png").stat().st_size <= 60_000
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P"
+        pixels = {tuple(color) for color in np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()}
+    assert {(255, 255, 255), tuple(CLASSES.colors[4]), tuple(CLASSES.colors[7])} <= pixels
+
+
+# --- figures on numbers ---
+
+
+def test_confusion_is_normalised_by_rows() -> None:
+    confusion = np.array([[9, 9, 9], [0, 3, 1], [0, 0, 0]])
+    figure = draw_confusion(confusion, ["ignored", "car", "bus"], "title")
+    assert np.ma.filled(figure.axes[0].images[0].get_array(), -1).tolist() == [[75, 25], [-1, -1]]
+    assert {"75", "25", "4", "none"} <= set(texts(figure))
+
+
+def test_confusion_has_a_column_for_predictions_of_the_ignored_class() -> None:
+    figure = draw_confusion(np.array([[0, 0], [1, 3]]), ["ignored", "car"], "title")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["car", "ignored"]
+
+
+def test_pseudo_labels_without_dense_labels_get_a_note() -> None:
+    confusion = np.array([[0, 0, 0], [1, 2, 1], [0, 0, 5]])
+    figure = draw_pseudo_labels({1: quality(confusion, ("ignored", "car", "bus")), 2: {"points": 5, "labelled": 2}})
+    widths = [[bar.get_width() for bar in bars] for bars in figure.axes[0].containers]
+    assert widths == [[50, 100], [25, 0], [25, 0]]  # correct, wrong, ignored; car, bus
+    assert "not scored: no dense labels were at hand" in texts(figure)
+
+
+def test_results_without_a_score_get_a_dash() -> None:
+    figure = draw_results({"iteration 0": dict(zip(SCOPES, (70.0, None, 65.04), strict=True))})
+    assert {"70.0", "–", "65.0"} <= set(texts(figure))
+
+
+def test_results_are_in_order_of_the_iterations(tmp_path: Path) -> None:
+    for folder, split in (("checkpoints_mstep_1", "val"), ("checkpoints", "val"), ("checkpoints_mstep_0", "train")):
+        save_row(str(tmp_path / "results.json"), made_up_row(str(tmp_path / folder / "a.pt"), split))
+    assert list(validation_rows(str(tmp_path))) == ["iteration 0", "iteration 2"]
+
+
+def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path: Path) -> None:
+    path = tmp_path / "scalars.jsonl"
+    lines = [{"stage": "train", "step": 2, "loss/total": 1.0}, {"stage": "train", "step": 1, "loss/total": 3.0},
+             {"stage": "train", "step": 2, "loss/total": 2.0}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"stage": "tr')
+    assert [line["loss/total"] for line in read_scalars(str(path))["train"]] == [3.0, 2.0]
+    assert read_scalars(str(tmp_path / "none")) == {}
+
+
+def test_training_curves_leave_out_terms_of_zero_and_shorten_long_ones() -> None:
+    lines = [{"step": k, "loss/total": 1.0, "loss/visit": 0.0, "iou/vox/val": 0.0} for k in range(5 * POINTS)]
+    figure = draw_training({"train": lines})
+    curves = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(curves) == ["total"]
+    steps = np.asarray(curves["total"].get_xdata())
+    assert len(steps) == POINTS
+    assert steps[0] == 2
+    assert len(figure.axes[1].lines) == 1
+
+
+# --- a run ---
+
+
+def made_up_row(checkpoint: str, split: str = "val") -> dict:
+    confusion = np.random.default_rng(1).integers(0, 50, (CLASSES.num_classes, CLASSES.num_classes))
+    return result_row(checkpoint, split, "in_view", 2, dict.fromkeys(SCOPES, confusion), CLASSES.names, 0, {})
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A data set with weak labels, superpixels; RUN with all else lies beside it."""
+    root = tmp_path_factory.mktemp("figures")
+    write_fake_nuscenes(root / "data")
+    keys = {"root": "data", "index_path": "index", "superpixel": "superpixels", "sparse_label_path": "weak"}
+    overrides = [piece for key, name in keys.items() for piece in (f"--dataset.{key}", str(root / name))]
+    config = load_config(CONFIG, [], [*overrides, "--dataset.version", VERSION])
+    _write_labels(config, root)
+    _write_run(config, root)
+    return config
+
+
+def _write_labels(config: Config, root: Path) -> None:
+    reader = builder.make_reader(config, "train")
+    height, width = builder.image_size(config, reader)
+    ids = np.arange(height)[:, None] // 4 * 8 + np.arange(width)[None] // 4
+    for frame in reader:
+        points = reader.load_points(frame.lidar_path)
+        truth = reader.load_labels(frame, len(points))
+        sparse = np.where(np.arange(len(points)) % 9 == 0, truth, 0).astype(np.uint8)
+        component = (np.arange(len(points)) % 3 - 1).astype(np.int32)
+        propagated = np.where(component == 0, 4, 0).astype(np.uint8)
+        weak = WeakLabel(sparse, propagated, component, np.array([0, 0b110], np.uint32))
+        write_weak_label(config.dataset.sparse_label_path, frame.token, weak, {}, "hash")
+        write_pseudo_label(builder.pseudo_label_dir(str(root / "run"), 1), frame.token, truth)
+        for camera in frame.cameras:
+            write_superpixels(config.dataset.superpixel, camera.token, ids, "hash")
+
+
+def _write_run(config: Config, root: Path) -> None:
+    confusion = np.eye(CLASSES.num_classes, dtype=np.int64)
+    statistics = {"points": 9, "labelled": 3} | quality(confusion, CLASSES.names)
+    reader = builder.make_reader(config, "train")
+    write_meta(builder.pseudo_label_dir(str(root / "run"), 1), PSEUDO_LABEL, {}, None, reader, statistics)
+    save_row(str(root / "run/results.json"), made_up_row(str(root / "run/checkpoints/max-iou-vox-val.pt")))
+    line = {"stage": "train", "epoch": 1, "step": 10, "loss/total": 2.0, "iou/vox/val": 5.0}
+    (root / "run/scalars.jsonl").write_text(json.dumps(line) + "\n")
+    reader = builder.make_reader(config, "val")
+    writer = PredictionWriter(str(root / "predictions"), reader)
+    for frame in reader:
+        writer.write(frame.token, np.full(len(reader.load_points(frame.lidar_path)), 15, np.uint8))
+    writer.finish("a.pt")
+
+
+def test_a_whole_run_gives_all_figures(config: Config, tmp_path: Path) -> None:
+    root = Path(config.dataset.root).parent
+    written = make_figures(config, str(root / "run"), str(root / "predictions"), str(tmp_path))
+    assert written == [str(tmp_path / f"{name}.png") for name in ALL]
+    for path in written:
+        assert os.path.getsize(path) < 600_000
+        with Image.open(path) as image:
+            assert min(image.size) > 200
+
+
+def test_what_is_missing_is_skipped(config: Config, tmp_path: Path) -> None:
+    root = Path(config.dataset.root).parent
+    (tmp_path / "run").mkdir()
+    assert make_figures(config, str(tmp_path / "run"), None, str(tmp_path)) == [str(tmp_path / "superpixels.png")]
+    bare = load_config(CONFIG, [], ["--dataset.root", str(tmp_path / "none")])
+    assert make_figures(bare, str(tmp_path / "run"), str(root / "predictions"), str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("content", [b"\x01\x02", bytes([99]) * 400])
+def test_a_prediction_that_does_not_fit_is_named(config: Config, tmp_path: Path, content: bytes) -> None:
+    reader = builder.make_reader(config, "val")
+    writer = PredictionWriter(str(tmp_path / "predictions"), reader)
+    for frame in reader:
+        (tmp_path / "predictions" / f"{frame.token}.bin").write_bytes(content)
+    writer.finish("a.pt")
+    with pytest.raises(UserError, match=r"predictions.*\.bin: expected 400 labels of 0\.\.16"):
+        make_figures(config, str(tmp_path), str(tmp_path / "predictions"), str(tmp_path))
+
+
+def test_predictions_of_another_split_are_refused(config: Config, tmp_path: Path) -> None:
+    PredictionWriter(str(tmp_path), builder.make_reader(config, "train")).finish("a.pt")
+    with pytest.raises(UserError, match=r"meta\.json: split should be that of"):
+        make_figures(config, str(tmp_path), str(tmp_path), str(tmp_path))
