@@ -11,11 +11,15 @@ from torchpack.callbacks import Callback
 from torchpack.callbacks.writers import SummaryWriter
 from torchpack.utils.logging import logger
 
-from core.checkpoint import newest_checkpoint, read_checkpoint, save_checkpoint
+from core.checkpoint import check_fits, network_state, newest_checkpoint, read_checkpoint, save_checkpoint
 from core.comm import broadcast_buffers, sum_over_processes
+from core.errors import UserError
 from core.evaluation import HEADS, confusion_in_view
 from core.metrics import class_iou, mean_iou
 from core.progress import progress
+
+TRAINING_STATE = ("model", "optimizer", "scheduler", "scaler", "callbacks", "epoch_num", "local_step", "global_step")
+"""What a checkpoint holds to go on from."""
 
 
 class Resume(Callback):
@@ -28,7 +32,13 @@ class Resume(Callback):
         path = newest_checkpoint(self.folder) or self.path
         if path is None:
             return
-        self.trainer.load_state_dict(read_checkpoint(path))
+        state = read_checkpoint(path)
+        missing = [key for key in TRAINING_STATE if key not in state]
+        if missing:
+            raise UserError(f"{path}: cannot be gone on from, '{missing[0]}' is missing in it; expected a whole "
+                            "checkpoint of a training command (step-*.pt or max-iou-*-val.pt)")
+        check_fits(self.trainer.network, network_state(state), path)
+        self.trainer.load_state_dict(state)
         logger.info(f"Going on from {path}, epoch {self.trainer.epoch_num} of {self.trainer.num_epochs}.")
 
 

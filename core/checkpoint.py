@@ -47,11 +47,15 @@ def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: str) -> None:
-    """Loads the network state of a checkpoint, strictly.
+    """Loads the network state of a checkpoint, strictly; raises UserError where it does not fit."""
+    state = network_state(read_checkpoint(path))
+    check_fits(model, state, path)
+    model.load_state_dict(state)
 
-    Raises UserError when names or shapes differ, naming the first difference and the key that decides it.
-    """
-    state, own = network_state(read_checkpoint(path)), model.state_dict()
+
+def check_fits(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
+    """Raises UserError when names or shapes differ, naming the first difference and the keys that decide them."""
+    own = model.state_dict()
     problems = [
         f"{name} is {list(state[name].shape)}, the configuration's network has {list(value.shape)}"
         for name, value in own.items()
@@ -64,7 +68,6 @@ def load_weights(model: nn.Module, path: str) -> None:
             f"{path}: does not fit the network: {problems[0]} ({len(problems)} differences); set model.name, model.cr, "
             "model.in_channel and data.num_classes as they were in training"
         )
-    model.load_state_dict(state)
 
 
 def load_imagenet(branch: nn.Module, source: str | None) -> None:

@@ -99,15 +99,24 @@ def run_main(main: Callable[[], None]) -> None:
         logger.error(str(error))
         if dist.rank() > 0:
             time.sleep(5)
-        sys.exit(2)
+        _leave(2)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _leave(130)
     except Exception:
         logger.exception(f"Process {dist.rank()} failed.")
-        sys.exit(1)
-    finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and sys.exc_info()[0] is None:
-            torch.distributed.destroy_process_group()
+        _leave(1)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _leave(status: int) -> None:
+    """Ends this process after an error. Under dist-run at once: MPI's own clean-up would wait for the other processes,
+    while mpirun ends them as soon as one is gone."""
+    if dist.size() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
