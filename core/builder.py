@@ -214,14 +214,15 @@ def _from_keys(kind: type[T], node: Config, **given: Any) -> T:
 # --- network, losses, optimiser ---
 
 IMAGE_BLOCKS = {"swiftnet18": (2, 2, 2, 2)}
+PROJECTIONS = {"spvcnn_swiftnet18_nusc": False, "spvcnn_swiftnet18_nusc_assop2p": True}
+"""Networks, and whether they have the association's projections."""
 
 
 def make_model(config: Config, device: torch.device, imagenet: bool = True) -> TwoBranchNetwork:
     """The network on its device, in the chosen sparse engine; `imagenet` loads the image branch's weights."""
     model = config.model
-    names = {"spvcnn_swiftnet18_nusc": False, "spvcnn_swiftnet18_nusc_assop2p": True}
-    if model.name not in names:
-        raise UserError(f"model.name: '{model.name}' is unknown; known are: {', '.join(names)}")
+    if model.name not in PROJECTIONS:
+        raise UserError(f"model.name: '{model.name}' is unknown; known are: {', '.join(PROJECTIONS)}")
     choose_engine(model.sparse_engine, device)
     features = 7 if config.dataset.use_color else 4
     if model.in_channel != features:
@@ -231,7 +232,7 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
         num_classes=config.data.num_classes,
         in_channel=model.in_channel,
         cr=model.cr,
-        proj_channel=model.proj_channel if names[model.name] else 0,
+        proj_channel=model.proj_channel if PROJECTIONS[model.name] else 0,
         image_blocks=IMAGE_BLOCKS["swiftnet18"],
         image_normalize=config.dataset.image_normalize,
         dropout=model.dropout,
@@ -280,6 +281,16 @@ def make_loss_weights(config: Config) -> LossWeights:
         visit=c.visit_weight,
         temperature=c.temperature,
     )
+
+
+def check_association(config: Config) -> None:
+    """Raises UserError when training has an association term, but the network no projections for it."""
+    m = config.model
+    if make_loss_weights(config).association and not (PROJECTIONS.get(m.name) and m.proj_channel and not m.is_estep):
+        raise UserError(
+            f"criterion.name: '{config.criterion.name}' with criterion.asso_weight > 0 needs model.name "
+            "spvcnn_swiftnet18_nusc_assop2p, model.proj_channel > 0 and model.is_estep false"
+        )
 
 
 def make_optimizer(config: Config, network: nn.Module) -> torch.optim.Optimizer:

@@ -1,17 +1,24 @@
 """What happens between the steps of training: resuming, validation, saving, writing scalars."""
 
 import json
+import math
 import os
 from collections import deque
 from typing import Any
 
 import numpy as np
-import torch
 from torchpack.callbacks import Callback
 from torchpack.callbacks.writers import SummaryWriter
 from torchpack.utils.logging import logger
 
-from core.checkpoint import check_fits, network_state, newest_checkpoint, read_checkpoint, save_checkpoint
+from core.checkpoint import (
+    check_fits,
+    network_state,
+    newest_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    step_checkpoints,
+)
 from core.comm import broadcast_buffers, sum_over_processes
 from core.errors import UserError
 from core.evaluation import HEADS, confusion_in_view
@@ -48,13 +55,12 @@ class Validation(Callback):
     Adds `iou/vox/val` and `iou/pix/val` (mean IoU, %) and the per-class IoUs of the point head to the summary.
     """
 
-    def __init__(self, loader: Any, class_names: tuple[str, ...], ignore_index: int, every: int, device: torch.device):
-        self.loader, self.class_names, self.ignore_index = loader, class_names, ignore_index
-        self.every, self.device = every, device
+    def __init__(self, loader: Any, class_names: tuple[str, ...], ignore_index: int, every: int):
+        self.loader, self.class_names, self.ignore_index, self.every = loader, class_names, ignore_index, every
 
     def _trigger_epoch(self) -> None:
         epoch = self.trainer.epoch_num
-        if epoch % self.every and epoch != self.trainer.num_epochs:
+        if epoch != self.trainer.num_epochs and (self.every < 1 or epoch % self.every):
             return
         broadcast_buffers(self.trainer.network)
         num_classes = len(self.class_names)
@@ -62,7 +68,7 @@ class Validation(Callback):
         for batch in progress(self.loader, len(self.loader), f"validation {epoch}"):
             outputs = self.trainer.evaluation_step(batch)
             counts += confusion_in_view(outputs, batch, self.loader.dataset.reader, num_classes)
-        counts = sum_over_processes(counts, self.device)
+        counts = sum_over_processes(counts)
         for head, confusion in zip(HEADS, counts, strict=True):
             self.trainer.summary.add_scalar(f"iou/{head}/val", 100 * mean_iou(confusion, self.ignore_index))
         for name, iou in zip(self.class_names, class_iou(counts[0], self.ignore_index), strict=True):
@@ -80,8 +86,7 @@ class CheckpointSaver(Callback):
         self.written: deque[str] = deque()
 
     def _before_train(self) -> None:
-        newest = newest_checkpoint(self.folder)
-        self.written = deque([newest] if newest else [])
+        self.written = deque(step_checkpoints(self.folder))
 
     def _trigger_epoch(self) -> None:
         path = os.path.join(self.folder, f"step-{self.trainer.global_step}.pt")
@@ -135,10 +140,10 @@ class ScalarsWriter(SummaryWriter):
 
     def __init__(self, path: str, stage: str):
         self.path, self.stage = path, stage
-        self.scalars: dict[str, float] = {}
+        self.scalars: dict[str, float | None] = {}
 
     def _add_scalar(self, name: str, scalar: int | float) -> None:
-        self.scalars[name] = scalar
+        self.scalars[name] = scalar if math.isfinite(scalar) else None
 
     def _trigger_step(self) -> None:
         self._write()

@@ -22,8 +22,10 @@ def save_checkpoint(path: str, state: Mapping[str, Any]) -> None:
     try:
         with write_atomic(path) as file:
             torch.save(dict(state), file)
-    except OSError as error:
-        raise UserError(f"{path}: checkpoint cannot be written ({error.strerror}); earlier ones are intact") from error
+    except (OSError, RuntimeError) as error:  # PyTorch hides a full disk behind a RuntimeError
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}: checkpoint cannot be written ({reason}); earlier ones are intact") from error
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -33,8 +35,10 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(f"{path}: not a readable checkpoint ({reason}); take another one, or train again") from error
+        raise UserError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}): damaged, of another format, or holding more "
+            "than tensors and plain values; take another one, or train again"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dict with the network's state as 'model', found {type(content).__name__}")
     return content
@@ -103,12 +107,18 @@ def load_imagenet(branch: nn.Module, source: str | None) -> None:
 
 def newest_checkpoint(folder: str) -> str | None:
     """The step-N.pt with the largest N in `folder`, or None."""
+    paths = step_checkpoints(folder)
+    return paths[-1] if paths else None
+
+
+def step_checkpoints(folder: str) -> list[str]:
+    """All step-N.pt in `folder`, N ascending."""
     steps = {}
     for path in glob.glob(os.path.join(glob.escape(folder), "step-*.pt")):
         match = re.fullmatch(r"step-(\d+)\.pt", os.path.basename(path))
         if match:
             steps[int(match[1])] = path
-    return steps[max(steps)] if steps else None
+    return [steps[step] for step in sorted(steps)]
 
 
 def file_hash(path: str) -> str:

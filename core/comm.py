@@ -13,10 +13,11 @@ from torch import nn
 from torchpack import distributed as dist
 
 
-def sum_over_processes(array: NDArray[Any], device: torch.device | str = "cpu") -> NDArray[Any]:
+def sum_over_processes(array: NDArray[Any]) -> NDArray[Any]:
     """The exact sum of an int64 or float64 array of all processes."""
     if dist.size() == 1:
         return array
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"  # NCCL takes GPU tensors alone
     tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
     torch.distributed.all_reduce(tensor)
     return tensor.cpu().numpy()

@@ -14,6 +14,9 @@ from torchpack.utils.config import Config
 
 from core.errors import UserError
 
+NULLABLE = ("model.imagenet_pretrain",)
+"""Keys that take null although their default is something else."""
+
 
 def load_config(path: str, overlays: Sequence[str] = (), overrides: Sequence[str] = ()) -> Config:
     """Loads a configuration.
@@ -33,7 +36,7 @@ def load_config(path: str, overlays: Sequence[str] = (), overrides: Sequence[str
         raise UserError(f"{path}: no default.yaml beside it or above it; configurations lie in configs/")
     for layer in (path, *overlays):
         _lay_over(config, known, _read_yaml(layer), layer)
-    _lay_over(config, known, _parse_overrides(overrides), "command line")
+    _lay_over(config, known, _parse_overrides(overrides, known), "command line")
     return config
 
 
@@ -57,6 +60,8 @@ def _read_yaml(path: str) -> dict[str, Any]:
             content = yaml.safe_load(file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such configuration; they lie in configs/") from None
+    except OSError as error:
+        raise UserError(f"{path}: configuration cannot be read ({error.strerror}); they lie in configs/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:
@@ -74,7 +79,7 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+def _parse_overrides(overrides: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     pieces = list(overrides)
     while pieces:
@@ -91,11 +96,19 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         node = tree
         for folder in folders:
             node = node.setdefault(folder, {})
-        try:
-            node[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            node[leaf] = text
+            if not isinstance(node, dict):
+                raise UserError(f"command line: {key} lies below '{folder}', which another override gives a value")
+        node[leaf] = _parse_value(text, known.get(key[2:]))
     return tree
+
+
+def _parse_value(text: str, default: Any) -> Any:
+    """Text of the command line as YAML; for a key whose values are texts, whatever is typed (a folder called 2024)."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return text if isinstance(default, str) and value is not None else value
 
 
 def _lay_over(config: Config, known: dict[str, Any], tree: dict[str, Any], source: str) -> None:
@@ -112,7 +125,7 @@ def _lay_over(config: Config, known: dict[str, Any], tree: dict[str, Any], sourc
 
 def _checked(key: str, value: Any, default: Any, source: str) -> Any:
     """The value, if it is of the default's type. Integers serve as floats, and YAML's '1e-4' (a text) as a number."""
-    if value is None or default is None:
+    if default is None or (value is None and key in NULLABLE):
         return value
     if isinstance(default, float) and isinstance(value, int | str) and not isinstance(value, bool):
         try:

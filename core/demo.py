@@ -11,6 +11,7 @@ import time
 import torch
 from torchpack.utils.logging import logger
 
+from core.config import load_config
 from core.doctor import check_mpirun, check_ximgproc
 from core.errors import UserError
 from core.results import STAGES, read_rows, stage_table
@@ -31,6 +32,7 @@ class Demo:
 
     def __init__(self, dataset: str, run_dir: str, processes: int, overrides: list[str]):
         self.dataset, self.run_dir, self.processes, self.overrides = dataset, run_dir, processes, overrides
+        self.overlay = f"configs/demo/{dataset}.yaml"
         self.times: list[tuple[str, float]] = []
 
     def run(self) -> None:
@@ -67,7 +69,8 @@ class Demo:
         return "\n\n".join(["", table, self._label_shares(), times, "   ".join(places)])
 
     def _label_shares(self) -> str:
-        with open(f"data/demo/{self.dataset}_weak_label/meta.json", encoding="utf-8") as file:
+        config = load_config(f"configs/{self.dataset}/default.yaml", [self.overlay], self.overrides)
+        with open(os.path.join(config.dataset.sparse_label_path, "meta.json"), encoding="utf-8") as file:
             s = json.load(file)["statistics"]
         sparse, propagated, negative, right = (
             100 * s[key] for key in ("sparse", "propagated", "negative", "propagated_accuracy")
@@ -77,13 +80,14 @@ class Demo:
         for k in (0, 1):
             with open(os.path.join(self.run_dir, f"pseudo_labels_{k}", "meta.json"), encoding="utf-8") as file:
                 s = json.load(file)["statistics"]
-            lines.append(f"Pseudo-labels, round {k + 1}: {100 * s['labelled'] / s['points']:.1f} % of all points, "
-                         f"{100 * s['accuracy']:.1f} % right.")
+            right = "" if s.get("accuracy") is None else f", {100 * s['accuracy']:.1f} % right"
+            share = 100 * s["labelled"] / s["points"]
+            lines.append(f"Pseudo-labels, round {k + 1}: {share:.1f} % of all points{right}.")
         return "\n".join(lines)
 
     def _step(self, name: str, command: str, distributed: bool = True) -> None:
         """One command of the README, with the demo's configuration laid over its own."""
-        words = [*command.split(), "--with", f"configs/demo/{self.dataset}.yaml", *self.overrides]
+        words = [*command.split(), "--with", self.overlay, *self.overrides]
         self._call(name, words, self.processes if distributed else 0)
 
     def _call(self, name: str, words: list[str], processes: int = 0) -> None:

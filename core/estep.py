@@ -14,6 +14,7 @@ from torchpack.utils.logging import logger
 from core.comm import barrier, sum_over_processes
 from core.datasets.base import Reader
 from core.datasets.collate import Batch
+from core.datasets.frame import Frame
 from core.datasets.label_files import (
     PSEUDO_LABEL,
     describe,
@@ -22,6 +23,7 @@ from core.datasets.label_files import (
     write_meta,
     write_pseudo_label,
 )
+from core.datasets.projection import project
 from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
 from core.labeling.prepare import claim_directory
@@ -56,8 +58,15 @@ def run_estep(
     Returns the statistics on the first process, None on the others.
     """
     reader = dataset.reader
-    parameters = {"rules": rules, "checkpoint": checkpoint_hash}
-    description = describe(PSEUDO_LABEL, _plain(parameters), None, reader)
+    parameters = {
+        "rules": vars(rules),
+        "checkpoint": checkpoint_hash,
+        "labels": sorted(dataset.label_hashes.values()),
+        "voxel_size": dataset.voxel_size,
+        "image_size": dataset.image_size,
+        "points": dataset.points,
+    }
+    description = describe(PSEUDO_LABEL, parameters, None, reader)
     identity = description["parameters_hash"]
     claim_directory(directory, description)
 
@@ -72,15 +81,11 @@ def run_estep(
     statistics = _statistics(reader, dataset, directory, rules, share)
     if not dist.is_master():
         return None
-    write_meta(directory, PSEUDO_LABEL, _plain(parameters), None, reader, statistics, command=command)
+    write_meta(directory, PSEUDO_LABEL, parameters, None, reader, statistics, command=command)
     unfinished = os.path.join(directory, "unfinished.json")
     if os.path.exists(unfinished):
         os.remove(unfinished)
     return statistics
-
-
-def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {**parameters, "rules": vars(parameters["rules"])}
 
 
 def _is_whole(directory: str, token: str, identity: str) -> bool:
@@ -107,10 +112,14 @@ def _label_batch(outputs: Outputs, batch: Batch, dataset: SegmentationDataset, d
         rows = batch.point_rows[i].numpy()
         points = np.zeros(batch.num_points[i], np.uint8)
         points[rows] = label.cpu().numpy().astype(np.uint8)[batch.point_voxel[i].numpy()]
-        seen = np.zeros(batch.num_points[i], bool)
-        seen[rows] = (batch.image_index[voxels].cpu().numpy() >= 0)[batch.point_voxel[i].numpy()]
+        seen = seen_points(dataset.reader, dataset.reader.frame(batch.indices[i]))
         points[~to_be_written(dataset.weak_label_dir, batch.tokens[i], rules, seen)] = 0
         write_pseudo_label(directory, batch.tokens[i], points, identity)
+
+
+def seen_points(reader: Reader, frame: Frame) -> NDArray[np.bool_]:
+    """bool [N]: which points of a frame a camera sees."""
+    return project(reader.load_points(frame.lidar_path), frame.cameras).seen
 
 
 def to_be_written(weak_label_dir: str | None, token: str, rules: PseudoLabelRules,
@@ -140,11 +149,8 @@ def _statistics(reader: Reader, dataset: SegmentationDataset, directory: str, ru
         counts[:2] += len(pseudo), np.count_nonzero(pseudo)
         if frame.label_path is None or not os.path.exists(frame.label_path):
             continue
-        points = reader.load_points(frame.lidar_path)
         label = reader.load_labels(frame, len(pseudo))
-        from core.datasets.projection import project
-
-        eligible = to_be_written(dataset.weak_label_dir, frame.token, rules, project(points, frame.cameras).seen)
+        eligible = to_be_written(dataset.weak_label_dir, frame.token, rules, seen_points(reader, frame))
         confusion += confusion_matrix(label[eligible], pseudo[eligible], num_classes)
         counts[2] += 1
     counts, confusion = sum_over_processes(counts), sum_over_processes(confusion)
@@ -172,7 +178,7 @@ def quality(confusion: NDArray[np.int64], names: tuple[str, ...]) -> dict[str, A
                 "ignored": float(none / total[c]),
             }
     labelled = confusion[1:, 1:].sum()
-    accuracy = float(np.trace(confusion[1:, 1:]) / labelled) if labelled else float("nan")
+    accuracy = float(np.trace(confusion[1:, 1:]) / labelled) if labelled else None
     return {"accuracy": accuracy, "classes": classes, "confusion": confusion.tolist()}
 
 
@@ -184,7 +190,9 @@ def quality_table(statistics: dict[str, Any]) -> str:
     for name, row in statistics["classes"].items():
         correct, wrong, ignored = (100 * row[key] for key in ("correct", "wrong", "ignored"))
         lines.append(f"{name:<24}{row['points']:>10}{correct:>11.1f}{wrong:>10.1f}{ignored:>11.1f}")
-    return "\n".join([*lines, f"accuracy of labelled points: {100 * statistics['accuracy']:.1f} %"])
+    if statistics["accuracy"] is not None:
+        lines.append(f"accuracy of labelled points: {100 * statistics['accuracy']:.1f} %")
+    return "\n".join(lines)
 
 
 def no_grad_inference(network: torch.nn.Module, device: torch.device, amp_dtype: torch.dtype | None) -> Infer:

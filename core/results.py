@@ -52,9 +52,12 @@ def _percent(value: float) -> float | None:
 
 def save_row(path: str, row: dict[str, Any]) -> None:
     """Adds a row to results.json, in place of an earlier one of the same checkpoint, split and points."""
-    key = ("checkpoint", "split", "points")
-    rows = [r for r in read_rows(path) if any(r[k] != row[k] for k in key)]
+    rows = [r for r in read_rows(path) if _key(r) != _key(row)]
     write_json(path, [*rows, row])
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return os.path.realpath(row["checkpoint"]), row["split"], row["points"]
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:

@@ -67,6 +67,8 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
     if run_dir is not None:
         run_dir = os.path.normpath(run_dir)
         _open_run_dir(run_dir, config)
+    elif not dist.is_master():
+        logger.add(os.path.join("runs", "logging", f"{_stem()}-rank{dist.rank()}.log"), level="WARNING", delay=True)
     seed_everything(config.train.seed + dist.rank(), config.train.deterministic)
     return Run(config, arguments, run_dir, device)
 
@@ -96,14 +98,15 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        logger.error(str(error))
+        logger.error(_message(error))
         if dist.rank() > 0:
             time.sleep(5)
         _leave(2)
     except KeyboardInterrupt:
         _leave(130)
     except Exception:
-        logger.exception(f"Process {dist.rank()} failed.")
+        hint = "" if dist.size() == 1 else " Another one may have failed first: see RUN/logging or runs/logging."
+        logger.exception(f"Process {dist.rank()} failed.{hint}")
         _leave(1)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -117,6 +120,11 @@ def _leave(status: int) -> None:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _message(error: UserError) -> str:
+    """The error's one line; a loader process wraps it in a traceback, of which it is the last one."""
+    return str(error).rstrip().splitlines()[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -157,8 +165,7 @@ def _open_run_dir(run_dir: str, config: Config) -> None:
         os.makedirs(os.path.join(run_dir, "logging"), exist_ok=True)
     except OSError as error:
         raise UserError(f"{run_dir}: cannot be made or written ({error.strerror}); choose another --run-dir") from None
-    script = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{script}"
+    stem = _stem()
     logger.add(os.path.join(run_dir, "logging", f"{stem}-rank{dist.rank()}.log"),
                format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}")
     if dist.is_master():
@@ -167,16 +174,18 @@ def _open_run_dir(run_dir: str, config: Config) -> None:
         write_json(os.path.join(run_dir, "metainfo", f"{stem}.json"), environment())
 
 
+def _stem() -> str:
+    """Beginning of the names of this call's files: time and script."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.path.splitext(os.path.basename(sys.argv[0]))[0]}"
+
+
 def environment() -> dict[str, object]:
     """What a result depends on besides its configuration: command, code, versions, hardware."""
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    git = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "-C", folder, "status", "--porcelain"], capture_output=True, text=True, check=False)
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "command": sys.argv,
-        "git": git.stdout.strip() or None,
-        "uncommitted_changes": bool(dirty.stdout.strip()),
+        "git": _git("rev-parse", "HEAD") or None,
+        "uncommitted_changes": bool(_git("status", "--porcelain")),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -184,3 +193,13 @@ def environment() -> dict[str, object]:
         "cpus": os.cpu_count(),
         "processes": dist.size(),
     }
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the code's folder; nothing where there is no git or no repository."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    try:
+        result = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return result.stdout.strip()

@@ -19,6 +19,9 @@ from core.results import SCOPES, class_table, result_row, save_row
 from core.runtime import Run, environment
 from core.submission import NuScenesSubmission, PredictionWriter
 
+BASELINES = {"sparse": "sparse baseline", "full": "full supervision"}
+"""Names in the tables of what criteria other than the method's train."""
+
 
 def evaluate(run: Run) -> None:
     """Scores a checkpoint on a split, and writes predictions and a submission where asked for.
@@ -51,7 +54,7 @@ def evaluate(run: Run) -> None:
                 writer.write(frame.token, everywhere)
             if submission:
                 submission.write(frame.token, label_all_points(prediction, prediction.evaluated["vox"], xyz))
-    counts = sum_over_processes(counts, device)
+    counts = sum_over_processes(counts)
     barrier()
     if not dist.is_master():
         return
@@ -65,6 +68,7 @@ def evaluate(run: Run) -> None:
         row = result_row(arguments.weight_path, arguments.split, config.dataset.points, len(reader),
                          dict(zip(SCOPES, counts, strict=True)), reader.classes.names, config.data.ignore_label,
                          environment())
+        row["stage"] = BASELINES.get(config.criterion.name, row["stage"])
         path = os.path.join(_run_dir(arguments.run_dir, arguments.weight_path), "results.json")
         save_row(path, row)
         logger.info(

@@ -27,6 +27,7 @@ def train(run: Run) -> None:
     config, device = run.config, run.device
     assert run.run_dir is not None
     folder = builder.checkpoint_dir(config, run.run_dir)
+    builder.check_association(config)
     if _is_finished(folder, config.num_epochs):
         return
 
@@ -53,22 +54,23 @@ def train(run: Run) -> None:
         log_every=config.train.log_every,
     )
     stage = os.path.basename(folder).replace("checkpoints", "train")
-    scoring: list[Callback] = [BestSaver(folder, head, validated) for head in HEADS]
+    validation = Callback()  # stands in its place where there is none: states of callbacks go by their place
     if validated:
         val_loader = builder.make_loader(config, builder.make_dataset(config, readers["val"], "eval"))
         names = readers["val"].classes.names
-        scoring.insert(0, Validation(val_loader, names, config.data.ignore_label, config.train.validate_every, device))
+        validation = Validation(val_loader, names, config.data.ignore_label, config.train.validate_every)
     trainer.train(
         builder.make_loader(config, train_data),
         num_epochs=config.num_epochs,
         callbacks=[
             Resume(folder, run.arguments.weight_path),
+            validation,  # before the writers, so that an epoch's scores are written with that epoch
+            *(BestSaver(folder, head, validated) for head in HEADS),
             ConsoleWriter(["loss/total", "iou/vox/val", "iou/pix/val", "lr"]),
             TFEventWriter(save_dir=os.path.join(run.run_dir, "tensorboard", stage)),
             ScalarsWriter(os.path.join(run.run_dir, "scalars.jsonl"), stage),
             ProgressBar(["loss/total"]),
             EstimatedTimeLeft(),
-            *scoring,
             CheckpointSaver(folder, config.train.checkpoints_to_keep),
         ],
     )

@@ -59,9 +59,14 @@ class NuScenesSubmission:
 
     def check(self) -> None:
         """Every frame is there, every point labelled, every label one of the classes; meta is whole."""
-        with open(os.path.join(self.directory, self.reader.split, "submission.json"), encoding="utf-8") as file:
-            if set(json.load(file)["meta"]) != {f"use_{x}" for x in ("camera", "lidar", "radar", "map", "external")}:
-                raise UserError(f"{self.directory}: submission.json is not whole; run the same command again")
+        path = os.path.join(self.directory, self.reader.split, "submission.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = set(json.load(file)["meta"])
+        except (OSError, ValueError, KeyError, TypeError):
+            found = set()
+        if found != {f"use_{x}" for x in ("camera", "lidar", "radar", "map", "external")}:
+            raise UserError(f"{path}: missing or not whole; run the same command again")
         for frame in self.reader:
             path = os.path.join(self.folder, f"{frame.token}_lidarseg.bin")
             if not os.path.exists(path):

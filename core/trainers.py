@@ -44,10 +44,12 @@ class SegmentationTrainer(Trainer):
     ):
         self.model, self.weights, self.optimizer = model, weights, optimizer
         self.device, self.ignore_index, self.amp_dtype, self.log_every = device, ignore_index, amp_dtype, log_every
+        self.seed = torch.initial_seed()
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype == torch.float16)
 
     def _before_epoch(self) -> None:
+        torch.manual_seed(self.seed + self.epoch_num)  # dropout follows the epoch: a resumed run is the same run
         self.model.train()
         sampler = self.dataflow.sampler
         if isinstance(sampler, EpochSampler):

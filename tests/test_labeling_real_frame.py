@@ -13,7 +13,7 @@ from core.labeling.prepare import prepare_superpixels
 from core.labeling.weak_label import label_frame, pre_segment
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data", "nuscenes_keyframe")
-pytestmark = pytest.mark.skipif(not os.path.isdir(ROOT), reason="needs ../shared/data/nuscenes_keyframe")
+pytestmark = pytest.mark.skipif(not os.path.isdir(ROOT), reason="no real nuScenes frame beside the checkout")
 PARAMETERS = WeakLabelParameters()
 
 

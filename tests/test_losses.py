@@ -33,8 +33,8 @@ def inputs(case: str, device: str) -> dict[str, torch.Tensor]:
 def compute(term: str, x: dict[str, torch.Tensor]) -> torch.Tensor:
     kind, *rest = term.split("/")
     if kind in ("ce", "lovasz", "ce_plus_lovasz"):
-        function = {"ce": terms.cross_entropy, "lovasz": terms.lovasz_softmax, "ce_plus_lovasz": terms.segmentation}[kind]
-        return function(x[f"x_{rest[1]}"], x[rest[0]])
+        functions = {"ce": terms.cross_entropy, "lovasz": terms.lovasz_softmax, "ce_plus_lovasz": terms.segmentation}
+        return functions[kind](x[f"x_{rest[1]}"], x[rest[0]])
     if kind == "negative":
         return terms.negative(x[f"x_{rest[0]}"], x["candidates"])
     weights = STAGES[rest[0]]

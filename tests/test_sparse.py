@@ -26,7 +26,8 @@ def run_conv(name: str, x: SparseTensor, kernel_size: int, stride: int, transpos
     out = conv(x.with_feats(feats))
     out.feats.backward(tensor(f"{name}_grad_out", x.feats.device.type))
     for ours, key in [(out.feats, "out_feats"), (feats.grad, "grad_in"), (conv.kernel.grad, "grad_weight")]:
-        torch.testing.assert_close(ours.detach().cpu(), tensor(f"{name}_{key}"), rtol=1e-4, atol=1e-4, msg=f"{name} {key}")
+        theirs = tensor(f"{name}_{key}")
+        torch.testing.assert_close(ours.detach().cpu(), theirs, rtol=1e-4, atol=1e-4, msg=f"{name} {key}")
     assert torch.equal(out.coords.cpu(), tensor(f"{name}_out_coords")), name
     return out.with_feats(out.feats.detach())
 
@@ -123,7 +124,8 @@ def test_agrees_with_dense_convolution(kernel_size, stride, transposed, device):
         out = conv(SparseTensor(feats, coordinates))
         rows = out.coords.cpu().long()
     dense.requires_grad_()
-    expected = reference(dense)[rows[:, 3], :, rows[:, 0] // out.stride, rows[:, 1] // out.stride, rows[:, 2] // out.stride]
+    x_out, y_out, z_out = (rows[:, axis] // out.stride for axis in range(3))
+    expected = reference(dense)[rows[:, 3], :, x_out, y_out, z_out]
     weight = torch.rand_like(expected)
     (expected * weight).sum().backward()
     (out.feats * weight.to(device)).sum().backward()

@@ -1,0 +1,275 @@
+"""From every shipped configuration to objects."""
+
+import glob
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from core import builder
+from core.config import load_config
+from core.errors import UserError
+from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.pseudo_labels import PseudoLabelRules
+from core.losses import LossWeights
+from tests.fake_labels import fake_config, write_all_superpixels, write_pseudo_labels, write_weak_labels
+from tests.fake_nuscenes import write_fake_nuscenes
+from tests.helpers import HERE
+
+CONFIGS = os.path.join(os.path.dirname(HERE), "configs")
+NUSCENES = os.path.join(CONFIGS, "nuscenes")
+PRETRAIN = os.path.join(NUSCENES, "pretrain/assop2p.yaml")
+CPU = torch.device("cpu")
+
+
+def shipped():
+    """Names of all configurations: without the defaults; overlays of the demo go over pretraining."""
+    paths = sorted(glob.glob(os.path.join(CONFIGS, "**/*.yaml"), recursive=True))
+    return [os.path.relpath(path, CONFIGS) for path in paths if os.path.basename(path) != "default.yaml"]
+
+
+def load(name, root, *overrides):
+    path = os.path.join(CONFIGS, name)
+    if not name.startswith("demo"):
+        return fake_config(path, root, *overrides)
+    base = os.path.join(NUSCENES, "pretrain/assop2p.yaml")
+    return fake_config(base, root, *overrides, overlays=(path,))
+
+
+def config_of(name="nuscenes/pretrain/assop2p.yaml", *overrides):
+    return load_config(os.path.join(CONFIGS, name), overrides=overrides)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A fake nuScenes; each test writes its labels in a folder of its own."""
+    root = tmp_path_factory.mktemp("data")
+    write_fake_nuscenes(root / "nuscenes")
+    return root
+
+
+@pytest.fixture
+def root(data, tmp_path):
+    (tmp_path / "nuscenes").symlink_to(data / "nuscenes")
+    (tmp_path / "index_path").symlink_to(data)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_configuration_builds(name, root):
+    torch.set_num_threads(1)
+    config = load(name, root)
+    network = builder.make_model(config, CPU)
+    weights = builder.make_loss_weights(config)
+    optimizer = builder.make_optimizer(config, network)
+    assert builder.make_schedule(config, 28130)(0) == 1.0
+    assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == sum(
+        p.numel() for p in network.parameters()
+    )
+    assert (network.projector3d is not None) or not weights.association
+    rules = builder.make_rules(config)
+    assert rules.keep_previous == (config.step.round > 1)
+    builder.weak_label_parameters(config)
+    assert builder.amp_dtype(config) is None
+    if config.dataset.name == "nuscenes":
+        build_datasets(config, root)
+
+
+def build_datasets(config, root):
+    """The data sets of the step that the configuration is for, with the labels that it needs and no others."""
+    reader = builder.make_reader(config, "train")
+    mode = "estep" if config.step.kind == "estep" else "train"
+    weights = builder.make_loss_weights(config)
+    if not weights.dense:
+        write_weak_labels(config, reader)
+    if weights.association and mode == "train":
+        write_all_superpixels(config, reader)
+    run_dir = str(root / "RUN")
+    if config.step.kind == "mstep" or config.step.round == 2:
+        write_pseudo_labels(builder.pseudo_label_dir(run_dir, 1 if mode == "estep" else config.step.round), reader)
+    dataset = builder.make_dataset(config, reader, mode, run_dir)
+    batch = next(iter(builder.make_loader(config, dataset)))
+    assert batch.sparse_label.any() == batch.candidates.any() == (not weights.dense)
+    assert batch.dense_label.any() == (weights.dense > 0)
+    assert batch.pseudo_label.any() == (config.step.kind == "mstep" or config.step.round == 2)
+    assert batch.asso_target.any() == (mode == "train" and weights.association > 0)
+    assert batch.feats.shape[1] == config.model.in_channel
+    assert batch.images.shape[3:] == builder.image_size(config, reader)
+
+    evaluation = builder.make_loader(config, builder.make_dataset(config, builder.make_reader(config, "val"), "eval"))
+    batch = next(iter(evaluation))
+    assert len(evaluation) == 2 and not (batch.sparse_label.any() or batch.dense_label.any())
+
+
+def test_defaults_are_those_of_the_code():
+    config = config_of("nuscenes/default.yaml")
+    assert builder.weak_label_parameters(config) == WeakLabelParameters()
+    assert builder.superpixel_parameters(config, (360, 640)) == SuperpixelParameters()
+    assert builder.make_rules(config) == PseudoLabelRules()
+    assert builder.make_loss_weights(config) == LossWeights()
+
+
+def test_published_image_size():
+    frame = SimpleNamespace(cameras=[SimpleNamespace(width=1600, height=900)])
+    reader: Any = SimpleNamespace(frame=lambda index: frame)
+    assert builder.image_size(config_of(), reader) == (360, 640)
+    config = config_of("nuscenes/default.yaml", "--dataset.image_size", "[90, 160]")
+    assert builder.image_size(config, reader) == (90, 160)
+
+
+def test_rules_of_both_rounds():
+    """Numbers of the paper's E-step."""
+    rules = [builder.make_rules(config_of(f"nuscenes/estep/it{i}.yaml")) for i in (1, 2)]
+    assert rules[0] == PseudoLabelRules(10, 0.5, 0.4, 0.1, True, False, False)
+    assert rules[1] == PseudoLabelRules(13, 0.5, 0.4, 0.1, False, True, True)
+
+
+@pytest.mark.parametrize(("name", "step_round"), [("assop2p", 1), ("assop2p_it2", 2)])
+def test_msteps(name, step_round):
+    config = config_of(f"nuscenes/mstep/{name}.yaml")
+    weights = builder.make_loss_weights(config)
+    assert weights == LossWeights(pseudo=1.0, temperature=1.0)
+    assert builder.checkpoint_dir(config, "RUN") == f"RUN/checkpoints_mstep_{step_round - 1}"
+    assert (config.step.kind, config.step.round) == ("mstep", step_round)
+
+
+def test_baselines():
+    assert builder.make_loss_weights(config_of("nuscenes/pretrain/full.yaml")) == LossWeights(
+        sparse=0, propagated=0, negative=0, dense=1, association=0
+    )
+    assert builder.make_loss_weights(config_of("nuscenes/pretrain/sparse_baseline.yaml")) == LossWeights(association=0)
+
+
+def test_folders_of_the_run_directory():
+    assert builder.checkpoint_dir(config_of(), "RUN") == "RUN/checkpoints"
+    assert [builder.pseudo_label_dir("RUN", i) for i in (1, 2)] == ["RUN/pseudo_labels_0", "RUN/pseudo_labels_1"]
+    with pytest.raises(UserError, match="step.kind is 'estep'"):
+        builder.checkpoint_dir(config_of("nuscenes/estep/it1.yaml"), "RUN")
+
+
+def model(config):
+    return builder.make_model(config, CPU)
+
+
+@pytest.mark.parametrize(
+    ("build", "key", "known"),
+    [
+        (model, "model.name", "spvcnn_swiftnet18_nusc, spvcnn_swiftnet18_nusc_assop2p"),
+        (model, "model.sparse_engine", "auto, native"),
+        (builder.make_loss_weights, "criterion.name", "sparse, sparse_assop2p, sparse_assop2p_mstep, full"),
+        (lambda config: builder.make_optimizer(config, torch.nn.Linear(1, 1)), "optimizer.name", "sgd, adamw"),
+        (lambda config: builder.make_schedule(config, 10), "scheduler.name", "cosine_warmup, constant"),
+        (builder.amp_dtype, "amp_dtype", "bfloat16, float16"),
+        (lambda config: builder.make_reader(config, "train"), "dataset.name", "nuscenes"),
+    ],
+)
+def test_unknown_names(build, key, known):
+    config = config_of("nuscenes/default.yaml", f"--{key}=nonsense")
+    with pytest.raises(UserError, match=f"{key}.*'nonsense'.*known.*{known}"):
+        build(config)
+
+
+@pytest.mark.parametrize(("in_channel", "use_color"), [(4, True), (7, False), (5, False)])
+def test_channels_must_go_with_colors(in_channel, use_color):
+    config = config_of("nuscenes/default.yaml", f"--model.in_channel={in_channel}", f"--dataset.use_color={use_color}")
+    with pytest.raises(UserError, match=f"model.in_channel is {in_channel}, but points have {7 if use_color else 4}"):
+        model(config)
+
+
+def test_optimizers():
+    layer = torch.nn.Linear(1, 1)
+    (group,) = builder.make_optimizer(config_of(), layer).param_groups
+    expected = {"lr": 0.24, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True}
+    assert {key: group[key] for key in expected} == expected
+    config = config_of("nuscenes/default.yaml", "--optimizer.name=adamw", "--optimizer.lr=1e-3")
+    assert isinstance(builder.make_optimizer(config, layer), torch.optim.AdamW)
+
+
+def test_schedules(monkeypatch):
+    config = config_of()
+    assert builder.make_schedule(config, 28130)(25 * 7033) == pytest.approx(0.0)  # ceil(28130 / 4)
+    monkeypatch.setattr(builder.dist, "size", lambda: 3)
+    assert builder.make_schedule(config, 28130)(0) == pytest.approx(1 / 333)
+    assert builder.make_schedule(config_of("nuscenes/default.yaml", "--scheduler.name=constant"), 5)(3) == 1.0
+
+
+def test_amp_dtype():
+    assert builder.amp_dtype(config_of("nuscenes/default.yaml", "--amp_enabled=true")) == torch.bfloat16
+    half = config_of("nuscenes/default.yaml", "--amp_enabled=true", "--amp_dtype=float16")
+    assert builder.amp_dtype(half) == torch.float16
+
+
+def test_estep_network_loads_training_checkpoints(root):
+    """The projections are left out of the forward pass, not of the state."""
+    training = model(fake_config(PRETRAIN, root))
+    estep = model(fake_config(os.path.join(NUSCENES, "estep/it1.yaml"), root))
+    estep.load_state_dict(training.state_dict())
+    assert training.project and not estep.project
+
+
+def test_labels_of_other_parameters_are_refused(root):
+    config = fake_config(PRETRAIN, root)
+    reader = builder.make_reader(config, "train")
+    write_weak_labels(config, reader)
+    write_all_superpixels(config, reader)
+    builder.make_dataset(config, reader, "train")
+    for override, message in [
+        ("--dataset.point_per_class=2", "parameters.point_per_class = 1, the configuration says 2"),
+        ("--dataset.clusterer.min_cluster_size=6", "clusterer.min_cluster_size"),
+        ("--dataset.seeds.num_superpixels=256", "num_superpixels = 1024"),
+        ("--dataset.image_crop_rate=0.5", "image_size"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            builder.make_dataset(fake_config(PRETRAIN, root, override), reader, "train")
+
+
+@pytest.mark.parametrize("folder", ["sparse_label_path", "superpixel"])
+def test_missing_labels_are_told_before_training(root, folder):
+    config = fake_config(PRETRAIN, root)
+    reader = builder.make_reader(config, "train")
+    write_weak_labels(config, reader)
+    write_all_superpixels(config, reader)
+    name = sorted(path for path in os.listdir(root / folder) if path != "meta.json")[-1]
+    os.remove(root / folder / name)
+    with pytest.raises(UserError, match=f"{name}.*make it with: python3 prepare_"):
+        builder.make_dataset(config, reader, "train")
+
+
+def test_msteps_say_where_pseudo_labels_come_from(root):
+    config = fake_config(os.path.join(NUSCENES, "mstep/assop2p.yaml"), root)
+    reader = builder.make_reader(config, "train")
+    write_weak_labels(config, reader)
+    write_all_superpixels(config, reader)
+    with pytest.raises(UserError, match=r"pseudo_labels_0.*make it with: python3 train_lc_estep_nusc\.py"):
+        builder.make_dataset(config, reader, "train", str(root / "RUN"))
+    with pytest.raises(UserError, match="--pseudo-label-dir"):
+        builder.make_dataset(config, reader, "train")
+    write_pseudo_labels(str(root / "given"), reader)
+    dataset = builder.make_dataset(config, reader, "train", str(root / "RUN"), str(root / "given"))
+    assert dataset[0].pseudo_label.any()
+
+
+def test_number_of_classes(root):
+    with pytest.raises(UserError, match="data.num_classes is 20, but nuscenes has 17"):
+        builder.make_reader(fake_config(PRETRAIN, root, "--data.num_classes=20"), "train")
+
+
+def test_loaders(root, monkeypatch):
+    """Training: shuffled, equally many frames for every process. Validation: each frame exactly once."""
+    config = fake_config(os.path.join(NUSCENES, "pretrain/full.yaml"), root, "--batch_size=1")
+    reader = builder.make_reader(config, "train")
+    monkeypatch.setattr(builder.dist, "size", lambda: 3)
+    seen: dict[str, list[list[int]]] = {"train": [], "eval": []}
+    for rank in range(3):
+        monkeypatch.setattr(builder.dist, "rank", lambda rank=rank: rank)
+        for mode, indices in seen.items():
+            loader = builder.make_loader(config, builder.make_dataset(config, reader, mode))
+            indices.append([index for _, index in loader.sampler])
+    assert [len(indices) for indices in seen["train"]] == [1, 1, 1]
+    assert sorted(sum(seen["eval"], [])) == [0, 1]
+    dataset = builder.make_dataset(config, reader, "eval")
+    remaining = builder.make_remaining_loader(config, dataset, [1])
+    assert [batch.tokens for batch in remaining] == [[reader.frame(1).token]]
+    assert list(builder.make_remaining_loader(config, dataset, [])) == []

@@ -1,0 +1,213 @@
+"""Resuming, validation, and the files that training leaves."""
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchpack.callbacks import Callback, LambdaCallback
+
+from core.callbacks import BestSaver, CheckpointSaver, Resume, ScalarsWriter, Validation
+from core.checkpoint import load_weights, read_checkpoint
+from core.datasets.collate import collate
+from core.datasets.nuscenes import CLASSES
+from core.errors import UserError
+from core.losses import LossWeights
+from core.metrics import confusion_matrix, mean_iou
+from core.trainers import SegmentationTrainer
+from tests import made_up
+
+CPU = torch.device("cpu")
+
+
+def make_trainer(seed=0, dropout=0.0, kind=made_up.SmallNetwork):
+    network = kind(seed, dropout)
+    torch.manual_seed(0)  # as every start of the command does
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    return SegmentationTrainer(network, LossWeights(), optimizer, lambda k: 1 / (k + 1), CPU, log_every=1)
+
+
+def train(folder, num_epochs, callbacks=(), path=None, stop_after=None, **network):
+    """Trains from the folder's newest checkpoint on two made-up frames; returns the trainer."""
+    trainer = make_trainer(**network)
+    saver = CheckpointSaver(str(folder), 2)
+    stop = LambdaCallback(trigger_epoch=lambda _: _stop(trainer, stop_after))
+    resume = Resume(str(folder), path)
+    trainer.train(made_up.loader(), num_epochs=num_epochs, callbacks=[resume, *callbacks, saver, stop])
+    return trainer
+
+
+def _stop(trainer, after):
+    from torchpack.train.exception import StopTraining
+
+    if trainer.epoch_num == after:
+        raise StopTraining("the test")
+
+
+def assert_same(a, b):
+    """The same network, optimiser and schedule, bit for bit."""
+    for (name, ours), theirs in zip(a.network.state_dict().items(), b.network.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+    ours, theirs = (trainer.optimizer.state_dict()["state"] for trainer in (a, b))
+    assert all(torch.equal(ours[key]["momentum_buffer"], theirs[key]["momentum_buffer"]) for key in ours)
+    assert a.scheduler.state_dict() == b.scheduler.state_dict()
+    assert (a.epoch_num, a.global_step) == (b.epoch_num, b.global_step)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [{"kind": made_up.network}, {"kind": made_up.SmallNetwork}, {"kind": made_up.SmallNetwork, "dropout": 0.3}],
+    ids=["the network", "small", "small with dropout"],
+)
+def test_resumed_training_ends_where_uninterrupted_training_does(tmp_path, network):
+    """Sample order, augmentation (both follow the epoch) and dropout go on as if nothing had happened."""
+    whole = train(tmp_path / "whole", 2, **network)
+    first = train(tmp_path / "parts", 2, stop_after=1, **network)
+    assert first.epoch_num == 1
+    second = train(tmp_path / "parts", 2, seed=5, **network)
+    assert_same(second, whole)
+
+
+def test_every_epoch_has_its_own_samples(tmp_path):
+    """The sampler knows the epoch, counted from 0, after a resume too."""
+    epochs = []
+    recorder = LambdaCallback(after_epoch=lambda callback: epochs.append(callback.trainer.dataflow.sampler.epoch))
+    train(tmp_path, 3, callbacks=[recorder], stop_after=2)
+    train(tmp_path, 3, callbacks=[recorder])
+    assert epochs == [0, 1, 2]
+
+
+def test_training_starts_from_scratch_without_checkpoint(tmp_path):
+    trainer = train(tmp_path / "none", 1)
+    assert (trainer.epoch_num, trainer.global_step) == (1, 2)
+
+
+def test_resume_from_a_given_checkpoint(tmp_path):
+    """The given checkpoint serves until the folder has one of its own."""
+    first = train(tmp_path / "a", 1)
+    given = str(tmp_path / "a/step-2.pt")
+    assert_same(train(tmp_path / "b", 1, seed=1, path=given), first)
+    second = train(tmp_path / "b", 2, seed=1, path=given)
+    assert second.epoch_num == 2
+    assert sorted(os.listdir(tmp_path / "b")) == ["step-4.pt"]
+    again = train(tmp_path / "b", 2, seed=2, path=given)
+    assert_same(again, second)
+
+
+@pytest.mark.parametrize("kind", ["weights alone", "other shapes"])
+def test_a_checkpoint_to_go_on_from_that_does_not_fit(tmp_path, kind):
+    path = str(tmp_path / "given.pt")
+    if kind == "weights alone":
+        torch.save({"model": made_up.SmallNetwork().state_dict()}, path)
+    else:
+        train(tmp_path / "a", 1)
+        content = read_checkpoint(str(tmp_path / "a/step-2.pt"))
+        content["model"]["classifier_vox.bias"] = torch.zeros(20)
+        torch.save(content, path)
+    with pytest.raises(UserError, match=r"given\.pt"):
+        train(tmp_path / "b", 1, path=path)
+
+
+def test_newest_checkpoints_are_kept(tmp_path):
+    train(tmp_path, 4)
+    assert sorted(os.listdir(tmp_path)) == ["step-6.pt", "step-8.pt"]
+    content = read_checkpoint(str(tmp_path / "step-8.pt"))
+    assert (content["epoch_num"], content["global_step"], content["local_step"]) == (4, 8, 2)
+    assert set(content) >= {"model", "optimizer", "scheduler", "scaler", "callbacks"}
+    load_weights(made_up.SmallNetwork(3), str(tmp_path / "step-8.pt"))
+
+
+def test_older_checkpoints_go_after_a_resume_too(tmp_path):
+    train(tmp_path, 3, stop_after=2)
+    assert sorted(os.listdir(tmp_path)) == ["step-2.pt", "step-4.pt"]
+    train(tmp_path, 3)
+    assert sorted(os.listdir(tmp_path)) == ["step-4.pt", "step-6.pt"]
+
+
+class Scores(Callback):
+    """Plays the validation: a score of the point head in each epoch, None where there is no validation."""
+
+    def __init__(self, scores):
+        self.scores = scores
+
+    def _trigger_epoch(self):
+        score = self.scores[self.trainer.epoch_num - 1]
+        if score is not None:
+            self.trainer.summary.add_scalar("iou/vox/val", score)
+
+
+def epoch_of(path):
+    return read_checkpoint(str(path))["epoch_num"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([50.0, 60.0, 55.0], 2), ([50.0, None, 40.0], 1), ([None, None, 1.0], 3)],
+)
+def test_best_checkpoint(tmp_path, scores, best):
+    train(tmp_path, 3, callbacks=[Scores(scores), BestSaver(str(tmp_path), "vox")])
+    assert epoch_of(tmp_path / "max-iou-vox-val.pt") == best
+    assert not (tmp_path / "max-iou-pix-val.pt").exists()
+
+
+def test_without_validation_the_newest_weights_are_the_best(tmp_path):
+    train(tmp_path, 2, callbacks=[BestSaver(str(tmp_path), "vox", False)])
+    assert epoch_of(tmp_path / "max-iou-vox-val.pt") == 2
+
+
+def test_best_score_is_remembered_over_a_resume(tmp_path):
+    scores = [Scores([60.0, 50.0, 70.0])]
+    train(tmp_path, 3, callbacks=[*scores, BestSaver(str(tmp_path), "vox")], stop_after=1)
+    train(tmp_path, 3, callbacks=[*scores, BestSaver(str(tmp_path), "vox")], stop_after=2)
+    assert epoch_of(tmp_path / "max-iou-vox-val.pt") == 1
+    train(tmp_path, 3, callbacks=[*scores, BestSaver(str(tmp_path), "vox")])
+    assert epoch_of(tmp_path / "max-iou-vox-val.pt") == 3
+
+
+def validation_loader():
+    """Two frames, as the validation gets them."""
+    data: Any = made_up.MadeUpData()
+    return DataLoader(data, 2, sampler=[(0, 0), (0, 1)], collate_fn=collate)
+
+
+def test_validation(tmp_path):
+    """Both heads' mean IoU and the point head's per-class IoUs, every second epoch and after the last."""
+    loader = validation_loader()
+    trainer, folder = make_trainer(), str(tmp_path)
+    batch = next(iter(loader))
+    labels = batch.dense_label.numpy()
+    answer = made_up.certain_outputs(np.where(labels == 3, 4, labels), np.where(labels == 5, 0, labels))
+    trainer.evaluation_step = lambda _: answer
+    trainer.train(
+        made_up.loader(),
+        num_epochs=3,
+        callbacks=[Validation(loader, CLASSES.names, 0, 2), BestSaver(folder, "vox"), BestSaver(folder, "pix")],
+    )
+    summary = trainer.summary
+    assert [step for step, _ in summary["iou/vox/val"]] == [4, 6]  # epochs 2 and 3, two steps each
+    vox, pix = (confusion_matrix(labels, head.argmax(1).numpy(), 17) for head in (answer.x_vox, answer.x_pix))
+    assert summary["iou/vox/val"][-1][1] == pytest.approx(100 * mean_iou(vox))
+    assert summary["iou/pix/val"][-1][1] == pytest.approx(100 * mean_iou(pix))
+    assert mean_iou(pix) == pytest.approx(0.9)  # one of ten classes is missed
+    assert summary[f"iou/vox/val/{CLASSES.names[3]}"][-1][1] == 0
+    assert summary[f"iou/vox/val/{CLASSES.names[1]}"][-1][1] == 100
+    assert f"iou/vox/val/{CLASSES.names[16]}" not in summary  # no such point in the split
+    assert epoch_of(tmp_path / "max-iou-vox-val.pt") == epoch_of(tmp_path / "max-iou-pix-val.pt") == 2
+
+
+def test_validation_leaves_training_as_it_was(tmp_path):
+    """With a validation after each epoch, the same weights come out."""
+    validation = Validation(validation_loader(), CLASSES.names, 0, 1)
+    assert_same(train(tmp_path / "a", 2, callbacks=[validation]), train(tmp_path / "b", 2))
+
+
+def test_scalars_are_appended(tmp_path):
+    path = tmp_path / "scalars.jsonl"
+    path.write_text('{"stage": "train", "epoch": 1, "step": 1}\n')
+    train(tmp_path / "run", 1, callbacks=[ScalarsWriter(str(path), "train_mstep_0")])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    stages = [(line["stage"], line["step"]) for line in lines]
+    assert stages == [("train", 1), ("train_mstep_0", 1), ("train_mstep_0", 2)]

@@ -1,0 +1,244 @@
+"""Checkpoints: loading, refusing, writing."""
+
+import os
+import pickle
+import resource
+
+import pytest
+import torch
+from torch import nn
+from torchpack.utils.logging import logger
+from torchvision.models import resnet18
+
+from core.checkpoint import (
+    file_hash,
+    load_imagenet,
+    load_weights,
+    newest_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from core.errors import UserError
+from core.models import SwiftNetResNet
+from tests import made_up
+
+
+def small(outputs=3):
+    torch.manual_seed(outputs)
+    return nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, outputs))
+
+
+def saved(tmp_path, content, name="checkpoint.pt"):
+    path = str(tmp_path / name)
+    torch.save(content, path)
+    return path
+
+
+def equal_states(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def log():
+    """The messages that are logged."""
+    messages = []
+    handler = logger.add(lambda message: messages.append(str(message)), format="{message}")
+    yield messages
+    logger.remove(handler)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("bare", [False, True])
+def test_loads_with_and_without_prefix(tmp_path, prefix, bare):
+    source, target = small(), small()
+    target[0].weight.data.zero_()
+    state = {prefix + name: value for name, value in source.state_dict().items()}
+    load_weights(target, saved(tmp_path, state if bare else {"model": state}))
+    assert equal_states(source, target)
+
+
+def test_published_checkpoint(tmp_path):
+    """A dict of the network's state beside optimizer, scheduler, scaler, callbacks and counters."""
+    source, target = made_up.network(1), made_up.network(2)
+    optimizer = torch.optim.SGD(source.parameters(), lr=0.24, momentum=0.9, nesterov=True)
+    content = {
+        "model": {f"module.{name}": value for name, value in source.state_dict().items()},
+        "scaler": {},
+        "optimizer": optimizer.state_dict(),
+        "scheduler": {"base_lrs": [0.24], "last_epoch": 58650, "_step_count": 58651, "lr_lambdas": [None]},
+        "callbacks": {"maxsaver.5": {"best": (58650, 76.7)}},
+        "epoch_num": 25,
+        "local_step": 2345,
+        "global_step": 58625,
+    }
+    path = saved(tmp_path, content)
+    load_weights(target, path)
+    assert equal_states(source, target)
+    assert read_checkpoint(path)["epoch_num"] == 25
+
+
+def test_other_shapes_are_named(tmp_path):
+    path = saved(tmp_path, {"model": small(3).state_dict()})
+    target = small(5)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(UserError, match=r"2\.weight is \[3, 4\], .* has \[5, 4\] \(2 differences\).*data\.num_classes"):
+        load_weights(target, path)
+    assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
+
+
+def test_missing_and_unknown_tensors(tmp_path):
+    state = dict(small().state_dict())
+    state["extra"] = torch.zeros(1)
+    with pytest.raises(UserError, match="extra is unknown"):
+        load_weights(small(), saved(tmp_path, {"model": state}))
+    del state["extra"], state["2.bias"], state["1.running_var"]
+    with pytest.raises(UserError, match=r"1\.running_var is missing .*\(2 differences\)"):
+        load_weights(small(), saved(tmp_path, {"model": state}))
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(UserError, match="no such checkpoint"):
+        read_checkpoint(str(tmp_path / "none.pt"))
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.99])
+def test_truncated_file(tmp_path, share):
+    path = saved(tmp_path, {"model": small().state_dict()})
+    os.truncate(path, int(share * os.path.getsize(path)))
+    with pytest.raises(UserError, match="checkpoint.pt: not a readable checkpoint") as error:
+        read_checkpoint(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"\x80\x02", b"hello world\n", b"PK\x03\x04rest"])
+def test_file_of_another_kind(tmp_path, content):
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        read_checkpoint(str(tmp_path / "x.pt"))
+
+
+def test_a_checkpoint_that_is_no_dict(tmp_path):
+    with pytest.raises(UserError, match="found Tensor"):
+        read_checkpoint(saved(tmp_path, torch.zeros(3)))
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, legacy):
+    trap, path = str(tmp_path / "trap"), str(tmp_path / "bad.pt")
+    content = {"model": small().state_dict(), "extra": Malicious(trap)}
+    if legacy:
+        with open(path, "wb") as file:
+            pickle.dump(content, file)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match="not a readable checkpoint") as error:
+        read_checkpoint(path)
+    assert not os.path.exists(trap)
+    assert "to `False`" not in str(error.value)  # PyTorch's own message advises to run it
+    pickle.loads(pickle.dumps(Malicious(trap)))
+    assert os.path.exists(trap)  # it would have
+
+
+def test_imagenet_from_torchvision(tmp_path, log):
+    branch, theirs = SwiftNetResNet(), resnet18(weights=None)
+    load_imagenet(branch, saved(tmp_path, theirs.state_dict()))
+    own, state = branch.state_dict(), theirs.state_dict()
+    taken = [name for name in state if not name.startswith("fc.")]
+    assert all(torch.equal(own[name], state[name]) for name in taken)
+    assert len(taken) == 120
+    message = "".join(log)
+    assert "120 tensors taken" in message and "not taken from it: fc.bias, fc.weight;" in message
+    assert f"{len(own) - 120} tensors of the image branch start at random" in message
+
+
+def test_imagenet_from_a_swiftnet_file(tmp_path, log):
+    branch, theirs = SwiftNetResNet(), SwiftNetResNet()
+    state = {f"module.backbone.{name}": value for name, value in theirs.state_dict().items()}
+    load_imagenet(branch, saved(tmp_path, {"model": state}))
+    assert equal_states(branch, theirs)
+    assert "not taken from it: none; 0 tensors" in "".join(log)
+
+
+def test_imagenet_tensors_of_other_shape_are_left(tmp_path, log):
+    branch = SwiftNetResNet()
+    state = resnet18(weights=None).state_dict()
+    state["conv1.weight"] = torch.zeros(64, 4, 7, 7)
+    load_imagenet(branch, saved(tmp_path, state))
+    assert branch.conv1.weight.abs().sum() > 0
+    assert "conv1.weight, fc.bias" in "".join(log)
+
+
+def test_imagenet_may_be_left_out():
+    branch, reference = SwiftNetResNet(), SwiftNetResNet()
+    reference.load_state_dict(branch.state_dict())
+    load_imagenet(branch, None)
+    assert equal_states(branch, reference)
+
+
+def test_imagenet_errors(tmp_path):
+    with pytest.raises(UserError, match=r"none\.pth: .*not found; download https://download\.pytorch\.org"):
+        load_imagenet(SwiftNetResNet(), str(tmp_path / "none.pth"))
+    with pytest.raises(UserError, match="holds no tensor of the image branch"):
+        load_imagenet(SwiftNetResNet(), saved(tmp_path, small().state_dict()))
+
+
+def test_newest_checkpoint_counts_in_numbers(tmp_path):
+    folder = tmp_path / "RUN [1]"
+    assert newest_checkpoint(str(folder)) is None
+    folder.mkdir()
+    names = ["step-9.pt", "step-100.pt", "step-20.pt", "step-1000.pt.tmp", "max-iou-vox-val.pt", "step-x.pt"]
+    for name in names:
+        (folder / name).write_bytes(b"")
+    assert newest_checkpoint(str(folder)) == str(folder / "step-100.pt")
+
+
+def test_saved_state_reads_back(tmp_path):
+    path = str(tmp_path / "new/folder/step-1.pt")
+    save_checkpoint(path, {"model": small().state_dict(), "epoch_num": 3})
+    content = read_checkpoint(path)
+    assert content["epoch_num"] == 3 and torch.equal(content["model"]["0.weight"], small()[0].weight)
+
+
+def test_a_failure_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
+    path = str(tmp_path / "step-1.pt")
+    save_checkpoint(path, {"epoch_num": 1})
+
+    def fail(state, file):
+        file.write(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(path, {"epoch_num": 2})
+    assert read_checkpoint(path) == {"epoch_num": 1}
+    assert os.listdir(tmp_path) == ["step-1.pt"]
+
+
+def test_full_disk(tmp_path):
+    path = str(tmp_path / "step-1.pt")
+    save_checkpoint(path, {"epoch_num": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"step-1\.pt: checkpoint cannot be written.*earlier ones are intact"):
+            save_checkpoint(path, {"tensor": torch.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_checkpoint(path) == {"epoch_num": 1}
+    assert os.listdir(tmp_path) == ["step-1.pt"]
+
+
+def test_file_hash(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_hash(str(tmp_path / "a")) == "ba7816bf8f01cfea"

@@ -1,0 +1,207 @@
+"""Configurations: layers, overrides, and errors that name the nearest known key."""
+
+import glob
+import os
+
+import pytest
+import yaml
+
+from core.config import load_config
+from core.errors import UserError
+from tests.helpers import HERE
+
+ROOT = os.path.dirname(HERE)
+PRETRAIN = os.path.join(ROOT, "configs/nuscenes/pretrain/assop2p.yaml")
+
+TOP = """
+number: 0.5
+count: 4
+switch: false
+name: top
+items: [1, 2]
+nothing: null
+optimizer: {lr: 0.24, name: sgd}
+"""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A configuration folder: default.yaml, sub/default.yaml, sub/deep/leaf.yaml."""
+    write(tmp_path / "default.yaml", TOP)
+    write(tmp_path / "sub/default.yaml", "count: 5\nname: sub\nextra: {key: 1}\n")
+    write(tmp_path / "sub/deep/leaf.yaml", "name: leaf\noptimizer: {lr: 1}\n")
+    return tmp_path
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def leaf(tree):
+    return str(tree / "sub/deep/leaf.yaml")
+
+
+def test_later_layers_win(tree):
+    config = load_config(leaf(tree))
+    assert (config.number, config.count, config.name, config.extra.key) == (0.5, 5, "leaf", 1)
+    assert config.optimizer.dict() == {"lr": 1.0, "name": "sgd"}
+    overlays = [write(tree / "a.yaml", "count: 6\nname: a"), write(tree / "b.yaml", "name: b")]
+    config = load_config(leaf(tree), overlays)
+    assert (config.count, config.name) == (6, "b")
+    config = load_config(leaf(tree), overlays, ["--name", "line", "--optimizer.lr=0.1"])
+    assert (config.count, config.name, config.optimizer.lr) == (6, "line", 0.1)
+
+
+def test_only_folders_on_the_way_count(tree):
+    write(tree / "other/default.yaml", "name: other")
+    write(tree / "sub/deep/deeper/default.yaml", "name: deeper")
+    assert load_config(leaf(tree)).name == "leaf"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("1e-4", "optimizer.lr", 1e-4),
+        ("-1.5", "number", -1.5),
+        ("3", "number", 3.0),
+        ("7", "count", 7),
+        ("true", "switch", True),
+        ("false", "switch", False),
+        ("null", "nothing", None),
+        ("[3, 4]", "nothing", [3, 4]),
+        ("[3, 4]", "items", [3, 4]),
+        ("some/path", "name", "some/path"),
+    ],
+)
+def test_overrides_have_types(tree, text, key, value):
+    for overrides in ([f"--{key}", text], [f"--{key}={text}"]):
+        node = load_config(leaf(tree), overrides=overrides)
+        for name in key.split("."):
+            node = node[name]
+        assert node == value and type(node) is type(value)
+
+
+@pytest.mark.parametrize("text", ["2024", "1.0", "on"])
+def test_a_text_may_look_like_something_else_on_the_command_line(tree, text):
+    """A folder may be called 2024, and a shell gives no quotes to say that it is a text."""
+    assert load_config(leaf(tree), overrides=["--name", text]).name == text
+
+
+def test_unknown_keys_name_the_nearest(tree):
+    with pytest.raises(UserError, match=r"command line: unknown key 'optimiser\.lr'; did you mean 'optimizer\.lr'"):
+        load_config(leaf(tree), overrides=["--optimiser.lr", "1"])
+    overlay = write(tree / "a.yaml", "optimizer: {learning_rate: 1, nmae: x}")
+    with pytest.raises(UserError, match=r"a\.yaml: unknown key 'optimizer\.learning_rate'; did you mean 'optimizer\."):
+        load_config(leaf(tree), [overlay])
+    write(tree / "sub/deep/leaf.yaml", "cuont: 1")
+    with pytest.raises(UserError, match=r"leaf\.yaml: unknown key 'cuont'; did you mean 'count'"):
+        load_config(leaf(tree))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--switch", "1"], "switch should be true or false"),
+        (["--count", "4.5"], "count should be a whole number"),
+        (["--count", "true"], "count should be a whole number"),
+        (["--number", "much"], "number should be a number"),
+        (["--number", "true"], "number should be a number"),
+        (["--items", "3"], "items should be a list"),
+        (["--optimizer", "sgd"], "unknown key 'optimizer'"),
+        (["--number"], "--number has no value"),
+        (["--number", "--count", "3"], "--number has no value"),
+        (["--count", "3", "4"], "unexpected '4'"),
+        (["--optimizer", "sgd", "--optimizer.lr", "1"], "optimizer"),
+        (["--optimizer.lr", "1", "--optimizer.lr.x", "1"], "optimizer.lr"),
+    ],
+)
+def test_bad_overrides(tree, overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_config(leaf(tree), overrides=overrides)
+
+
+def test_wrong_type_in_a_file(tree):
+    write(tree / "sub/deep/leaf.yaml", "items: 3")
+    with pytest.raises(UserError, match=r"leaf\.yaml: items should be a list \(its default is \[1, 2\]\), found 3"):
+        load_config(leaf(tree))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1", "not valid YAML"), ("a: b: c", "not valid YAML"), ("- 1", "expected keys and values, found list")],
+)
+def test_broken_files(tree, text, message):
+    write(tree / "sub/deep/leaf.yaml", text)
+    with pytest.raises(UserError, match=message) as error:
+        load_config(leaf(tree))
+    assert "leaf.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_file_that_is_no_text(tree):
+    (tree / "sub/deep/leaf.yaml").write_bytes(b"\xff\xfe\x00binary")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_config(leaf(tree))
+
+
+def test_missing_files(tree):
+    with pytest.raises(UserError, match=r"none\.yaml: no such configuration"):
+        load_config(str(tree / "sub/none.yaml"))
+    with pytest.raises(UserError, match=r"over\.yaml: no such configuration"):
+        load_config(leaf(tree), [str(tree / "over.yaml")])
+
+
+def test_a_folder_is_no_configuration(tree):
+    with pytest.raises(UserError, match="deep"):
+        load_config(str(tree / "sub/deep"))
+
+
+def test_file_without_defaults(tmp_path):
+    path = write(tmp_path / "alone.yaml", "a: 1")
+    with pytest.raises(UserError, match=r"no default\.yaml"):
+        load_config(path)
+
+
+def test_an_empty_file_says_nothing_new(tree):
+    write(tree / "sub/deep/leaf.yaml", "# only a remark\n")
+    assert load_config(leaf(tree)).name == "sub"
+
+
+def test_resolved_configuration_reads_back(tree):
+    """What is saved beside the results gives the same configuration again."""
+    config = load_config(leaf(tree), overrides=["--optimizer.lr", "1e-4"])
+    resolved = write(tree / "resolved.yaml", yaml.safe_dump(config.dict()))
+    assert load_config(leaf(tree), [resolved]).dict() == config.dict()
+
+
+def test_published_keys_and_values():
+    config = load_config(PRETRAIN)
+    assert (config.data.num_classes, config.data.ignore_label, config.train.seed) == (17, 0, 1588147245)
+    assert (config.dataset.voxel_size, config.dataset.image_crop_rate, config.dataset.pts_sr) == (0.05, 0.4, 1.0)
+    assert config.dataset.superpixel == "data/nuscenes/seeds_1024"
+    assert config.dataset.sparse_label_path == "data/nuscenes/weak_label"
+    assert (config.dataset.use_color, config.dataset.use_augment, config.dataset.version) == (
+        False, False, "v1.0-trainval",
+    )  # fmt: skip
+    assert config.model.imagenet_pretrain == "pretrained/resnet18-5c106cde.pth"
+    assert (config.model.cr, config.model.in_channel, config.model.proj_channel) == (0.64, 4, 256)
+    assert (config.num_epochs, config.batch_size, config.workers_per_gpu) == (25, 4, 4)
+    expected = {"name": "sgd", "lr": 0.24, "weight_decay": 1e-4, "momentum": 0.9, "nesterov": True}
+    assert config.optimizer.dict() == expected
+    assert (config.amp_enabled, config.ddp, config.scheduler.name) == (False, True, "cosine_warmup")
+
+
+def test_all_files_are_known_configurations():
+    paths = glob.glob(os.path.join(ROOT, "configs/**/*.yaml"), recursive=True)
+    assert len(paths) >= 10
+    for path in paths:
+        if os.path.basename(os.path.dirname(path)) == "demo":
+            load_config(PRETRAIN, [path])
+        else:
+            load_config(path)
+
+
+def test_null_is_refused_where_a_value_is_needed(tree):
+    with pytest.raises(UserError, match="count should be a whole number"):
+        load_config(leaf(tree), overrides=["--count", "null"])

@@ -1,0 +1,252 @@
+"""The E-step's loop: which points are written, statistics, and going on after an interruption."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from core import builder
+from core.datasets.label_files import read_meta, read_pseudo_label
+from core.datasets.projection import project
+from core.errors import UserError
+from core.estep import no_grad_inference, quality, quality_table, run_estep
+from core.labeling.pseudo_labels import PseudoLabelRules
+from tests import made_up
+from tests.fake_labels import fake_config, write_pseudo_labels, write_weak_labels
+from tests.fake_nuscenes import POINTS, write_fake_nuscenes
+from tests.helpers import HERE
+
+CONFIGS = os.path.join(os.path.dirname(HERE), "configs/nuscenes/estep")
+
+
+class Step:
+    """An E-step on a fake data set; its network says `answer` of every voxel, and its features say nothing."""
+
+    def __init__(self, root, step_round=1, answer=2, *overrides):
+        self.config = fake_config(os.path.join(CONFIGS, f"it{step_round}.yaml"), root, *overrides)
+        self.reader = builder.make_reader(self.config, "train")
+        self.weak = write_weak_labels(self.config, self.reader)
+        self.directory, self.answer, self.calls = str(root / f"out_{step_round}"), answer, []
+        previous = str(root / "previous")
+        self.previous = write_pseudo_labels(previous, self.reader)
+        self.dataset = builder.make_dataset(self.config, self.reader, "estep", None, previous)
+
+    def infer(self, batch):
+        self.calls.append(batch.tokens)
+        size = len(batch.coords)
+        return made_up.certain_outputs(np.full(size, self.answer), features=np.zeros((size, 4)))
+
+    def run(self, checkpoint="hash", rules=None):
+        def loader(indices):
+            return builder.make_remaining_loader(self.config, self.dataset, indices)
+
+        rules = rules or builder.make_rules(self.config)
+        return run_estep(self.infer, self.dataset, loader, self.directory, rules, checkpoint, command="the command")
+
+    def frames(self):
+        """(weak label, previous label, seen, pseudo-label) of each frame."""
+        for frame in self.reader:
+            seen = project(self.reader.load_points(frame.lidar_path), frame.cameras).seen
+            label = read_pseudo_label(self.directory, frame.token, POINTS)
+            yield self.weak[frame.token], self.previous[frame.token], seen, label
+
+    def contents(self):
+        names = [name for name in os.listdir(self.directory) if name.endswith(".npz")]
+        return {name: open(os.path.join(self.directory, name), "rb").read() for name in names}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_fake_nuscenes(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def root(data, tmp_path):
+    (tmp_path / "nuscenes").symlink_to(data)
+    return tmp_path
+
+
+def trained(sparse):
+    """Annotated classes as training sees them: "annotated as ignored" is none."""
+    return np.where(sparse == 255, 0, sparse)
+
+
+@pytest.mark.parametrize("answer", [2, 16, 1])
+def test_round_1(root, answer):
+    """Points of components with candidates: the annotated class, else the network's choice if a candidate."""
+    step = Step(root, 1, answer)
+    statistics = step.run()
+    for weak, _, seen, label in step.frames():
+        candidates = weak.point_candidates()
+        allowed = (candidates >> answer) & 1 == 1
+        choice = np.where(allowed, answer, 0)
+        expected = np.where(trained(weak.sparse) > 0, trained(weak.sparse), choice)
+        np.testing.assert_array_equal(label, np.where(seen & (candidates != 0), expected, 0))
+        assert 0 < np.count_nonzero(label) < np.count_nonzero(seen)
+    assert statistics["points"] == 2 * POINTS and statistics["scored_frames"] == 2
+    assert statistics["labelled"] == sum(np.count_nonzero(label) for *_, label in step.frames())
+
+
+@pytest.mark.parametrize("answer", [2, 16])
+def test_round_2(root, answer):
+    """Points in view, neither annotated (255 counts) nor propagated: round 1's label, else the network's choice."""
+    step = Step(root, 2, answer)
+    step.run()
+    for weak, previous, seen, label in step.frames():
+        written = seen & (weak.sparse == 0) & (weak.propagated == 0)
+        np.testing.assert_array_equal(label, np.where(written, np.where(previous > 0, previous, answer), 0))
+        assert (weak.sparse == 255).any() and not label[weak.sparse == 255].any()
+
+
+def test_round_1_reads_no_earlier_labels(root):
+    config = fake_config(os.path.join(CONFIGS, "it1.yaml"), root)
+    reader = builder.make_reader(config, "train")
+    write_weak_labels(config, reader)
+    assert builder.make_dataset(config, reader, "estep", str(root / "RUN")).pseudo_label_dir is None
+
+
+@pytest.mark.parametrize("step_round", [1, 2])
+def test_coarse_voxels_and_points_out_of_view(root, step_round):
+    """Every point takes its voxel's label, but whether it is written is decided for the point itself."""
+    step = Step(root, step_round, 2, "--dataset.points=all", "--dataset.voxel_size=4.0")
+    step.run()
+    for weak, _, seen, label in step.frames():
+        if step_round == 1:
+            written = weak.point_candidates() != 0
+            assert not label[~written].any()
+        else:
+            written = seen & (weak.sparse == 0) & (weak.propagated == 0)
+            np.testing.assert_array_equal(label > 0, written)
+
+
+def test_meta(root):
+    step = Step(root)
+    statistics = step.run("0123456789abcdef")
+    meta = read_meta(step.directory, "pseudo_label")
+    assert meta["parameters"]["checkpoint"] == "0123456789abcdef"
+    assert meta["parameters"]["rules"] == vars(PseudoLabelRules())
+    assert meta["statistics"] == json.loads(json.dumps(statistics))
+    assert meta["command"] == "the command" and meta["classes"] == list(step.reader.classes.names)
+    assert sorted(os.listdir(step.directory)) == sorted([*step.contents(), "meta.json"])
+
+
+def test_what_is_missing_or_broken_is_made_anew(root):
+    step = Step(root)
+    statistics = step.run()
+    complete, tokens = step.contents(), step.reader.tokens()
+    assert step.calls == [[token] for token in tokens]
+    os.remove(os.path.join(step.directory, f"{tokens[1]}.npz"))
+    assert step.run() == statistics
+    assert step.calls[2:] == [[tokens[1]]] and step.contents() == complete
+    with open(os.path.join(step.directory, f"{tokens[0]}.npz"), "wb") as file:
+        file.write(complete[f"{tokens[0]}.npz"][:100])
+    assert step.run() == statistics
+    assert step.calls[3:] == [[tokens[0]]] and step.contents() == complete
+    assert step.run() == statistics and len(step.calls) == 4
+
+
+def test_files_of_no_known_origin_are_refused(root):
+    step = Step(root)
+    step.run()
+    os.remove(os.path.join(step.directory, "meta.json"))
+    with pytest.raises(UserError, match="holds files of something else"):
+        step.run()
+
+
+def test_a_crash_in_the_middle(root, monkeypatch):
+    step = Step(root)
+    tokens, infer = step.reader.tokens(), step.infer
+
+    def crash(batch):
+        if batch.tokens == [tokens[1]]:
+            raise KeyboardInterrupt
+        return infer(batch)
+
+    monkeypatch.setattr(step, "infer", crash)
+    with pytest.raises(KeyboardInterrupt):
+        step.run()
+    assert sorted(os.listdir(step.directory)) == sorted([f"{tokens[0]}.npz", "unfinished.json"])
+    with pytest.raises(UserError, match="checkpoint = hash, now it is other"):
+        step.run("other")
+    monkeypatch.setattr(step, "infer", infer)
+    step.run()
+    assert step.calls == [[tokens[0]], [tokens[1]]]
+    assert "unfinished.json" not in os.listdir(step.directory)
+
+
+def test_another_checkpoint_or_other_rules_are_refused(root):
+    step = Step(root)
+    step.run()
+    before = step.contents()
+    with pytest.raises(UserError, match="checkpoint = hash, now it is other; remove"):
+        step.run("other")
+    with pytest.raises(UserError, match="threshold = 0.5, now it is 0.6"):
+        step.run(rules=PseudoLabelRules(threshold=0.6))
+    assert step.contents() == before and len(step.calls) == 2
+
+
+def test_quality_is_that_of_the_points_that_the_round_labels(root):
+    step = Step(root, 1, 2)
+    statistics = step.run()
+    confusion = np.zeros((17, 17), int)
+    for frame, (weak, _, _, label) in zip(step.reader, step.frames(), strict=True):
+        truth = step.reader.load_labels(frame, POINTS)
+        for t, p in zip(truth[weak.point_candidates() != 0], label[weak.point_candidates() != 0], strict=True):
+            confusion[t, p] += 1
+    assert statistics["confusion"] == confusion.tolist()
+
+
+def test_no_dense_labels_no_quality(root, monkeypatch):
+    step = Step(root)
+    monkeypatch.setattr(step.reader, "load_labels", lambda *_: pytest.fail("there are none"))
+    monkeypatch.setattr("core.estep.os.path.exists", lambda path: "lidarseg" not in str(path) and os.path.lexists(path))
+    statistics = step.run()
+    assert statistics["scored_frames"] == 0 and "classes" not in statistics
+    assert "not scored" in quality_table(statistics)
+
+
+def test_quality_by_hand():
+    """Class a: 6 right, 1 taken for b, 3 without label. Class b: 2 right, 2 without. Class c is absent."""
+    confusion = np.array([[0, 5, 0, 0], [3, 6, 1, 0], [2, 0, 2, 0], [0, 0, 0, 0]])
+    result = quality(confusion, ("ignored", "a", "b", "c"))
+    assert result["classes"] == {
+        "a": {"points": 10, "correct": 0.6, "wrong": 0.1, "ignored": 0.3},
+        "b": {"points": 4, "correct": 0.5, "wrong": 0.0, "ignored": 0.5},
+    }
+    assert result["accuracy"] == pytest.approx(8 / 9)  # of the labelled points whose class is not the ignored one
+    lines = quality_table(result).splitlines()
+    assert lines[1].split() == ["a", "10", "60.0", "10.0", "30.0"]
+    assert lines[-1].split()[-2:] == ["88.9", "%"]
+
+
+def test_inference_leaves_the_network_as_it_was():
+    network, batch = made_up.network(dropout=0.5), made_up.batch()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    infer = no_grad_inference(network, torch.device("cpu"), None)
+    first, second = infer(batch), infer(batch)
+    assert torch.equal(first.x_vox, second.x_vox) and not first.features.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_sample_does_not_depend_on_its_batch(root, monkeypatch):
+    """Prototypes and peaks are those of the sample alone."""
+    step = Step(root)
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(POINTS, 17 + 4)) * 2
+
+    def infer(batch):
+        rows = np.concatenate([rows.numpy() for rows in batch.point_rows])
+        assert len(rows) == len(batch.coords)  # one point a voxel
+        logits, features = (torch.from_numpy(x[rows]).float() for x in (table[:, :17], table[:, 17:]))
+        return SimpleNamespace(x_vox=logits, features=features)
+
+    monkeypatch.setattr(step, "infer", infer)
+    step.run()
+    one = step.contents()
+    step.directory += "_pairs"
+    step.config.eval_batch_size = 2
+    step.run()
+    assert step.contents() == one and len(one) == 2

@@ -1,0 +1,191 @@
+"""From outputs to predictions of points, confusion matrices and results."""
+
+import argparse
+import dataclasses
+import json
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core import builder, scoring
+from core.datasets.collate import collate
+from core.datasets.nuscenes import CLASSES
+from core.datasets.projection import project
+from core.errors import UserError
+from core.evaluation import FramePrediction, confusion_in_view, label_all_points, predictions
+from core.metrics import confusion_matrix, mean_iou
+from core.models.two_branch import Outputs
+from core.runtime import Run
+from tests import made_up
+from tests.fake_labels import fake_config
+from tests.fake_nuscenes import POINTS, write_fake_nuscenes
+from tests.helpers import HERE
+
+PRETRAIN = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")
+
+
+def two_small_samples():
+    """A sample of 3 voxels and 5 points (rows 1, 2, 4, 5, 7 of 8), and one of 2 voxels and 2 points."""
+    parts = []
+    for index, (voxels, point_voxel, rows, total) in enumerate(
+        [(3, [0, 2, 1, 0, 2], [1, 2, 4, 5, 7], 8), (2, [1, 0], [0, 3], 4)]
+    ):
+        part = made_up.sample(index)[:voxels]
+        points = np.array(point_voxel), np.array(rows)
+        parts.append(
+            dataclasses.replace(part, index=10 + index, point_voxel=points[0], point_rows=points[1], num_points=total)
+        )
+    return parts
+
+
+def test_predictions_by_hand():
+    batch = collate(two_small_samples())
+    outputs = made_up.certain_outputs(np.array([4, 5, 6, 7, 8]), np.array([1, 0, 3, 2, 1]))
+    outputs.x_pix[1, 9] = 1.0  # second best of the voxel for which the image head chooses the ignored class
+    first, second = predictions(outputs, batch)
+    assert (first.index, first.num_points, second.index, second.num_points) == (10, 8, 11, 4)
+    assert first.rows.tolist() == [1, 2, 4, 5, 7] and second.rows.tolist() == [0, 3]
+    assert first.labels["vox"].tolist() == [4, 6, 5, 4, 6] and second.labels["vox"].tolist() == [8, 7]
+    assert first.labels["pix"].tolist() == [1, 3, 0, 1, 3]
+    assert first.evaluated["pix"].tolist() == [1, 3, 9, 1, 3]
+    assert first.evaluated["vox"].tolist() == first.labels["vox"].tolist()
+    assert first.labels["vox"].dtype == np.uint8
+
+
+def test_half_precision_outputs():
+    outputs = made_up.certain_outputs(np.array([4, 5, 6, 7, 8]))
+    halved = Outputs(outputs.x_vox.bfloat16(), outputs.x_pix.half(), None, None, outputs.features)
+    batch = collate(two_small_samples())
+    for ours, exact in zip(predictions(halved, batch), predictions(outputs, batch), strict=True):
+        np.testing.assert_array_equal(ours.labels["vox"], exact.labels["vox"])
+
+
+def prediction(rows, num_points):
+    return FramePrediction(0, np.array(rows, np.int64), {}, {}, num_points)
+
+
+def test_other_points_take_their_nearest_predicted_neighbours_label():
+    xyz = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0], [10, 0, 0], [6.4, 0, 0], [0, 0, 40]], np.float32)
+    labels = np.array([7, 9], np.uint8)
+    result = label_all_points(prediction([1, 3], 6), labels, xyz)
+    assert result.tolist() == [7, 7, 7, 9, 9, 7] and result.dtype == np.uint8
+
+
+def test_without_neighbours_or_without_need_of_them():
+    xyz = np.zeros((3, 3), np.float32)
+    assert label_all_points(prediction([], 3), np.zeros(0, np.uint8), xyz).tolist() == [0, 0, 0]
+    labels = np.array([3, 0, 5], np.uint8)
+    assert label_all_points(prediction([0, 1, 2], 3), labels, xyz).tolist() == [3, 0, 5]
+
+
+def test_confusion_does_not_depend_on_the_batches():
+    """One frame a batch or two: the same counts, and every frame once."""
+    reader: Any = made_up.MadeUpReader()
+    rng = np.random.default_rng(0)
+    answers = rng.integers(0, 17, (2, 2, made_up.VOXELS))
+
+    def confusion(*layout):
+        counts = np.zeros((2, 17, 17), np.int64)
+        for frames in layout:
+            vox, pix = (np.concatenate([answers[head][i] for i in frames]) for head in (0, 1))
+            counts = counts + confusion_in_view(made_up.certain_outputs(vox, pix), made_up.batch(frames), reader, 17)
+        return counts
+
+    together = confusion([0, 1])
+    np.testing.assert_array_equal(together, confusion([1], [0]))
+    np.testing.assert_array_equal(together, confusion([1, 0]))
+    for head in (0, 1):
+        expected = sum(confusion_matrix(made_up.sample(i).dense_label, answers[head][i], 17) for i in (0, 1))
+        np.testing.assert_array_equal(together[head], expected)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_fake_nuscenes(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def root(data, tmp_path):
+    (tmp_path / "nuscenes").symlink_to(data)
+    return tmp_path
+
+
+@pytest.mark.parametrize("voxel_size", [0.05, 3.0])
+def test_in_view_counts_the_points_that_a_camera_sees(root, voxel_size):
+    """With all points taking part, too: points out of view don't count there."""
+    config = fake_config(PRETRAIN, root, "--dataset.points=all", f"--dataset.voxel_size={voxel_size}")
+    reader = builder.make_reader(config, "val")
+    dataset = builder.make_dataset(config, reader, "eval")
+    for index, frame in enumerate(reader):
+        batch = collate([dataset[index]])
+        answer = np.arange(len(batch.coords)) % 17
+        points = reader.load_points(frame.lidar_path)
+        seen = project(points, frame.cameras).seen
+        label = reader.load_labels(frame, POINTS)
+        expected = confusion_matrix(label[seen], answer[batch.point_voxel[0].numpy()][seen], 17)
+        counts = confusion_in_view(made_up.certain_outputs(answer), batch, reader, 17)
+        np.testing.assert_array_equal(counts, [expected, expected])
+        assert 0 < counts[0].sum() < POINTS
+
+
+def evaluation(root, monkeypatch, *overrides, **arguments):
+    """Runs the evaluation command on the fake validation split; returns the network and the row of results."""
+    network = made_up.SmallNetwork(3)
+    monkeypatch.setattr(builder, "make_model", lambda config, device, imagenet: made_up.SmallNetwork(5))
+    weights = root / "RUN/checkpoints_mstep_0/max-iou-vox-val.pt"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": network.state_dict()}, weights)
+    given = {"split": "val", "run_dir": None, "save_predictions": None, "submission": None, **arguments}
+    config = fake_config(PRETRAIN, root, *overrides)
+    scoring.evaluate(Run(config, argparse.Namespace(weight_path=str(weights), **given), None, torch.device("cpu")))
+    with open(root / "RUN/results.json", encoding="utf-8") as file:
+        (row,) = json.load(file)
+    return network.eval(), builder.make_reader(config, "val"), row
+
+
+def by_hand(network, points):
+    """The point head's choice for points by themselves."""
+    with torch.no_grad():
+        return network.classifier_vox(network.points(torch.from_numpy(points))).argmax(1).numpy().astype(np.uint8)
+
+
+@pytest.mark.parametrize("points", ["in_view", "all"])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_evaluate(root, monkeypatch, points, batch_size):
+    folders = {"save_predictions": str(root / "predictions"), "submission": str(root / "submission")}
+    overrides = (f"--dataset.points={points}", f"--eval_batch_size={batch_size}")
+    network, reader, row = evaluation(root, monkeypatch, *overrides, **folders)
+    in_view, everywhere = np.zeros((2, 17, 17), np.int64)
+    for frame in reader:
+        cloud, label = reader.load_points(frame.lidar_path), reader.load_labels(frame, POINTS)
+        seen, choice = project(cloud, frame.cameras).seen, by_hand(network, cloud)
+        if points == "in_view":
+            distance = np.linalg.norm(cloud[:, None, :3] - cloud[None, seen, :3], axis=2)
+            choice = choice[seen][distance.argmin(1)]
+        in_view = in_view + confusion_matrix(label[seen], choice[seen], 17)
+        everywhere = everywhere + confusion_matrix(label, choice, 17)
+        np.testing.assert_array_equal(np.fromfile(root / f"predictions/{frame.token}.bin", np.uint8), choice)
+        submitted = np.fromfile(root / f"submission/lidarseg/val/{frame.token}_lidarseg.bin", np.uint8)
+        assert (submitted > 0).all() and (submitted == choice)[choice > 0].all()
+    assert (row["stage"], row["split"], row["points"], row["frames"]) == ("iteration 1", "val", points, 2)
+    for scope, expected in (("vox/in_view", in_view), ("vox/all", everywhere)):
+        assert row["scores"][scope]["confusion"] == expected.tolist()
+        assert row["scores"][scope]["miou"] == pytest.approx(100 * mean_iou(expected), abs=1e-3)
+    assert everywhere.sum() == 2 * POINTS and set(row["scores"]["vox/all"]["iou"]) == set(CLASSES.names[1:])
+    assert os.path.exists(root / "predictions/meta.json") and os.path.exists(root / "submission/val/submission.json")
+
+
+def test_results_go_to_the_given_run_directory(root, monkeypatch):
+    with pytest.raises(FileNotFoundError):
+        evaluation(root, monkeypatch, run_dir=str(root / "elsewhere"))
+    assert os.path.exists(root / "elsewhere/results.json")
+
+
+def test_test_split_needs_somewhere_to_write(root, monkeypatch):
+    reader = builder.make_reader
+    monkeypatch.setattr(builder, "make_reader", lambda config, split: reader(config, "val"))
+    with pytest.raises(UserError, match="--submission DIR or --save-predictions DIR"):
+        evaluation(root, monkeypatch, split="test")

@@ -1,0 +1,306 @@
+"""The numbered commands as the README has them, run on a tiny city; what they leave behind, and its evaluation."""
+
+import glob
+import json
+import os
+import re
+import shlex
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from core.checkpoint import read_checkpoint
+from core.config import load_config
+from core.datasets.nuscenes import NuScenes
+from core.metrics import class_iou, confusion_matrix
+from core.results import SCOPES
+from tests.entry import (
+    ASSOP2P,
+    CONFIGS,
+    ESTEP,
+    ESTEP_2,
+    MSTEP,
+    PRETRAIN,
+    ROOT,
+    SHRINK,
+    Project,
+    contents,
+    overrides,
+    run_script,
+    shell,
+)
+
+RUN = "runs/iupc_nusc/assop2pw0p5_visw0p5_sybn"
+NUSCENES = "configs/nuscenes"
+EXPECTED = [
+    ["python3", "prepare_sparse_label.py", f"{NUSCENES}/pretrain/preseg.yaml"],
+    ["python3", "prepare_nusc_superpixel.py"],
+    ["python3", f"{PRETRAIN}.py", f"{NUSCENES}/pretrain/assop2p.yaml", "--run-dir", RUN],
+    ["python3", f"{ESTEP}.py", f"{NUSCENES}/estep/it1.yaml", "--run-dir", RUN,
+     "--weight-path", f"{RUN}/checkpoints/max-iou-vox-val.pt"],
+    ["python3", f"{MSTEP}.py", f"{NUSCENES}/mstep/assop2p.yaml", "--run-dir", RUN],
+    ["python3", f"{ESTEP_2}.py", f"{NUSCENES}/estep/it2.yaml", "--run-dir", RUN,
+     "--weight-path", f"{RUN}/checkpoints_mstep_0/max-iou-vox-val.pt"],
+    ["python3", f"{MSTEP}.py", f"{NUSCENES}/mstep/assop2p_it2.yaml", "--run-dir", RUN],
+]  # fmt: skip
+LAUNCHER = ["torchpack", "dist-run", "-np", "3"]
+TERMS = {f"loss/{term}/{head}" for term in ("sparse", "propagated", "negative") for head in ("vox", "pix")}
+TERMS |= {"loss/walker", "loss/visit", "loss/total"}
+
+
+def command_lines(text):
+    """(assignments, command) of each command in the fenced code blocks of a Markdown text."""
+    found, assignments = [], []
+    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.strip().removeprefix("$ ")
+            if re.fullmatch(r"(export )?\w+=\S+", line):
+                assignments.append(line)
+            elif line and not line.startswith("#"):
+                found.append((list(assignments), line))
+    return found
+
+
+def words_of(assignments, line):
+    """The words of a command as the shell sees them: comments gone, variables filled in, environment left out."""
+    words = shlex.split(line, comments=True)
+    for assignment in assignments:
+        name, value = assignment.removeprefix("export ").split("=", 1)
+        words = [re.sub(rf"\$({name}\b|{{{name}}})", value, word) for word in words]
+    while words and re.fullmatch(r"\w+=.*", words[0]):
+        words.pop(0)
+    return words
+
+
+@pytest.fixture(scope="module")
+def commands():
+    """The seven lines, in order: (assignments, line)."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+        found = command_lines(file.read())
+    plain = [words_of(*command) for command in found]
+    bare = [words[4:] if words[:2] == LAUNCHER[:2] else words for words in plain]
+    places = [i for i in range(len(bare)) if bare[i : i + 7] == EXPECTED]
+    assert places, "the seven commands stand nowhere in the README, one after the other"
+    assert [words[:4] for words in plain[places[0] + 2 : places[0] + 7]] == [LAUNCHER] * 5
+    return found[places[0] : places[0] + 7]
+
+
+@pytest.fixture(scope="module")
+def done(commands, city, tmp_path_factory):
+    """All seven commands, run in a folder that looks like a fresh clone with nuScenes under data/."""
+    folder = tmp_path_factory.mktemp("clone")
+    for path in [*glob.glob(f"{ROOT}/*.py"), f"{ROOT}/configs"]:
+        os.symlink(path, folder / os.path.basename(path))
+    shutil.copytree(city, folder / "data/nuscenes")
+    write_resnet(folder / "pretrained/resnet18-5c106cde.pth")
+    outputs = []
+    for assignments, line in commands:
+        workers = {} if line.startswith("python3") else {"workers_per_gpu": int(PRETRAIN in line)}
+        shrink = {key: value for key, value in SHRINK.items() if key != "workers_per_gpu"} | workers
+        line = re.sub(r"^(\w+=\S+ +)+", "", line).replace("-np 3", "-np 2")
+        outputs.append(shell("; ".join([*assignments, f"{line} {' '.join(overrides(shrink))}"]), cwd=folder))
+    data = folder / "data/nuscenes"
+    places = [str(data / name) for name in ("index", "weak_label", "seeds_1024")]
+    return SimpleNamespace(folder=folder, run=folder / RUN, outputs=outputs, project=Project(str(data), *places))
+
+
+def write_resnet(path):
+    """A file as torchvision's, with random weights."""
+    from torchvision.models import resnet18
+
+    path.parent.mkdir()
+    torch.save(resnet18(weights=None).state_dict(), path)
+
+
+# ---- reading the README ---------------------------------------------------------------------------------------------
+
+
+def test_command_lines_are_read():
+    text = "a\n```sh\nRUN=x/y\n# remark\nA=1 python3 a.py \\\n  --run-dir $RUN/c  # why\n```\n```\nb ${RUN}\n```\n"
+    found = command_lines(text)
+    assert [words_of(*command) for command in found] == [["python3", "a.py", "--run-dir", "x/y/c"], ["b", "x/y"]]
+
+
+# ---- what the commands leave ----------------------------------------------------------------------------------------
+
+
+def test_labels_are_there(done):
+    weak, seeds = (done.folder / "data/nuscenes" / name for name in ("weak_label", "seeds_1024"))
+    assert len(glob.glob(f"{weak}/*.npz")) == 4 and len(glob.glob(f"{seeds}/*.png")) == 24
+    for folder in (weak, seeds):
+        assert os.path.exists(folder / "meta.json") and not glob.glob(f"{folder}/*unfinished*")
+    assert "weak labels of 4 frames: sparse" in done.outputs[0]
+    assert "superpixels of 24 images of 4 frames" in done.outputs[1]
+
+
+def test_labels_are_the_same_bytes_with_four_workers(done, prepared):
+    """The README's commands ran with the default number of workers, `prepared` without."""
+    for name, folder in (("weak_label", prepared.weak), ("seeds_1024", prepared.seeds)):
+        found = contents(done.folder / "data/nuscenes" / name, skip=["meta.json"])
+        assert found == contents(folder, skip=["meta.json"])
+
+
+def test_checkpoints_are_there(done):
+    for folder in ("checkpoints", "checkpoints_mstep_0", "checkpoints_mstep_1"):
+        assert sorted(os.listdir(done.run / folder)) == ["max-iou-pix-val.pt", "max-iou-vox-val.pt", "step-2.pt"]
+        state = read_checkpoint(str(done.run / folder / "step-2.pt"))
+        assert (state["epoch_num"], state["global_step"]) == (1, 2)  # four frames, two processes
+        assert not any(name.startswith("module.") for name in state["model"])
+
+
+def test_image_branches_start_from_imagenet(done):
+    logs = b"".join(contents(done.run / "logging").values()).decode()
+    assert len(re.findall(r"ImageNet weights: 1\d\d tensors taken from pretrained/resnet18-5c106cde.pth", logs)) == 6
+
+
+def test_pseudo_labels_are_there(done):
+    for k in (0, 1):
+        folder = done.run / f"pseudo_labels_{k}"
+        assert len(glob.glob(f"{folder}/*.npz")) == 4 and not glob.glob(f"{folder}/*unfinished*")
+        with open(folder / "meta.json") as file:
+            statistics = json.load(file)["statistics"]
+        assert statistics["scored_frames"] == 4 and statistics["labelled"] > 0
+        assert f"Pseudo-labels written to {RUN}/pseudo_labels_{k}" in done.outputs[3 + 2 * k]
+
+
+def test_scalars_of_every_training_are_written(done):
+    with open(done.run / "scalars.jsonl") as file:
+        lines = [json.loads(line) for line in file]
+    for stage, terms in (("train", TERMS), ("train_mstep_0", None), ("train_mstep_1", None)):
+        rows = [line for line in lines if line["stage"] == stage]
+        terms = terms or TERMS | {"loss/pseudo/vox", "loss/pseudo/pix"}
+        steps = [line for line in rows if "loss/total" in line]
+        assert [line["step"] for line in steps] == [1, 2]
+        assert all(terms == {name for name in line if name.startswith("loss/")} and line["lr"] > 0 for line in steps)
+        scored = [line for line in rows if "iou/vox/val" in line]
+        assert len(scored) == 1 and scored[0]["step"] == 2 and scored[0]["epoch"] == 1
+        assert 0 <= scored[0]["iou/pix/val"] <= 100 and 0 <= scored[0]["iou/vox/val/driveable_surface"] <= 100
+
+
+def test_tensorboard_has_the_same_scalars(done):
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    for stage in ("train", "train_mstep_0", "train_mstep_1"):
+        (path,) = glob.glob(f"{done.run}/tensorboard/{stage}/events.*")
+        tags = {value.tag for event in EventFileLoader(path).Load() for value in event.summary.value}
+        assert TERMS | {"lr", "iou/vox/val", "iou/pix/val"} <= tags
+
+
+def test_the_resolved_configuration_is_saved(done):
+    for script, config in ((PRETRAIN, "pretrain/assop2p"), (ESTEP, "estep/it1"), (ESTEP_2, "estep/it2")):
+        (path,) = glob.glob(f"{done.run}/metainfo/*-{script}.yaml")
+        with open(path) as file:
+            found = yaml.safe_load(file)
+        expected = load_config(f"{CONFIGS}/{config}.yaml", overrides=overrides(SHRINK)).dict()
+        expected["workers_per_gpu"] = found["workers_per_gpu"]
+        assert found == expected
+        with open(path.replace(".yaml", ".json")) as file:
+            environment = json.load(file)
+        assert environment["processes"] == 2 and environment["command"][0].endswith(f"{script}.py")
+        assert environment["torch"] == torch.__version__
+    assert len(glob.glob(f"{done.run}/metainfo/*-{MSTEP}.yaml")) == 2
+
+
+def test_every_process_has_its_log(done):
+    for script, count in ((PRETRAIN, 1), (ESTEP, 1), (ESTEP_2, 1), (MSTEP, 2)):
+        for rank in (0, 1):
+            paths = glob.glob(f"{done.run}/logging/*-{script}-rank{rank}.log")
+            assert len(paths) == count and all(os.path.getsize(path) for path in paths)
+
+
+def test_one_process_gives_the_same_pseudo_labels(done, monkeypatch):
+    """The second round's; the README's command ran with two."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words = ["--run-dir", done.folder / "one", "--weight-path", done.run / "checkpoints_mstep_0/max-iou-vox-val.pt",
+             "--pseudo-label-dir", done.run / "pseudo_labels_0", *done.project.words()]  # fmt: skip
+    run_script(ESTEP_2, f"{CONFIGS}/estep/it2.yaml", *words)
+    one, two = (contents(run / "pseudo_labels_1", skip=["meta.json"]) for run in (done.folder / "one", done.run))
+    assert one == two and len(one) == 4
+
+
+# ---- evaluation of the result ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluated(done):
+    """The last iteration scored on the validation split, with predictions and submissions."""
+    out = done.folder / "out"
+    words = ["--weight-path", done.run / "checkpoints_mstep_1/max-iou-vox-val.pt", *done.project.words()]
+    run_script("eval_miou", ASSOP2P, "--split", "val", "--save-predictions", out / "predictions",
+               "--submission", out / "submission", *words)  # fmt: skip
+    run_script("eval_miou", ASSOP2P, "--split", "test", "--submission", out / "submission", *words)
+    return out
+
+
+@pytest.fixture(scope="module")
+def reader(done):
+    return NuScenes(done.project.root, "v1.0-trainval", "val", done.project.index)
+
+
+def test_results_have_a_row(done, evaluated):
+    with open(done.run / "results.json") as file:
+        (row,) = json.load(file)
+    assert (row["stage"], row["split"], row["points"], row["frames"]) == ("iteration 2", "val", "in_view", 2)
+    assert row["environment"]["torch"] == torch.__version__
+    assert set(row["scores"]) == set(SCOPES)
+    for score in row["scores"].values():
+        defined = [value for value in score["iou"].values() if value is not None]
+        assert len(score["iou"]) == 16 and score["miou"] == pytest.approx(np.mean(defined), abs=1e-3)
+
+
+def test_a_second_evaluation_replaces_its_row(done, evaluated):
+    with open(done.run / "results.json") as file:
+        (before,) = json.load(file)
+    checkpoint = done.run / "checkpoints_mstep_1/max-iou-vox-val.pt"
+    run_script("eval_miou", ASSOP2P, "--weight-path", checkpoint, *done.project.words())
+    run_script("eval_miou", ASSOP2P, "--weight-path", done.run / "checkpoints/step-2.pt", *done.project.words())
+    with open(done.run / "results.json") as file:
+        again, other = json.load(file)
+    assert again["scores"] == before["scores"] and other["stage"] == "iteration 0"
+    shutil.copy(done.run / "results.json", done.folder / "rows.json")
+
+
+def test_predictions_give_the_reported_score(done, evaluated, reader):
+    with open(evaluated / "predictions/meta.json") as file:
+        assert json.load(file)["classes"] == list(reader.classes.names)
+    counts = np.zeros((17, 17), np.int64)
+    for frame in reader:
+        label = np.fromfile(evaluated / f"predictions/{frame.token}.bin", np.uint8)
+        counts += confusion_matrix(reader.load_labels(frame, len(label)), label, 17)
+    with open(done.run / "results.json") as file:
+        score = json.load(file)[0]["scores"]["vox/all"]
+    assert score["confusion"] == counts.tolist()
+
+
+@pytest.mark.parametrize(("version", "split"), [("v1.0-trainval", "val"), ("v1.0-test", "test")])
+def test_the_devkit_accepts_the_submission(done, evaluated, version, split):
+    from nuscenes import NuScenes as Devkit
+    from nuscenes.eval.lidarseg.validate_submission import validate_submission
+
+    validate_submission(Devkit(version, done.project.root, verbose=False), str(evaluated / "submission"), split)
+    assert len(os.listdir(evaluated / f"submission/lidarseg/{split}")) == 2
+
+
+def test_the_official_score_is_ours(done, evaluated, reader):
+    """On the submission, which never holds 0; classes without ground truth count in neither mean."""
+    from nuscenes import NuScenes as Devkit
+    from nuscenes.eval.lidarseg.evaluate import LidarSegEval
+
+    devkit = Devkit("v1.0-trainval", done.project.root, verbose=False)
+    official = LidarSegEval(devkit, str(evaluated / "submission"), "val").evaluate()["iou_per_class"]
+    counts = np.zeros((17, 17), np.int64)
+    for frame in reader:
+        label = np.fromfile(evaluated / f"submission/lidarseg/val/{frame.token}_lidarseg.bin", np.uint8)
+        assert label.min() >= 1
+        counts += confusion_matrix(reader.load_labels(frame, len(label)), label, 17)
+    ours = class_iou(counts, 0)
+    present = [c for c in range(1, 17) if counts[c].sum()]
+    assert len(present) > 8 and np.isfinite(ours[present]).all()
+    theirs = np.array(list(official.values()))
+    np.testing.assert_allclose(ours[present], theirs[present], atol=1e-12)
+    np.testing.assert_allclose(np.nanmean(ours), np.mean(theirs[present]), atol=1e-12)
+    assert list(official)[1:] == list(reader.classes.names)[1:]

@@ -1,0 +1,92 @@
+"""results.json and the tables printed from it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from core.results import SCOPES, class_table, read_rows, result_row, save_row, stage_table
+
+NAMES = ("ignored", "barrier", "bicycle", "bus")
+
+
+def row(checkpoint="RUN/checkpoints/max-iou-vox-val.pt", points="in_view", split="val", hits=(3, 1)):
+    """Class 1 has 4 points, class 2 has 2, class 3 none; `hits` of them are right, the others taken for class 3."""
+    confusion = np.zeros((4, 4), np.int64)
+    confusion[1, [1, 3]] = hits[0], 4 - hits[0]
+    confusion[2, [2, 3]] = hits[1], 2 - hits[1]
+    confusions = {scope: confusion for scope in SCOPES}
+    return result_row(checkpoint, split, points, 7, confusions, NAMES, 0, {"torch": "x"})
+
+
+def test_numbers():
+    scores = row()["scores"]["vox/in_view"]
+    assert scores["iou"] == {"barrier": 75.0, "bicycle": 50.0, "bus": None}
+    assert scores["miou"] == 62.5
+    assert np.array(scores["confusion"]).sum() == 6
+    assert (row()["frames"], row()["environment"]) == (7, {"torch": "x"})
+
+
+@pytest.mark.parametrize(
+    ("folder", "stage"),
+    [
+        ("checkpoints", "iteration 0"),
+        ("checkpoints_mstep_0", "iteration 1"),
+        ("checkpoints_mstep_1", "iteration 2"),
+        ("elsewhere", ""),
+    ],
+)
+def test_stage_is_that_of_the_checkpoints_folder(folder, stage):
+    assert row(f"RUN/{folder}/max-iou-vox-val.pt")["stage"] == stage
+
+
+def test_a_row_takes_the_place_of_an_earlier_one(tmp_path):
+    path = str(tmp_path / "RUN/results.json")
+    save_row(path, row(hits=(1, 1)))
+    save_row(path, row(points="all"))
+    save_row(path, row(split="train"))
+    save_row(path, row("RUN/checkpoints/max-iou-pix-val.pt"))
+    save_row(path, row(hits=(4, 2)))
+    rows = read_rows(path)
+    assert len(rows) == 4
+    assert [r["scores"]["vox/all"]["miou"] for r in rows] == [62.5, 62.5, 62.5, 100.0]
+    with open(path, encoding="utf-8") as file:
+        json.load(file, parse_constant=pytest.fail)  # no NaN: other programs read it, too
+
+
+def test_the_same_file_by_another_name_is_the_same_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_row("results.json", row("RUN/checkpoints/best.pt"))
+    save_row("results.json", row("./RUN//checkpoints/best.pt"))
+    assert len(read_rows("results.json")) == 1
+
+
+def test_no_file_no_rows(tmp_path):
+    assert read_rows(str(tmp_path / "results.json")) == []
+
+
+def test_broken_file(tmp_path):
+    (tmp_path / "results.json").write_text("[{")
+    with pytest.raises(UserError, match=r"results\.json.*eval_miou\.py"):
+        read_rows(str(tmp_path / "results.json"))
+    assert (tmp_path / "results.json").read_text() == "[{"
+
+
+def test_class_table():
+    lines = class_table(row()).splitlines()
+    assert re.split("  +", lines[0]) == ["IoU %", "point head, in view", "image head, in view", "point head, all"]
+    assert lines[1].split() == ["barrier", "75.0", "75.0", "75.0"]
+    assert lines[3].split() == ["bus", "-", "-", "-"]
+    assert lines[4].split() == ["mean", "62.5", "62.5", "62.5"]
+    assert "nearest predicted neighbour" in lines[5]
+    assert "nearest" not in class_table(row(points="all"))
+
+
+def test_stage_table():
+    rows = [row(), row("RUN/checkpoints_mstep_0/max-iou-vox-val.pt", hits=(4, 2)), row("other/mine.pt")]
+    lines = stage_table(rows).splitlines()
+    assert lines[1].split() == ["iteration", "0", "62.5", "62.5", "62.5"]
+    assert lines[2].split() == ["iteration", "1", "100.0", "100.0", "100.0"]
+    assert lines[3].split() == ["mine.pt", "62.5", "62.5", "62.5"]

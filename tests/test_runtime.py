@@ -1,0 +1,230 @@
+"""What all entry scripts share: arguments, errors, the run directory, seeds."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.utils.data import DataLoader, Dataset
+from torchpack.utils.logging import logger
+
+from core import runtime
+from core.config import load_config
+from core.errors import UserError
+from tests.helpers import HERE
+
+ROOT = os.path.dirname(HERE)
+CONFIG = os.path.join(ROOT, "configs/nuscenes/pretrain/assop2p.yaml")
+SEED = 1588147245
+
+
+def parser(config_default=None):
+    parser = runtime.argument_parser("A script.", config_default)
+    parser.add_argument("--run-dir", required=True)
+    parser.add_argument("--weight-path")
+    return parser
+
+
+@pytest.fixture
+def log():
+    """The messages that are logged; the handlers that a run adds are taken away again."""
+    messages = []
+    logger.add(lambda message: messages.append(str(message)), format="{message}")
+    yield messages
+    logger.remove()
+    logger.add(sys.stderr)
+
+
+@pytest.mark.parametrize(
+    ("argv", "own", "overrides"),
+    [
+        (["x.yaml", "--run-dir", "RUN"], ["x.yaml", "--run-dir", "RUN"], []),
+        (["x.yaml", "--run-dir=RUN", "--a.b", "1"], ["x.yaml", "--run-dir=RUN"], ["--a.b", "1"]),
+        (["--a.b", "-1", "x.yaml", "--non-dist"], ["x.yaml", "--non-dist"], ["--a.b", "-1"]),
+        (["--a.b=1", "x.yaml"], ["x.yaml"], ["--a.b=1"]),
+        (["x.yaml", "--a", "--run-dir", "R"], ["x.yaml", "--run-dir", "R"], ["--a"]),
+        (["x.yaml", "--with", "y.yaml", "--with", "z.yaml"], ["x.yaml", "--with", "y.yaml", "--with", "z.yaml"], []),
+        (["x.yaml", "--run", "RUN"], ["x.yaml"], ["--run", "RUN"]),
+    ],
+)
+def test_split_overrides(argv, own, overrides):
+    assert runtime.split_overrides(parser(), argv) == (own, overrides)
+
+
+def test_start(tmp_path, log):
+    overlay = tmp_path / "over.yaml"
+    overlay.write_text("batch_size: 2\n")
+    run_dir = tmp_path / "runs/RUN"
+    argv = [CONFIG, "--run-dir", f"{run_dir}/", "--with", str(overlay), "--optimizer.lr", "1e-3"]
+    argv += ["--weight-path", "w.pt"]
+    run = runtime.start(parser(), argv, needs_device=False)
+    assert (run.config.batch_size, run.config.optimizer.lr) == (2, 1e-3)
+    assert (run.run_dir, run.arguments.weight_path, run.device.type) == (str(run_dir), "w.pt", "cpu")
+    assert torch.initial_seed() == SEED
+
+    (resolved,) = (run_dir / "metainfo").glob("*.yaml")
+    assert yaml.safe_load(resolved.read_text()) == run.config.dict()
+    assert load_config(CONFIG, [str(resolved)]).dict() == run.config.dict()
+    (environment,) = (run_dir / "metainfo").glob("*.json")
+    found = json.loads(environment.read_text())
+    assert found["torch"] == torch.__version__ and found["processes"] == 1 and found["command"] == sys.argv
+    assert found["git"] is None or re.fullmatch("[0-9a-f]{40}", found["git"])
+
+    logger.info("a message")
+    (text,) = (path.read_text() for path in (run_dir / "logging").glob("*-rank0.log"))
+    assert "INFO a message" in text
+
+
+def test_start_without_run_dir(log):
+    run = runtime.start(runtime.argument_parser("", CONFIG), ["--batch_size", "3"], needs_device=False)
+    assert run.run_dir is None and run.config.batch_size == 3
+
+
+def test_mistyped_argument_is_an_unknown_key(tmp_path):
+    argv = [CONFIG, "--run-dir", str(tmp_path), "--weight_path", "x"]
+    with pytest.raises(UserError, match="unknown key 'weight_path'"):
+        runtime.start(parser(), argv, needs_device=False)
+
+
+def test_run_dir_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--run-dir"):
+        runtime.start(parser(), [CONFIG, "--run-dir", str(tmp_path / "file/RUN")], needs_device=False)
+
+
+SCRIPT = """
+from core.runtime import argument_parser, run_main, start
+
+def main():
+    start(argument_parser("A script."), needs_device=False)
+    print("started")
+
+run_main(main)
+"""
+
+
+def test_user_error_is_one_line_and_status_2():
+    """Seen from outside: what a mistyped key gives."""
+
+    def call(*arguments):
+        environment = {**os.environ, "PYTHONPATH": ROOT}
+        command = [sys.executable, "-c", SCRIPT, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+
+    result = call(CONFIG, "--optimiser.lr", "1")
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert "unknown key 'optimiser.lr'; did you mean 'optimizer.lr'?" in result.stderr
+
+
+@pytest.mark.parametrize("message", ["plain", "{braces} <tag>", "100 %s"])
+def test_user_error_text_is_shown_as_it_is(log, message):
+    def main():
+        raise UserError(message)
+
+    with pytest.raises(SystemExit) as stopped:
+        runtime.run_main(main)
+    assert stopped.value.code == 2 and log == [message + "\n"]
+
+
+class BrokenData(Dataset):
+    """A data set whose only sample cannot be read."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise UserError("file.bin: truncated; run this command")
+
+
+def test_user_error_in_a_loader_process_is_one_line_too(log):
+    def main():
+        list(DataLoader(BrokenData(), num_workers=1))
+
+    with pytest.raises(SystemExit) as stopped:
+        runtime.run_main(main)
+    assert stopped.value.code == 2
+    assert log == ["file.bin: truncated; run this command\n"]
+
+
+def test_other_errors_show_where(log):
+    def main():
+        raise ZeroDivisionError("surprise")
+
+    with pytest.raises(SystemExit) as stopped:
+        runtime.run_main(main)
+    assert stopped.value.code == 1
+    assert "Process 0 failed" in log[0] and "ZeroDivisionError: surprise" in log[0]
+
+
+def test_interrupt(log):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        runtime.run_main(main)
+    assert stopped.value.code == 130
+
+
+def test_success_does_not_exit():
+    runtime.run_main(lambda: None)
+
+
+def draws():
+    return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+
+def test_seeds():
+    runtime.seed_everything(SEED, False)
+    first = draws()
+    assert draws() != first
+    runtime.seed_everything(SEED + 1, False)
+    assert all(a != b for a, b in zip(draws(), first, strict=True))
+    runtime.seed_everything(SEED, False)
+    assert draws() == first
+
+
+def test_deterministic(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *args, **options: calls.append((args, options)))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    runtime.seed_everything(2**32 + 5, True)
+    assert calls == [((True,), {"warn_only": True})] and not torch.backends.cudnn.benchmark
+
+
+def test_environment_without_git(monkeypatch, tmp_path):
+    """A container may have no git."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert runtime.environment()["git"] is None
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_more_processes_than_gpus(monkeypatch, gpus):
+    values = {"MASTER_HOST": "localhost:1", "OMPI_COMM_WORLD_SIZE": "3"}
+    values |= {"OMPI_COMM_WORLD_LOCAL_RANK": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "3"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    backends = []
+    monkeypatch.setattr(runtime.dist, "init", lambda backend: backends.append(backend))
+    threads = torch.get_num_threads()
+    try:
+        if gpus:
+            with pytest.raises(UserError, match="3 processes on this machine but 2 GPUs"):
+                runtime._start_processes(False, True)
+        else:
+            assert runtime._start_processes(False, True).type == "cpu"
+        assert backends == ([] if gpus else ["gloo"])
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert runtime._start_processes(True, True).type == "cpu"
+        assert len(backends) == (0 if gpus else 1)  # --non-dist starts nothing
+    finally:
+        torch.set_num_threads(threads)

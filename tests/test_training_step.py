@@ -1,0 +1,235 @@
+"""The training step and the training loop, on made-up samples and the real network, narrow."""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchpack.callbacks import LambdaCallback, TFEventWriter
+
+from core import builder, steps
+from core.callbacks import ScalarsWriter
+from core.datasets.collate import collate
+from core.errors import UserError
+from core.losses import LossWeights
+from core.runtime import Run
+from core.trainers import SegmentationTrainer, TrainingError, network_inputs, targets_of
+from tests import made_up
+from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
+from tests.fake_nuscenes import write_fake_nuscenes
+from tests.helpers import DEVICES, HERE
+
+PRETRAINING = LossWeights()
+MSTEP = LossWeights(pseudo=1.0, temperature=1.0)
+BASELINE = LossWeights(association=0.0)
+FULL = LossWeights(sparse=0, propagated=0, negative=0, dense=1, association=0)
+BOTH = {"vox", "pix"}
+ASSOCIATION = {"walker", "visit", "total"}
+
+
+def make_trainer(device="cpu", weights=PRETRAINING, rate=0.02, schedule=lambda k: 1.0, **options):
+    network = made_up.network().to(device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, nesterov=True)
+    options = {"log_every": 1, **options}
+    return SegmentationTrainer(network, weights, optimizer, schedule, torch.device(device), **options)
+
+
+def train(trainer, samples, epochs=1, batch_size=2, callbacks=()):
+    """Trains on the samples; returns the loss terms of each step."""
+    steps = []
+    loader = DataLoader(samples, batch_size, collate_fn=collate)
+    recorder = LambdaCallback(after_step=lambda _, values: steps.append(values))
+    trainer.train(loader, num_epochs=epochs, callbacks=[recorder, *callbacks])
+    return steps
+
+
+SAMPLES = [made_up.sample(0), made_up.sample(1)]
+
+
+def names_of(*labels):
+    return {f"{label}/{head}" for label in labels for head in BOTH}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("weights", "names"),
+    [
+        (PRETRAINING, names_of("sparse", "propagated", "negative") | ASSOCIATION),
+        (MSTEP, names_of("sparse", "propagated", "negative", "pseudo") | ASSOCIATION),
+        (BASELINE, names_of("sparse", "propagated", "negative") | {"total"}),
+        (FULL, names_of("dense") | {"total"}),
+    ],
+    ids=["pretraining", "mstep", "baseline", "full"],
+)
+def test_loss_falls(device, weights, names):
+    steps = train(make_trainer(device, weights), SAMPLES, epochs=6)
+    assert len(steps) == 6 and set(steps[0]) == names
+    assert steps[-1]["total"] < 0.8 * steps[0]["total"]
+    assert all(math.isfinite(value) for step in steps for value in step.values())
+
+
+def test_total_is_the_weighted_sum():
+    (step,) = train(make_trainer(), SAMPLES)
+    plain = sum(value for name, value in step.items() if "/" in name)
+    assert step["total"] == pytest.approx(plain + 0.5 * (step["walker"] + 0.5 * step["visit"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bfloat16_step(device):
+    trainer = make_trainer(device, amp_dtype=torch.bfloat16)
+    exact = train(make_trainer(device), SAMPLES)[0]
+    steps = train(trainer, SAMPLES, epochs=3)
+    assert all(math.isfinite(value) for step in steps for value in step.values())
+    assert steps[0]["total"] == pytest.approx(exact["total"], rel=0.1)
+    assert steps[-1]["total"] < steps[0]["total"]
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
+
+
+@pytest.mark.skipif("cuda" not in DEVICES, reason="float16 is for GPUs")
+def test_float16_step():
+    trainer = make_trainer("cuda", amp_dtype=torch.float16)
+    steps = train(trainer, SAMPLES, epochs=3)
+    assert all(math.isfinite(value) for step in steps for value in step.values())
+    assert trainer.scaler.is_enabled()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_sample_without_any_label_trains(device):
+    bare = made_up.without_labels(made_up.sample(1))
+    for samples in ([bare], [made_up.sample(0), bare]):
+        trainer = make_trainer(device, MSTEP)
+        steps = train(trainer, samples, epochs=2)
+        assert all(math.isfinite(value) for step in steps for value in step.values())
+        if len(samples) == 1:
+            assert set(steps[0].values()) == {0.0}
+        assert all(torch.isfinite(parameter).all() for parameter in trainer.network.parameters())
+        assert all(parameter.grad is not None for parameter in trainer.network.parameters())  # DDP waits for each
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_batch_that_no_camera_sees_trains(device):
+    camera, pixel = np.full(made_up.VOXELS, -1, np.int8), np.zeros((made_up.VOXELS, 2), np.float32)
+    samples = [dataclasses.replace(sample, camera=camera, pixel=pixel) for sample in SAMPLES]
+    trainer = make_trainer(device)
+    (step,) = train(trainer, samples)
+    assert all(step[name] == 0 for name in ("sparse/pix", "propagated/pix", "negative/pix", "walker", "visit"))
+    assert step["sparse/vox"] > 0 and math.isfinite(step["total"])
+    assert all(parameter.grad is not None for parameter in trainer.network.parameters())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_not_a_number_stops_with_terms_and_frames(device):
+    feats = made_up.sample(1).feats.copy()
+    feats[3, 0] = np.nan
+    trainer = make_trainer(device)
+    before = {name: parameter.clone() for name, parameter in trainer.network.named_parameters()}
+    with pytest.raises(TrainingError) as error:
+        train(trainer, [SAMPLES[0], dataclasses.replace(SAMPLES[1], feats=feats)])
+    message = str(error.value)
+    assert "step 1, epoch 1" in message and "total=nan" in message and "sparse/vox=nan" in message
+    assert "frame-0, frame-1" in message and "optimizer.lr" in message
+    assert all(torch.equal(parameter, before[name]) for name, parameter in trainer.network.named_parameters())
+
+
+def test_scalars_and_events(tmp_path):
+    """One line of scalars per logged step, with every term and the rate that the step was taken at."""
+    path, events = tmp_path / "scalars.jsonl", tmp_path / "tensorboard"
+    writers = [TFEventWriter(save_dir=str(events)), ScalarsWriter(str(path), "train")]
+    trainer = make_trainer(schedule=lambda k: 1 / (k + 1))
+    steps = train(trainer, SAMPLES, epochs=2, batch_size=1, callbacks=writers)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    found = [(line["stage"], line["epoch"], line["step"]) for line in lines]
+    assert found == [("train", 1 + k // 2, k + 1) for k in range(4)]
+    assert [line["lr"] for line in lines] == pytest.approx([0.02 / (k + 1) for k in range(4)])
+    for line, step in zip(lines, steps, strict=True):
+        assert {name: line[f"loss/{name}"] for name in step} == step
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(events)).Reload()
+    assert {f"loss/{name}" for name in steps[0]} | {"lr"} == set(accumulator.Tags()["scalars"])
+    assert [event.step for event in accumulator.Scalars("loss/total")] == [1, 2, 3, 4]
+
+
+def test_losses_are_logged_every_so_many_steps(tmp_path):
+    path = tmp_path / "scalars.jsonl"
+    samples = [made_up.sample(index) for index in range(5)]
+    train(make_trainer(log_every=2), samples, batch_size=1, callbacks=[ScalarsWriter(str(path), "train")])
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [2, 4, 5]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_evaluation_step(device):
+    """In evaluation mode, without gradient, and batch norms untouched."""
+    trainer = make_trainer(device)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    batch = made_up.batch()
+    outputs = trainer.evaluation_step(batch)
+    assert not outputs.x_vox.requires_grad and not trainer.network.training
+    assert all(torch.equal(value, before[name]) for name, value in trainer.network.state_dict().items())
+    again = trainer.evaluation_step(batch)
+    assert torch.equal(outputs.x_vox, again.x_vox)
+    train(trainer, SAMPLES)
+    assert trainer.network.training
+
+
+def test_targets():
+    """Sparse labels override propagated ones; `seen` says which voxels a camera sees."""
+    batch = made_up.batch()
+    targets = targets_of(batch)
+    annotated = batch.sparse_label != 0
+    assert torch.equal(targets.propagated[annotated], batch.sparse_label[annotated])
+    assert torch.equal(targets.propagated[~annotated], batch.propagated_label[~annotated])
+    assert torch.equal(targets.seen, batch.image_index >= 0) and not bool(targets.seen.all())
+    assert set(network_inputs(batch)) == {"coords", "feats", "images", "image_index", "pixel"}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_dense_labels_do_not_leak_into_weak_training(device):
+    """Other dense labels, the same loss: only the criterion `full` looks at them."""
+    other = [dataclasses.replace(sample, dense_label=np.roll(sample.dense_label, 7)) for sample in SAMPLES]
+    assert train(make_trainer(device), SAMPLES)[0] == pytest.approx(train(make_trainer(device), other)[0], rel=1e-4)
+    assert train(make_trainer(device, FULL), SAMPLES)[0] != train(make_trainer(device, FULL), other)[0]
+
+
+def training_run(root, *overrides):
+    """The training command, before its work, on a fake data set with labels."""
+    write_fake_nuscenes(root / "nuscenes")
+    path = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")
+    config = fake_config(path, root, "--batch_size=1", "--num_epochs=2", *overrides)
+    reader = builder.make_reader(config, "train")
+    write_weak_labels(config, reader)
+    write_all_superpixels(config, reader)
+    run_dir = str(root / "RUN")
+    os.makedirs(run_dir)
+    return Run(config, argparse.Namespace(config=path, weight_path=None), run_dir, torch.device("cpu"))
+
+
+def test_train_writes_scores_of_every_epoch(tmp_path, monkeypatch):
+    """What the command leaves behind; the scores of the last epoch are not lost, nor put down to the next one."""
+    monkeypatch.setattr(builder, "make_model", lambda config, device, imagenet: made_up.SmallNetwork())
+    run = training_run(tmp_path, "--train.log_every=1")
+    steps.train(run)
+    lines = [json.loads(line) for line in (tmp_path / "RUN/scalars.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"train"}
+    assert [line["step"] for line in lines if "loss/total" in line] == [1, 2, 3, 4]
+    scored = [(line["epoch"], line["step"]) for line in lines if "iou/vox/val" in line and "iou/pix/val" in line]
+    assert scored == [(1, 2), (2, 4)]
+    files = sorted(os.listdir(tmp_path / "RUN/checkpoints"))
+    assert files == ["max-iou-pix-val.pt", "max-iou-vox-val.pt", "step-2.pt", "step-4.pt"]
+
+    monkeypatch.setattr(builder, "make_reader", lambda *_: pytest.fail("a finished run should stop at once"))
+    steps.train(run)
+    assert sorted(os.listdir(tmp_path / "RUN/checkpoints")) == files
+
+
+@pytest.mark.parametrize("override", ["--model.name=spvcnn_swiftnet18_nusc", "--model.proj_channel=0"])
+def test_association_needs_projections(tmp_path, override):
+    """Said in one line before training starts, not by the first step's traceback."""
+    with pytest.raises(UserError, match="model"):
+        steps.train(training_run(tmp_path, override))
