@@ -23,7 +23,7 @@ def city(tmp_path_factory):
 def prepared(city, tmp_path_factory):
     """The city with weak labels and superpixels, made in one process without workers. Nobody changes it."""
     folder = tmp_path_factory.mktemp("prepared")
-    project = Project(str(city), *(str(folder / name) for name in ("index", "weak", "seeds")))
+    project = Project(str(city), str(folder / "index"), str(folder / "weak"), str(folder / "seeds"))
     run_script("prepare_sparse_label", PRESEG, *project.words())
     run_script("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *project.words())
     return project

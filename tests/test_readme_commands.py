@@ -99,13 +99,13 @@ def done(commands, city, tmp_path_factory):
     write_resnet(folder / "pretrained/resnet18-5c106cde.pth")
     outputs = []
     for assignments, line in commands:
-        workers = {} if line.startswith("python3") else {"workers_per_gpu": int(PRETRAIN in line)}
+        workers = {} if "prepare_sparse_label" in line else {"workers_per_gpu": int(PRETRAIN in line)}
         shrink = {key: value for key, value in SHRINK.items() if key != "workers_per_gpu"} | workers
         line = re.sub(r"^(\w+=\S+ +)+", "", line).replace("-np 3", "-np 2")
         outputs.append(shell("; ".join([*assignments, f"{line} {' '.join(overrides(shrink))}"]), cwd=folder))
     data = folder / "data/nuscenes"
-    places = [str(data / name) for name in ("index", "weak_label", "seeds_1024")]
-    return SimpleNamespace(folder=folder, run=folder / RUN, outputs=outputs, project=Project(str(data), *places))
+    project = Project(str(data), str(data / "index"), str(data / "weak_label"), str(data / "seeds_1024"))
+    return SimpleNamespace(folder=folder, run=folder / RUN, outputs=outputs, project=project)
 
 
 def write_resnet(path):
@@ -138,7 +138,7 @@ def test_labels_are_there(done):
 
 
 def test_labels_are_the_same_bytes_with_four_workers(done, prepared):
-    """The README's commands ran with the default number of workers, `prepared` without."""
+    """The README's first command ran with the default number of workers, `prepared` without."""
     for name, folder in (("weak_label", prepared.weak), ("seeds_1024", prepared.seeds)):
         found = contents(done.folder / "data/nuscenes" / name, skip=["meta.json"])
         assert found == contents(folder, skip=["meta.json"])
@@ -212,14 +212,22 @@ def test_every_process_has_its_log(done):
             assert len(paths) == count and all(os.path.getsize(path) for path in paths)
 
 
-def test_one_process_gives_the_same_pseudo_labels(done, monkeypatch):
-    """The second round's; the README's command ran with two."""
+@pytest.mark.parametrize(
+    ("script", "number", "folder"), [(ESTEP, 1, "checkpoints"), (ESTEP_2, 2, "checkpoints_mstep_0")]
+)
+def test_one_process_gives_the_same_pseudo_labels(done, monkeypatch, script, number, folder):
+    """The README's commands ran with two."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    words = ["--run-dir", done.folder / "one", "--weight-path", done.run / "checkpoints_mstep_0/max-iou-vox-val.pt",
-             "--pseudo-label-dir", done.run / "pseudo_labels_0", *done.project.words()]  # fmt: skip
-    run_script(ESTEP_2, f"{CONFIGS}/estep/it2.yaml", *words)
-    one, two = (contents(run / "pseudo_labels_1", skip=["meta.json"]) for run in (done.folder / "one", done.run))
-    assert one == two and len(one) == 4
+    words = ["--run-dir", done.folder / "one", "--weight-path", done.run / folder / "max-iou-vox-val.pt"]
+    words += ["--pseudo-label-dir", done.run / "pseudo_labels_0"] * (number - 1)
+    run_script(script, f"{CONFIGS}/estep/it{number}.yaml", *words, *done.project.words())
+    one, two = (run / f"pseudo_labels_{number - 1}" for run in (done.folder / "one", done.run))
+    assert contents(one, skip=["meta.json"]) == contents(two, skip=["meta.json"])
+    statistics = []
+    for directory in (one, two):
+        with open(directory / "meta.json") as file:
+            statistics.append(json.load(file)["statistics"])
+    assert statistics[0] == statistics[1] and statistics[0]["labelled"] > 0
 
 
 # ---- evaluation of the result ---------------------------------------------------------------------------------------

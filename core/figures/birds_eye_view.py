@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from core.datasets.frame import ClassTable
 from core.datasets.label_files import ANNOTATED_IGNORED, WeakLabel
-from core.figures.choice import most_annotated, most_things
+from core.figures.choice import most_annotated, most_classes
 from core.figures.sources import Sources
 from core.figures.style import (
     CANDIDATES,
@@ -65,7 +65,7 @@ def birds_eye_view_figure(sources: Sources) -> Figure:
     scan, _, weak = most_annotated(sources)
     pseudo = {step_round: sources.pseudo(scan, step_round) for step_round in (1, 2)}
     training = TrainingView(scan.points[:, :3], sources.dense("train", scan), weak, pseudo)
-    scan, _, truth = most_things(sources)
+    scan, _, truth = most_classes(sources)
     validation = ValidationView(scan.points[:, :3], truth, sources.prediction(scan))
     return draw_birds_eye_view(training, validation, sources.reader("val").classes)
 

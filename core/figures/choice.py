@@ -8,22 +8,28 @@ from numpy.typing import NDArray
 from core.datasets.label_files import ANNOTATED_IGNORED, WeakLabel
 from core.figures.sources import Missing, Scan, Sources
 
+CLEARLY_SEEN = 15
+"""Points from which on a class counts as seen in an image."""
+
 
 @cache
-def most_things(sources: Sources) -> tuple[Scan, int, NDArray[np.uint8]]:
-    """The predicted frame and the camera with the most points of thing classes; with the frame's ground truth."""
-    things = sources.reader("val").classes.things
+def most_classes(sources: Sources) -> tuple[Scan, int, NDArray[np.uint8]]:
+    """The predicted frame and the camera that sees the most classes clearly, and of these the most small things' points
+    (all but those of the largest thing class in it); with the frame's ground truth."""
+    things = np.array(sources.reader("val").classes.things)
     best: tuple[Scan, int, NDArray[np.uint8]] | None = None
-    most = -1
+    most = (-1, -1)
     for frame in sources.predicted_frames():
         scan = sources.scan("val", frame)
         truth = sources.dense("val", scan)
-        if truth is None or not frame.cameras:
+        if truth is None:
             continue
-        seen = scan.projection.seen & np.isin(truth, things)
-        counts = np.bincount(scan.projection.camera[seen], minlength=len(frame.cameras))
-        if counts.max() > most:
-            best, most = (scan, int(counts.argmax()), truth), int(counts.max())
+        for camera in range(len(frame.cameras)):
+            counts = np.bincount(truth[scan.projection.camera == camera], minlength=256)
+            small_things = int(counts[things].sum() - counts[things].max())
+            score = (int((counts[1:] >= CLEARLY_SEEN).sum()), small_things)
+            if score > most:
+                best, most = (scan, camera, truth), score
     if best is None:
         raise Missing("no predicted frame has ground truth")
     return best

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from core.datasets.frame import ClassTable
 from core.datasets.images import load_image
-from core.figures.choice import most_things
+from core.figures.choice import most_classes
 from core.figures.sources import Sources
 from core.figures.style import bare, class_colors, class_dots, legend_rows, marker_size, new_figure, scatter
 
@@ -16,8 +16,8 @@ WIDTH = 7.2  # of a panel, inches
 
 
 def projection_figure(sources: Sources) -> Figure:
-    """The image of the split val with the most points of thing classes."""
-    scan, camera, truth = most_things(sources)
+    """The image of the split val with the most classes in it."""
+    scan, camera, truth = most_classes(sources)
     view = scan.frame.cameras[camera]
     seen = np.flatnonzero(scan.projection.camera == camera)
     far_first = seen[np.argsort(-np.linalg.norm(scan.points[seen, :3], axis=1))]
