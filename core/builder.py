@@ -221,8 +221,7 @@ PROJECTIONS = {"spvcnn_swiftnet18_nusc": False, "spvcnn_swiftnet18_nusc_assop2p"
 def make_model(config: Config, device: torch.device, imagenet: bool = True) -> TwoBranchNetwork:
     """The network on its device, in the chosen sparse engine; `imagenet` loads the image branch's weights."""
     model = config.model
-    if model.name not in PROJECTIONS:
-        raise UserError(f"model.name: '{model.name}' is unknown; known are: {', '.join(PROJECTIONS)}")
+    _check_model_name(model.name)
     choose_engine(model.sparse_engine, device)
     features = 7 if config.dataset.use_color else 4
     if model.in_channel != features:
@@ -242,6 +241,11 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
     if imagenet:
         load_imagenet(network.pix_branch, model.imagenet_pretrain)
     return network.to(device)
+
+
+def _check_model_name(name: str) -> None:
+    if name not in PROJECTIONS:
+        raise UserError(f"model.name: '{name}' is unknown; known are: {', '.join(PROJECTIONS)}")
 
 
 def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.Module:
@@ -286,7 +290,8 @@ def make_loss_weights(config: Config) -> LossWeights:
 def check_association(config: Config) -> None:
     """Raises UserError when training has an association term, but the network no projections for it."""
     m = config.model
-    if make_loss_weights(config).association and not (PROJECTIONS.get(m.name) and m.proj_channel and not m.is_estep):
+    _check_model_name(m.name)
+    if make_loss_weights(config).association and not (PROJECTIONS[m.name] and m.proj_channel and not m.is_estep):
         raise UserError(
             f"criterion.name: '{config.criterion.name}' with criterion.asso_weight > 0 needs model.name "
             "spvcnn_swiftnet18_nusc_assop2p, model.proj_channel > 0 and model.is_estep false"

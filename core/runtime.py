@@ -104,9 +104,11 @@ def run_main(main: Callable[[], None]) -> None:
         _leave(2)
     except KeyboardInterrupt:
         _leave(130)
-    except Exception:
-        hint = "" if dist.size() == 1 else " Another one may have failed first: see RUN/logging or runs/logging."
-        logger.exception(f"Process {dist.rank()} failed.{hint}")
+    except Exception as error:
+        if dist.size() > 1 and _is_lost_connection(error):
+            logger.error("Another process ended first; its log in RUN/logging (or runs/logging) says why.")
+        else:
+            logger.exception(f"Process {dist.rank()} failed.")
         _leave(1)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -120,6 +122,13 @@ def _leave(status: int) -> None:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    """Whether the error only says that another process is gone."""
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error) and "onnection" in str(error)
+    )
 
 
 def _message(error: UserError) -> str:

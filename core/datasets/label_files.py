@@ -7,6 +7,7 @@ format is told from a good one; the error names the file and the command that ma
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ __all__ = [
     "ForeignFile",
     "WeakLabel",
     "check_directory",
+    "check_file",
     "describe",
     "first_difference",
     "label_path",
@@ -184,6 +186,16 @@ def read_pseudo_label(
     return arrays["label"]
 
 
+def check_file(directory: str, kind: str, token: str, parameters_hash: str | None = None) -> None:
+    """Checks a label file by its header and its end alone: quick enough for all files before long work."""
+    path = label_path(directory, kind, token)
+    if kind == SUPERPIXEL:
+        _check_png_header(path, token, parameters_hash)
+    else:
+        header, _ = read_archive(path, kind, {})
+        check_identity(path, kind, header, token, parameters_hash)
+
+
 def _check_lengths(
     path: str, kind: str, header: Mapping[str, Any], num_points: int | None, arrays: Mapping[str, NDArray[Any]]
 ) -> None:
@@ -197,6 +209,38 @@ def _header(kind: str, token: str, parameters: str | None, **content: Any) -> di
     return {"kind": kind, "format": FORMAT_VERSION, "token": token, "parameters": parameters, **content}
 
 
+def _check_png_header(path: str, token: str, parameters: str | None) -> None:
+    """Signature, header and end of a superpixel file are right."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(_PNG_SIGNATURE))
+            file.seek(-min(len(_PNG_END), os.fstat(file.fileno()).st_size), os.SEEK_END)
+            end = file.read()
+            _check_png_ends(path, start, end)
+            with Image.open(file) as image:
+                text, mode = image.info.get(_PNG_HEADER), image.mode
+    except FileNotFoundError:
+        raise missing(path, SUPERPIXEL) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise broken(path, SUPERPIXEL, f"truncated or damaged superpixel file ({error})") from error
+    _check_png_text(path, token, text, mode, parameters)
+
+
+def _check_png_ends(path: str, start: bytes, end: bytes) -> None:
+    if start and not start.startswith(_PNG_SIGNATURE[: len(start)]):
+        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG)")
+    if not end.endswith(_PNG_END):
+        raise broken(path, SUPERPIXEL, "truncated or damaged superpixel file")
+
+
+def _check_png_text(path: str, token: str, text: str | None, mode: str, parameters: str | None) -> None:
+    if text is None or not mode.startswith("I"):
+        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG with a header)")
+    header = json.loads(text)
+    check_header(path, SUPERPIXEL, header)
+    check_identity(path, SUPERPIXEL, header, token, parameters)
+
+
 def _verified_png(path: str, token: str, size: tuple[int, int], parameters: str | None) -> bytes:
     """The file's content, its header, size and all checksums being right."""
     try:
@@ -206,21 +250,14 @@ def _verified_png(path: str, token: str, size: tuple[int, int], parameters: str 
         raise missing(path, SUPERPIXEL) from None
     except OSError as error:
         raise broken(path, SUPERPIXEL, f"cannot be read ({error})") from error
-    if content and not content.startswith(_PNG_SIGNATURE[: len(content)]):
-        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG)")
-    if not content.endswith(_PNG_END):
-        raise broken(path, SUPERPIXEL, "truncated or damaged superpixel file")
+    _check_png_ends(path, content[: len(_PNG_SIGNATURE)], content)
     try:
         with Image.open(io.BytesIO(content)) as image:
             text, found_size, mode = image.info.get(_PNG_HEADER), (image.height, image.width), image.mode
             image.verify()
     except (OSError, SyntaxError, ValueError) as error:
         raise broken(path, SUPERPIXEL, f"truncated or damaged superpixel file ({error})") from error
-    if text is None or not mode.startswith("I"):
-        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG with a header)")
-    header = json.loads(text)
-    check_header(path, SUPERPIXEL, header)
-    check_identity(path, SUPERPIXEL, header, token, parameters)
+    _check_png_text(path, token, text, mode, parameters)
     if found_size != size:
         raise foreign(path, SUPERPIXEL, f"a map of {found_size} pixels (H, W), expected {size}")
     return content

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.datasets.label_archive import FORMAT_VERSION
-from core.datasets.label_errors import META_NAME, NOUNS, SUFFIXES, broken, foreign, label_path, mending_command, missing
+from core.datasets.label_errors import META_NAME, NOUNS, broken, foreign, mending_command
 from core.errors import UserError
 from core.files import write_json
 
@@ -105,10 +105,10 @@ def check_directory(
         key, wanted, found = difference
         path = os.path.join(directory, META_NAME)
         raise foreign(path, kind, f"made with {key} = {found}, the configuration says {wanted}")
-    names = set(os.listdir(directory))
+    from core.datasets.label_files import check_file  # it imports this module
+
     for token in tokens:
-        if token + SUFFIXES[kind] not in names:
-            raise missing(label_path(directory, kind, token), kind)
+        check_file(directory, kind, token, meta["parameters_hash"])
     return meta
 
 

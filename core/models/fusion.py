@@ -56,7 +56,7 @@ class ImageAttention(nn.Module):
 
     def __init__(self, image_channels: int, point_channels: int):
         super().__init__()
-        hidden = point_channels // 4
+        hidden = max(1, point_channels // 4)
         self.conv1 = nn.Sequential(
             PointConv(image_channels, point_channels), nn.BatchNorm1d(point_channels), nn.ReLU()
         )
