@@ -5,7 +5,7 @@ VENV ?= .venv
 DATASET ?= nuscenes
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-fast lint coverage clean
+.PHONY: install demo test lint clean
 
 install: $(VENV)/.installed
 
@@ -19,9 +19,10 @@ demo: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m core.demo --dataset $(DATASET)
 
 test: install
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov=core --cov-report=term
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov=core --cov-report=term --cov-fail-under=90
 
 lint: install
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

@@ -12,9 +12,11 @@ from core.errors import UserError
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Sizes of the real data set: "
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Sizes of the real data set: "
         "--azimuth-steps 1084 --image-size 900 1600. Run it again after an interruption: it goes on where it stopped.",
-    )  # fmt: skip
+    )
     parser.add_argument("--root", required=True, help="data root to make; a real nuScenes root is refused")
     parser.add_argument("--train-scenes", type=int, default=10)
     parser.add_argument("--val-scenes", type=int, default=4)

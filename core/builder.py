@@ -74,8 +74,9 @@ def image_size(config: Config, reader: Reader) -> tuple[int, int]:
     return round(camera.height * rate), round(camera.width * rate)
 
 
-def make_dataset(config: Config, reader: Reader, mode: str, run_dir: str | None = None,
-                 pseudo_label_dir: str | None = None) -> SegmentationDataset:
+def make_dataset(
+    config: Config, reader: Reader, mode: str, run_dir: str | None = None, pseudo_label_dir: str | None = None
+) -> SegmentationDataset:
     """The samples of a reader. Which labels are loaded follows from the mode and from the criterion.
 
     Args:
@@ -225,8 +226,10 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
     choose_engine(model.sparse_engine, device)
     features = 7 if config.dataset.use_color else 4
     if model.in_channel != features:
-        raise UserError(f"model.in_channel is {model.in_channel}, but points have {features} features "
-                        f"(dataset.use_color {str(config.dataset.use_color).lower()})")
+        raise UserError(
+            f"model.in_channel is {model.in_channel}, but points have {features} features "
+            f"(dataset.use_color {str(config.dataset.use_color).lower()})"
+        )
     network = TwoBranchNetwork(
         num_classes=config.data.num_classes,
         in_channel=model.in_channel,
@@ -334,10 +337,13 @@ def amp_dtype(config: Config) -> torch.dtype | None:
 def checkpoint_dir(config: Config, run_dir: str) -> str:
     """RUN/checkpoints for pretraining, RUN/checkpoints_mstep_0 and _1 for M-steps 1 and 2."""
     if config.step.kind not in ("pretrain", "mstep"):
-        raise UserError(f"step.kind is '{config.step.kind}'; this command trains and needs pretrain or mstep: take a "
-                        "configuration of configs/*/pretrain or configs/*/mstep")
-    return os.path.join(run_dir, "checkpoints" if config.step.kind == "pretrain"
-                        else f"checkpoints_mstep_{config.step.round - 1}")
+        raise UserError(
+            f"step.kind is '{config.step.kind}'; this command trains and needs pretrain or mstep: take a "
+            "configuration of configs/*/pretrain or configs/*/mstep"
+        )
+    return os.path.join(
+        run_dir, "checkpoints" if config.step.kind == "pretrain" else f"checkpoints_mstep_{config.step.round - 1}"
+    )
 
 
 def pseudo_label_dir(run_dir: str, step_round: int) -> str:

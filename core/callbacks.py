@@ -42,8 +42,10 @@ class Resume(Callback):
         state = read_checkpoint(path)
         missing = [key for key in TRAINING_STATE if key not in state]
         if missing:
-            raise UserError(f"{path}: cannot be gone on from, '{missing[0]}' is missing in it; expected a whole "
-                            "checkpoint of a training command (step-*.pt or max-iou-*-val.pt)")
+            raise UserError(
+                f"{path}: cannot be gone on from, '{missing[0]}' is missing in it; expected a whole "
+                "checkpoint of a training command (step-*.pt or max-iou-*-val.pt)"
+            )
         check_fits(self.trainer.network, network_state(state), path)
         self.trainer.load_state_dict(state)
         logger.info(f"Going on from {path}, epoch {self.trainer.epoch_num} of {self.trainer.num_epochs}.")
@@ -158,5 +160,3 @@ class ScalarsWriter(SummaryWriter):
         self.scalars = {}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-

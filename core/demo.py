@@ -43,16 +43,24 @@ class Demo:
         self._step("superpixels", f"prepare_nusc_superpixel.py {configs}/default.yaml")
         pretrain, mstep = "train_lc_sparse_assop2p_nusc.py", "train_lc_sparse_assop2p_mstep_nusc.py"
         self._step("1. pretraining", f"{pretrain} {configs}/pretrain/assop2p.yaml --run-dir {run}")
-        self._step("2. E-step 1", f"train_lc_estep_nusc.py {configs}/estep/it1.yaml --run-dir {run} "
-                   f"--weight-path {run}/checkpoints/max-iou-vox-val.pt")
+        self._step(
+            "2. E-step 1",
+            f"train_lc_estep_nusc.py {configs}/estep/it1.yaml --run-dir {run} "
+            f"--weight-path {run}/checkpoints/max-iou-vox-val.pt",
+        )
         self._step("3. M-step 1", f"{mstep} {configs}/mstep/assop2p.yaml --run-dir {run}")
-        self._step("4. E-step 2", f"train_lc_estep_nusc_2.py {configs}/estep/it2.yaml --run-dir {run} "
-                   f"--weight-path {run}/checkpoints_mstep_0/max-iou-vox-val.pt")
+        self._step(
+            "4. E-step 2",
+            f"train_lc_estep_nusc_2.py {configs}/estep/it2.yaml --run-dir {run} "
+            f"--weight-path {run}/checkpoints_mstep_0/max-iou-vox-val.pt",
+        )
         self._step("5. M-step 2", f"{mstep} {configs}/mstep/assop2p_it2.yaml --run-dir {run}")
         for folder, name in STAGES.items():
             last = f"--save-predictions {run}/predictions" if folder == list(STAGES)[-1] else ""
-            self._step(f"evaluation, {name}", f"eval_miou.py {configs}/pretrain/assop2p.yaml --weight-path "
-                       f"{run}/{folder}/max-iou-vox-val.pt {last}")
+            self._step(
+                f"evaluation, {name}",
+                f"eval_miou.py {configs}/pretrain/assop2p.yaml --weight-path {run}/{folder}/max-iou-vox-val.pt {last}",
+            )
         figures = f"-m core.figures {configs}/pretrain/assop2p.yaml --run-dir {run} --predictions {run}/predictions"
         self._step("figures", figures, distributed=False)
         print(self.report())
@@ -63,8 +71,10 @@ class Demo:
         table = stage_table([rows[name] for name in STAGES.values() if name in rows])
         times = "\n".join(f"{name:<28}{seconds:>8.0f} s" for name, seconds in self.times)
         total = sum(seconds for _, seconds in self.times)
-        places = [f"{name}: {self.run_dir}/{path}" for name, path in
-                  (("figures", "figures"), ("numbers", "results.json"), ("logs", "logging"))]
+        places = [
+            f"{name}: {self.run_dir}/{path}"
+            for name, path in (("figures", "figures"), ("numbers", "results.json"), ("logs", "logging"))
+        ]
         times += f"\n{'together':<28}{total:>8.0f} s"
         return "\n\n".join(["", table, self._label_shares(), times, "   ".join(places)])
 
@@ -75,8 +85,10 @@ class Demo:
         sparse, propagated, negative, right = (
             100 * s[key] for key in ("sparse", "propagated", "negative", "propagated_accuracy")
         )
-        lines = [f"Label shares: sparse {sparse:.2f} % of all points, propagated {propagated:.1f} % and negative "
-                 f"{negative:.1f} % of the points in view; propagated labels {right:.1f} % right."]
+        lines = [
+            f"Label shares: sparse {sparse:.2f} % of all points, propagated {propagated:.1f} % and negative "
+            f"{negative:.1f} % of the points in view; propagated labels {right:.1f} % right."
+        ]
         for k in (0, 1):
             with open(os.path.join(self.run_dir, f"pseudo_labels_{k}", "meta.json"), encoding="utf-8") as file:
                 s = json.load(file)["statistics"]
@@ -98,8 +110,10 @@ class Demo:
         status = subprocess.run(command, check=False).returncode
         self.times.append((name, time.perf_counter() - begin))
         if status:
-            raise UserError(f"demo: '{name}' stopped with status {status}; the reason stands above and in "
-                            f"{self.run_dir}/logging; `make demo` goes on where it stopped")
+            raise UserError(
+                f"demo: '{name}' stopped with status {status}; the reason stands above and in "
+                f"{self.run_dir}/logging; `make demo` goes on where it stopped"
+            )
 
 
 def main() -> None:

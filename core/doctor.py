@@ -23,8 +23,10 @@ def check_mpirun() -> str:
         first = output.splitlines()[0] if output else "nothing"
         raise UserError(f"{path}: expected Open MPI 4, found {first}; install it with: {INSTALL_MPI}")
     if int(match[1]) >= 5:
-        raise UserError(f"{path}: Open MPI {match[0]} refuses the options that torchpack dist-run gives, expected "
-                        f"version 4; install it with: {INSTALL_MPI}")
+        raise UserError(
+            f"{path}: Open MPI {match[0]} refuses the options that torchpack dist-run gives, expected "
+            f"version 4; install it with: {INSTALL_MPI}"
+        )
     return match[0]
 
 

@@ -96,8 +96,9 @@ def _is_whole(directory: str, token: str, identity: str) -> bool:
     return True
 
 
-def _label_batch(outputs: Outputs, batch: Batch, dataset: SegmentationDataset, directory: str,
-                 rules: PseudoLabelRules, identity: str) -> None:
+def _label_batch(
+    outputs: Outputs, batch: Batch, dataset: SegmentationDataset, directory: str, rules: PseudoLabelRules, identity: str
+) -> None:
     begin = 0
     for i, size in enumerate(batch.sizes):
         voxels = slice(begin, begin + size)
@@ -122,8 +123,9 @@ def seen_points(reader: Reader, frame: Frame) -> NDArray[np.bool_]:
     return project(reader.load_points(frame.lidar_path), frame.cameras).seen
 
 
-def to_be_written(weak_label_dir: str | None, token: str, rules: PseudoLabelRules,
-                  seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def to_be_written(
+    weak_label_dir: str | None, token: str, rules: PseudoLabelRules, seen: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """bool [N]: which points of a frame this round labels.
 
     With the candidates' filter (round 1) the points of components with candidates, else (round 2) the points in view
@@ -137,8 +139,9 @@ def to_be_written(weak_label_dir: str | None, token: str, rules: PseudoLabelRule
     return seen & (weak.sparse == 0) & (weak.propagated == 0)
 
 
-def _statistics(reader: Reader, dataset: SegmentationDataset, directory: str, rules: PseudoLabelRules,
-                share: range) -> dict[str, Any]:
+def _statistics(
+    reader: Reader, dataset: SegmentationDataset, directory: str, rules: PseudoLabelRules, share: range
+) -> dict[str, Any]:
     """Share of labelled points and, where the dense labels are at hand, the quality per class; over all processes."""
     num_classes = reader.classes.num_classes
     counts = np.zeros(3, np.int64)  # points, points labelled, frames with dense labels

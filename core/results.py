@@ -19,8 +19,16 @@ SCOPES = ("vox/in_view", "pix/in_view", "vox/all")
 STAGES = {"checkpoints": "iteration 0", "checkpoints_mstep_0": "iteration 1", "checkpoints_mstep_1": "iteration 2"}
 
 
-def result_row(checkpoint: str, split: str, points: str, frames: int, confusions: dict[str, NDArray[np.int64]],
-               names: Sequence[str], ignore_index: int, environment: dict[str, Any]) -> dict[str, Any]:
+def result_row(
+    checkpoint: str,
+    split: str,
+    points: str,
+    frames: int,
+    confusions: dict[str, NDArray[np.int64]],
+    names: Sequence[str],
+    ignore_index: int,
+    environment: dict[str, Any],
+) -> dict[str, Any]:
     """One row of results.json.
 
     Args:

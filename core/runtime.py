@@ -48,8 +48,14 @@ def argument_parser(description: str, config_default: str | None = None) -> argp
     )
     nargs = {} if config_default is None else {"nargs": "?", "default": config_default}
     parser.add_argument("config", metavar="CONFIG", help="YAML configuration", **nargs)  # type: ignore[arg-type]
-    parser.add_argument("--with", dest="overlays", metavar="FILE", action="append", default=[],
-                        help="a further YAML file laid over the configuration (may be given more than once)")
+    parser.add_argument(
+        "--with",
+        dest="overlays",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a further YAML file laid over the configuration (may be given more than once)",
+    )
     parser.add_argument("--non-dist", action="store_true", help="one process, whatever started it")
     return parser
 
@@ -175,8 +181,10 @@ def _open_run_dir(run_dir: str, config: Config) -> None:
     except OSError as error:
         raise UserError(f"{run_dir}: cannot be made or written ({error.strerror}); choose another --run-dir") from None
     stem = _stem()
-    logger.add(os.path.join(run_dir, "logging", f"{stem}-rank{dist.rank()}.log"),
-               format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}")
+    logger.add(
+        os.path.join(run_dir, "logging", f"{stem}-rank{dist.rank()}.log"),
+        format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}",
+    )
     if dist.is_master():
         with write_atomic(os.path.join(run_dir, "metainfo", f"{stem}.yaml")) as file:
             file.write(yaml.safe_dump(json.loads(json.dumps(config.dict())), sort_keys=False).encode())

@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable
 
 
-def cosine_warmup(num_epochs: int, num_frames: int, batch_size: int, processes: int,
-                  warmup_iterations: int = 1000) -> Callable[[int], float]:
+def cosine_warmup(
+    num_epochs: int, num_frames: int, batch_size: int, processes: int, warmup_iterations: int = 1000
+) -> Callable[[int], float]:
     """Linear warm-up, then half a cosine.
 
     With iterations per epoch = ceil(frames / (batch_size * processes)), T = epochs times that, and

@@ -65,9 +65,16 @@ def evaluate(run: Run) -> None:
         submission.finish()
         logger.info(f"Submission written to {arguments.submission}, and checked.")
     if scored:
-        row = result_row(arguments.weight_path, arguments.split, config.dataset.points, len(reader),
-                         dict(zip(SCOPES, counts, strict=True)), reader.classes.names, config.data.ignore_label,
-                         environment())
+        row = result_row(
+            arguments.weight_path,
+            arguments.split,
+            config.dataset.points,
+            len(reader),
+            dict(zip(SCOPES, counts, strict=True)),
+            reader.classes.names,
+            config.data.ignore_label,
+            environment(),
+        )
         row["stage"] = BASELINES.get(config.criterion.name, row["stage"])
         path = os.path.join(_run_dir(arguments.run_dir, arguments.weight_path), "results.json")
         save_row(path, row)

@@ -37,8 +37,10 @@ def train(run: Run) -> None:
     readers["val"].check_files(labels=validated)
     given = getattr(run.arguments, "pseudo_label_dir", None)
     train_data = builder.make_dataset(config, readers["train"], "train", run.run_dir, given)
-    logger.info(f"{len(train_data)} training frames, {len(readers['val'])} validation frames, "
-                f"{dist.size()} process(es) on {device.type}.")
+    logger.info(
+        f"{len(train_data)} training frames, {len(readers['val'])} validation frames, "
+        f"{dist.size()} process(es) on {device.type}."
+    )
 
     resumed = newest_checkpoint(folder) or run.arguments.weight_path
     network = builder.make_model(config, device, imagenet=resumed is None)
@@ -80,8 +82,10 @@ def _has_labels(reader: Reader) -> bool:
     """Whether the split has dense labels. With none at all, training goes without validation and says so."""
     found = len(reader) > 0 and any(frame.label_path and os.path.exists(frame.label_path) for frame in reader)
     if not found:
-        logger.warning(f"No dense labels of split '{reader.split}': training goes without validation, and the newest "
-                       "weights are saved as max-iou-vox-val.pt and max-iou-pix-val.pt.")
+        logger.warning(
+            f"No dense labels of split '{reader.split}': training goes without validation, and the newest "
+            "weights are saved as max-iou-vox-val.pt and max-iou-pix-val.pt."
+        )
     return found
 
 
@@ -89,8 +93,10 @@ def estep(run: Run) -> None:
     """An E-step: pseudo-labels for the training frames from a trained network."""
     config, device = run.config, run.device
     if config.step.kind != "estep":
-        raise UserError(f"{run.arguments.config}: step.kind is '{config.step.kind}'; this command needs estep: take a "
-                        "configuration of configs/*/estep")
+        raise UserError(
+            f"{run.arguments.config}: step.kind is '{config.step.kind}'; this command needs estep: take a "
+            "configuration of configs/*/estep"
+        )
     assert run.run_dir is not None
     directory = builder.pseudo_label_dir(run.run_dir, config.step.round)
     reader = builder.make_reader(config, "train")
@@ -130,8 +136,8 @@ def _is_finished(folder: str, num_epochs: int) -> bool:
     epoch = read_checkpoint(newest).get("epoch_num", 0)
     if epoch < num_epochs:
         return False
-    logger.info(f"Finished already: {newest} is of epoch {epoch} of {num_epochs}. Remove {folder} to train anew, or "
-                "raise num_epochs.")
+    logger.info(
+        f"Finished already: {newest} is of epoch {epoch} of {num_epochs}. Remove {folder} to train anew, or "
+        "raise num_epochs."
+    )
     return True
-
-

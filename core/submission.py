@@ -28,8 +28,13 @@ class PredictionWriter:
 
     def finish(self, checkpoint: str) -> None:
         """Called by the first process when all frames are written."""
-        meta = {"checkpoint": checkpoint, "dataset": self.reader.name, "version": self.reader.version,
-                "split": self.reader.split, "classes": list(self.reader.classes.names)}
+        meta = {
+            "checkpoint": checkpoint,
+            "dataset": self.reader.name,
+            "version": self.reader.version,
+            "split": self.reader.split,
+            "classes": list(self.reader.classes.names),
+        }
         write_json(os.path.join(self.directory, "meta.json"), meta)
 
 
@@ -52,8 +57,13 @@ class NuScenesSubmission:
 
         Raises UserError naming the first file that is missing or wrong.
         """
-        modalities = {"use_camera": True, "use_lidar": True, "use_radar": False, "use_map": False,
-                      "use_external": False}
+        modalities = {
+            "use_camera": True,
+            "use_lidar": True,
+            "use_radar": False,
+            "use_map": False,
+            "use_external": False,
+        }
         write_json(os.path.join(self.directory, self.reader.split, "submission.json"), {"meta": modalities})
         self.check()
 
@@ -74,8 +84,10 @@ class NuScenesSubmission:
             labels = np.fromfile(path, np.uint8)
             num_points = len(self.reader.load_points(frame.lidar_path))
             if len(labels) != num_points or not np.all((labels > 0) & (labels < self.reader.classes.num_classes)):
-                raise UserError(f"{path}: expected {num_points} labels of 1..{self.reader.classes.num_classes - 1}; "
-                                "run the same command again")
+                raise UserError(
+                    f"{path}: expected {num_points} labels of 1..{self.reader.classes.num_classes - 1}; "
+                    "run the same command again"
+                )
 
 
 def _make_folder(path: str) -> None:

@@ -32,7 +32,7 @@ SHRINK = {
     "optimizer.lr": 0.02,
     "scheduler.warmup_iterations": 4,
     "train.log_every": 1,
-}  # fmt: skip
+}
 """Overrides that make everything small enough for a test."""
 
 
@@ -65,7 +65,7 @@ class Project:
             "dataset.superpixel": self.seeds,
             "model.imagenet_pretrain": "null",
             **self.more,
-        }  # fmt: skip
+        }
 
     def words(self, **changes):
         """The overrides; in `changes` two underscores stand for a dot."""
@@ -101,8 +101,11 @@ def run_script(script, *words):
 def refusal(script, *words):
     """The one line with which an entry script refuses bad input, with exit status 2 and before it trains."""
     main = importlib.import_module(script).main
-    with logged() as lines, patch.object(sys, "argv", [f"{script}.py", *map(str, words)]), \
-            pytest.raises(SystemExit) as stop:  # fmt: skip
+    with (
+        logged() as lines,
+        patch.object(sys, "argv", [f"{script}.py", *map(str, words)]),
+        pytest.raises(SystemExit) as stop,
+    ):
         run_main(main)
     errors = [line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR")]
     assert len(errors) == 1, lines
@@ -120,8 +123,15 @@ def environment(**changes):
 
 def shell(command, cwd=ROOT, status=0, **changes):
     """Runs a command line and returns its output; fails unless it exits with `status`."""
-    done = subprocess.run(["bash", "-c", command], cwd=cwd, env=environment(**changes), capture_output=True, text=True,
-                          timeout=300, check=False)  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=cwd,
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     output = done.stdout + done.stderr
     assert done.returncode == status, f"{command}\nexit status {done.returncode}\n{output[-4000:]}"
     return output

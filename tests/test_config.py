@@ -182,8 +182,10 @@ def test_published_keys_and_values():
     assert config.dataset.superpixel == "data/nuscenes/seeds_1024"
     assert config.dataset.sparse_label_path == "data/nuscenes/weak_label"
     assert (config.dataset.use_color, config.dataset.use_augment, config.dataset.version) == (
-        False, False, "v1.0-trainval",
-    )  # fmt: skip
+        False,
+        False,
+        "v1.0-trainval",
+    )
     assert config.model.imagenet_pretrain == "pretrained/resnet18-5c106cde.pth"
     assert (config.model.cr, config.model.in_channel, config.model.proj_channel) == (0.64, 4, 256)
     assert (config.num_epochs, config.batch_size, config.workers_per_gpu) == (25, 4, 4)

@@ -133,8 +133,11 @@ def test_results_are_in_order_of_the_iterations(tmp_path: Path) -> None:
 
 def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path: Path) -> None:
     path = tmp_path / "scalars.jsonl"
-    lines = [{"stage": "train", "step": 2, "loss/total": 1.0}, {"stage": "train", "step": 1, "loss/total": 3.0},
-             {"stage": "train", "step": 2, "loss/total": 2.0}]
+    lines = [
+        {"stage": "train", "step": 2, "loss/total": 1.0},
+        {"stage": "train", "step": 1, "loss/total": 3.0},
+        {"stage": "train", "step": 2, "loss/total": 2.0},
+    ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"stage": "tr')
     assert [line["loss/total"] for line in read_scalars(str(path))["train"]] == [3.0, 2.0]
     assert read_scalars(str(tmp_path / "none")) == {}

@@ -109,8 +109,10 @@ def test_interrupted_run_is_resumed(reader, made, tmp_path, monkeypatch):
 
 
 def test_lost_and_damaged_files_are_made_anew(reader, made, tmp_path):
-    for kind, prepare in (("weak", lambda d: prepare_weak_labels(reader, d, WEAK, 1)),
-                          ("pixels", lambda d: prepare_superpixels(reader, d, PIXELS))):  # fmt: skip
+    for kind, prepare in (
+        ("weak", lambda d: prepare_weak_labels(reader, d, WEAK, 1)),
+        ("pixels", lambda d: prepare_superpixels(reader, d, PIXELS)),
+    ):
         directory = str(tmp_path / kind)
         os.makedirs(directory)
         for name, content in made[kind][1].items():

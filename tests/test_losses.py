@@ -39,16 +39,24 @@ def compute(term: str, x: dict[str, torch.Tensor]) -> torch.Tensor:
         return terms.negative(x[f"x_{rest[0]}"], x["candidates"])
     weights = STAGES[rest[0]]
     if kind in ("walker", "visit"):
-        pair = terms.association(x["embedding_vox"], x["embedding_pix"], x["sparse_label"], x["asso_target"],
-                                 weights.temperature)
+        pair = terms.association(
+            x["embedding_vox"], x["embedding_pix"], x["sparse_label"], x["asso_target"], weights.temperature
+        )
         return pair[kind == "visit"]
     return total(x, weights)["total"]
 
 
 def total(x: dict[str, torch.Tensor], weights: LossWeights) -> dict[str, torch.Tensor]:
     outputs = Outputs(x["x_vox"], x["x_pix"], x["embedding_vox"], x["embedding_pix"], x["embedding_vox"])
-    targets = Targets(x["sparse_label"], x["prop_label"], x["pseudo_label"], torch.zeros_like(x["sparse_label"]),
-                      x["candidates"], x["asso_target"], torch.ones_like(x["sparse_label"], dtype=torch.bool))
+    targets = Targets(
+        x["sparse_label"],
+        x["prop_label"],
+        x["pseudo_label"],
+        torch.zeros_like(x["sparse_label"]),
+        x["candidates"],
+        x["asso_target"],
+        torch.ones_like(x["sparse_label"], dtype=torch.bool),
+    )
     return loss_terms(outputs, targets, weights)
 
 
@@ -73,8 +81,9 @@ def test_terms_agree_with_golden(case, device):
             if key in GOLDEN:
                 theirs = GOLDEN[key]
                 ours = x[name].grad.cpu().numpy()
-                np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * max(np.abs(theirs).max(), 1e-6),
-                                           err_msg=f"{term} {name}")
+                np.testing.assert_allclose(
+                    ours, theirs, rtol=1e-3, atol=1e-4 * max(np.abs(theirs).max(), 1e-6), err_msg=f"{term} {name}"
+                )
         checked += 1
     assert checked or ABNORMAL[case]
 
@@ -97,8 +106,15 @@ def test_points_that_no_camera_sees_take_no_part_in_image_terms():
     x = inputs("main", "cpu")
     outputs = Outputs(x["x_vox"], x["x_pix"], x["embedding_vox"], x["embedding_pix"], x["embedding_vox"])
     seen = torch.arange(800) % 3 != 0
-    targets = Targets(x["sparse_label"], x["prop_label"], x["pseudo_label"], torch.zeros(800, dtype=torch.long),
-                      x["candidates"], x["asso_target"], seen)
+    targets = Targets(
+        x["sparse_label"],
+        x["prop_label"],
+        x["pseudo_label"],
+        torch.zeros(800, dtype=torch.long),
+        x["candidates"],
+        x["asso_target"],
+        seen,
+    )
     loss_terms(outputs, targets, LossWeights())["total"].backward()
     assert not x["x_pix"].grad[~seen].any() and not x["embedding_pix"].grad[~seen].any()
     assert x["x_vox"].grad[~seen].any()
@@ -115,8 +131,13 @@ def test_full_supervision_uses_dense_labels_alone():
     x = inputs("main", "cpu")
     weights = LossWeights(sparse=0, propagated=0, negative=0, association=0, dense=1)
     outputs = Outputs(x["x_vox"], x["x_pix"], None, None, x["embedding_vox"])
-    targets = Targets(*[x["sparse_label"] * 0] * 3, dense=x["prop_label"], candidates=x["candidates"] * 0,
-                      association=x["asso_target"], seen=torch.ones(800, dtype=torch.bool))
+    targets = Targets(
+        *[x["sparse_label"] * 0] * 3,
+        dense=x["prop_label"],
+        candidates=x["candidates"] * 0,
+        association=x["asso_target"],
+        seen=torch.ones(800, dtype=torch.bool),
+    )
     result = loss_terms(outputs, targets, weights)
     assert set(result) == {"dense/vox", "dense/pix", "total"}
     torch.testing.assert_close(result["dense/vox"], terms.segmentation(x["x_vox"], x["prop_label"]))

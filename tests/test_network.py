@@ -35,8 +35,13 @@ def golden_inputs(device: str) -> dict[str, torch.Tensor]:
         assert masks.any(0).all()
         camera.append(b * len(masks) + last)
         pixel.append(coords[last, np.arange(masks.shape[1])])
-    arrays = dict(coords=DATA["in/coords"], feats=DATA["in/feats"], images=DATA["in/images"],
-                  image_index=np.concatenate(camera).astype(np.int64), pixel=np.concatenate(pixel))
+    arrays = dict(
+        coords=DATA["in/coords"],
+        feats=DATA["in/feats"],
+        images=DATA["in/images"],
+        image_index=np.concatenate(camera).astype(np.int64),
+        pixel=np.concatenate(pixel),
+    )
     return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
 

@@ -238,8 +238,9 @@ def test_full_supervision_trains(prepared, tmp_path):
     [
         pytest.param({"amp_enabled": "true", "amp_dtype": "bfloat16"}, id="bfloat16"),
         pytest.param({"dataset__points": "all"}, id="all points"),
-        pytest.param({"dataset__use_color": "true", "model__in_channel": 7, "dataset__use_augment": "true"},
-                     id="color"),  # fmt: skip
+        pytest.param(
+            {"dataset__use_color": "true", "model__in_channel": 7, "dataset__use_augment": "true"}, id="color"
+        ),
         pytest.param({"optimizer__name": "adamw", "scheduler__name": "constant", "optimizer__lr": 0.001}, id="adamw"),
         pytest.param({"dataset__pts_sr": 0.5, "batch_size": 2, "train__deterministic": "true"}, id="half"),
     ],

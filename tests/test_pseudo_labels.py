@@ -16,8 +16,9 @@ from tests.helpers import DEVICES, golden
 GOLDEN = {k.removeprefix("few_classes/"): v for k, v in golden("estep.npz").items()}
 ROUNDS = {
     "round1": PseudoLabelRules(),
-    "round2": PseudoLabelRules(foreground_max=13, filter_by_candidates=False, ignored_prototype=True,
-                               keep_previous=True),
+    "round2": PseudoLabelRules(
+        foreground_max=13, filter_by_candidates=False, ignored_prototype=True, keep_previous=True
+    ),
 }
 
 

@@ -40,13 +40,27 @@ EXPECTED = [
     ["python3", "prepare_sparse_label.py", f"{NUSCENES}/pretrain/preseg.yaml"],
     ["python3", "prepare_nusc_superpixel.py"],
     ["python3", f"{PRETRAIN}.py", f"{NUSCENES}/pretrain/assop2p.yaml", "--run-dir", RUN],
-    ["python3", f"{ESTEP}.py", f"{NUSCENES}/estep/it1.yaml", "--run-dir", RUN,
-     "--weight-path", f"{RUN}/checkpoints/max-iou-vox-val.pt"],
+    [
+        "python3",
+        f"{ESTEP}.py",
+        f"{NUSCENES}/estep/it1.yaml",
+        "--run-dir",
+        RUN,
+        "--weight-path",
+        f"{RUN}/checkpoints/max-iou-vox-val.pt",
+    ],
     ["python3", f"{MSTEP}.py", f"{NUSCENES}/mstep/assop2p.yaml", "--run-dir", RUN],
-    ["python3", f"{ESTEP_2}.py", f"{NUSCENES}/estep/it2.yaml", "--run-dir", RUN,
-     "--weight-path", f"{RUN}/checkpoints_mstep_0/max-iou-vox-val.pt"],
+    [
+        "python3",
+        f"{ESTEP_2}.py",
+        f"{NUSCENES}/estep/it2.yaml",
+        "--run-dir",
+        RUN,
+        "--weight-path",
+        f"{RUN}/checkpoints_mstep_0/max-iou-vox-val.pt",
+    ],
     ["python3", f"{MSTEP}.py", f"{NUSCENES}/mstep/assop2p_it2.yaml", "--run-dir", RUN],
-]  # fmt: skip
+]
 LAUNCHER = ["torchpack", "dist-run", "-np", "3"]
 TERMS = {f"loss/{term}/{head}" for term in ("sparse", "propagated", "negative") for head in ("vox", "pix")}
 TERMS |= {"loss/walker", "loss/visit", "loss/total"}
@@ -238,8 +252,17 @@ def evaluated(done):
     """The last iteration scored on the validation split, with predictions and submissions."""
     out = done.folder / "out"
     words = ["--weight-path", done.run / "checkpoints_mstep_1/max-iou-vox-val.pt", *done.project.words()]
-    run_script("eval_miou", ASSOP2P, "--split", "val", "--save-predictions", out / "predictions",
-               "--submission", out / "submission", *words)  # fmt: skip
+    run_script(
+        "eval_miou",
+        ASSOP2P,
+        "--split",
+        "val",
+        "--save-predictions",
+        out / "predictions",
+        "--submission",
+        out / "submission",
+        *words,
+    )
     run_script("eval_miou", ASSOP2P, "--split", "test", "--submission", out / "submission", *words)
     return out
 

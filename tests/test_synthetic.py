@@ -25,9 +25,7 @@ from core.synthetic.scene import make_scene
 from core.synthetic.sensors import nuscenes_rig
 from core.synthetic.timeline import lidar_shots
 
-TINY = City(
-    train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7
-)  # fmt: skip
+TINY = City(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
 
 
 @pytest.fixture(scope="session")
@@ -292,9 +290,17 @@ def test_rays_meet_unit_shapes_where_geometry_says(kind, target, expected):
     """From (-10, y, z) along x."""
     distance, hit = np.full((1, 1), 1e9), np.full((1, 1), SKY)
     cast_solids(
-        np.array([-10.0, *target]), np.array([[[1.0, 0.0, 0.0]]]), np.array([kind]), np.eye(3)[None],
-        np.zeros((1, 3)), np.zeros(1), np.zeros(1), np.array([[0, 1, 0, 1]]), distance, hit,
-    )  # fmt: skip
+        np.array([-10.0, *target]),
+        np.array([[[1.0, 0.0, 0.0]]]),
+        np.array([kind]),
+        np.eye(3)[None],
+        np.zeros((1, 3)),
+        np.zeros(1),
+        np.zeros(1),
+        np.array([[0, 1, 0, 1]]),
+        distance,
+        hit,
+    )
     if expected is None:
         assert hit[0, 0] == SKY
     else:
@@ -306,9 +312,17 @@ def test_steep_rays_meet_a_cone(down):
     """Straight down onto the side at radius 1/2, straight up onto the base."""
     distance, hit = np.full((1, 1), 1e9), np.full((1, 1), SKY)
     cast_solids(
-        np.array([0.5, 0.0, 10.0 * down]), np.array([[[0.0, 0.0, -down]]]), np.array([CONE]), np.eye(3)[None],
-        np.zeros((1, 3)), np.zeros(1), np.zeros(1), np.array([[0, 1, 0, 1]]), distance, hit,
-    )  # fmt: skip
+        np.array([0.5, 0.0, 10.0 * down]),
+        np.array([[[0.0, 0.0, -down]]]),
+        np.array([CONE]),
+        np.eye(3)[None],
+        np.zeros((1, 3)),
+        np.zeros(1),
+        np.zeros(1),
+        np.array([[0, 1, 0, 1]]),
+        distance,
+        hit,
+    )
     assert distance[0, 0] == pytest.approx(10.0 if down > 0 else 9.0)
 
 

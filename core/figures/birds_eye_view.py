@@ -119,8 +119,9 @@ def _draw_validation(row: NDArray[Any], view: ValidationView, classes: ClassTabl
     errors.set_title(f"errors: {share:.1f} % of points")
 
 
-def _draw_labels(axes: Axes, xyz: NDArray[np.float32], label: NDArray[np.uint8], classes: ClassTable,
-                 radius: float) -> None:
+def _draw_labels(
+    axes: Axes, xyz: NDArray[np.float32], label: NDArray[np.uint8], classes: ClassTable, radius: float
+) -> None:
     none = label == 0
     colors = class_colors(classes)
     _draw_points(axes, xyz, [(none, NONE), (~none, colors[label])], radius)
@@ -137,8 +138,9 @@ def _draw_weak(axes: Axes, view: TrainingView, classes: ClassTable, radius: floa
     scatter(axes, view.xyz[annotated, :2], 20, colors[label[annotated]], edgecolors=INK, linewidths=0.6)
 
 
-def _draw_points(axes: Axes, xyz: NDArray[np.float32], layers: list[tuple[NDArray[np.bool_], Any]],
-                 radius: float) -> None:
+def _draw_points(
+    axes: Axes, xyz: NDArray[np.float32], layers: list[tuple[NDArray[np.bool_], Any]], radius: float
+) -> None:
     """Layers of points, (mask [N], one colour or [N, 3]), the lower layers and within them the lower points first."""
     size = marker_size(len(xyz), WIDTH, WIDTH)
     inside = np.abs(xyz[:, :2]).max(1) < radius
@@ -165,8 +167,15 @@ def _draw_scale_bar(axes: Axes, radius: float) -> None:
 def _draw_legend(axes: Axes, classes: ClassTable, present: NDArray[np.uint8]) -> None:
     axes.set_axis_off()
     entries = class_dots(classes, present[present > 0])
-    columns = axes.legend(handles=entries, loc="upper left", ncols=2, bbox_to_anchor=(0, 1), columnspacing=1.2,
-                          handletextpad=0.3, labelspacing=0.75)
+    columns = axes.legend(
+        handles=entries,
+        loc="upper left",
+        ncols=2,
+        bbox_to_anchor=(0, 1),
+        columnspacing=1.2,
+        handletextpad=0.3,
+        labelspacing=0.75,
+    )
     axes.add_artist(columns)
     marks = [
         dot(NONE, "ignored or unlabelled"),
@@ -176,5 +185,12 @@ def _draw_legend(axes: Axes, classes: ClassTable, present: NDArray[np.uint8]) ->
         dot(WRONG, "wrong"),
         Line2D([], [], linestyle="none", marker="^", color=INK, markersize=6, markeredgewidth=0, label="sensor"),
     ]
-    axes.legend(handles=marks, loc="lower left", ncols=2, bbox_to_anchor=(0, 0), columnspacing=1.2,
-                handletextpad=0.3, labelspacing=0.75)
+    axes.legend(
+        handles=marks,
+        loc="lower left",
+        ncols=2,
+        bbox_to_anchor=(0, 0),
+        columnspacing=1.2,
+        handletextpad=0.3,
+        labelspacing=0.75,
+    )

@@ -41,13 +41,21 @@ def draw_confusion(confusion: NDArray[np.int64], names: Sequence[str], title: st
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for i, j in zip(*np.nonzero(share >= 0.5), strict=True):
-        axes.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=7.5,
-                  color="white" if share[i, j] > 55 else "#1f2a36")
+        axes.text(
+            j,
+            i,
+            f"{share[i, j]:.0f}",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color="white" if share[i, j] > 55 else "#1f2a36",
+        )
     for i, total in enumerate(totals[:, 0]):
         axes.text(len(columns) - 0.35, i, f"{total:,}" if total else "none", va="center", fontsize=7.5, color=MUTED)
     axes.text(len(columns) - 0.35, -0.9, "points", va="center", fontsize=7.5, color=MUTED)
-    axes.set_xticks(range(len(columns)), [readable(names[c]) for c in columns], rotation=45, ha="right",
-                    rotation_mode="anchor")
+    axes.set_xticks(
+        range(len(columns)), [readable(names[c]) for c in columns], rotation=45, ha="right", rotation_mode="anchor"
+    )
     axes.set_yticks(range(len(classes)), [readable(names[c]) for c in classes])
     axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(classes) + 1) - 0.5, minor=True)

@@ -27,8 +27,13 @@ def projection_figure(sources: Sources) -> Figure:
     return draw_projection(image, scan.projection.pixel[far_first], labels, sources.reader("val").classes, caption)
 
 
-def draw_projection(image: NDArray[np.uint8], pixel: NDArray[np.float64], labels: Mapping[str, NDArray[np.uint8]],
-                    classes: ClassTable, caption: str = "") -> Figure:
+def draw_projection(
+    image: NDArray[np.uint8],
+    pixel: NDArray[np.float64],
+    labels: Mapping[str, NDArray[np.uint8]],
+    classes: ClassTable,
+    caption: str = "",
+) -> Figure:
     """One panel per labelling, side by side.
 
     Args:
@@ -51,8 +56,9 @@ def draw_projection(image: NDArray[np.uint8], pixel: NDArray[np.float64], labels
         bare(axes)
     figure.axes[-1].set_title(caption, loc="right", fontweight="normal", fontsize=8)
     entries = class_dots(classes, np.unique(np.concatenate(list(labels.values()))))
-    figure.legend(handles=entries, loc="outside lower center", ncols=legend_rows(entries, 9), columnspacing=1.4,
-                  handletextpad=0.2)
+    figure.legend(
+        handles=entries, loc="outside lower center", ncols=legend_rows(entries, 9), columnspacing=1.4, handletextpad=0.2
+    )
     return figure
 
 

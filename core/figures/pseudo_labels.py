@@ -66,9 +66,15 @@ def _draw_round(axes: Axes, statistics: Mapping[str, Any], names: list[str]) -> 
         points = classes.get(name, {}).get("points", 0)
         axes.text(101, position, f"{points:,}", va="center", fontsize=7.5, color=MUTED)
     axes.text(101, -0.85, "points", va="center", fontsize=7.5, color=MUTED)
-    axes.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.6), yticks=range(len(names)),
-             yticklabels=[readable(name) for name in names])
-    axes.set_xlabel("share of the class's points that this round looks at, %\n"
-                    f"({100 * statistics['accuracy']:.1f} % of all labelled points are right)")
+    axes.set(
+        xlim=(0, 100),
+        ylim=(len(names) - 0.5, -0.6),
+        yticks=range(len(names)),
+        yticklabels=[readable(name) for name in names],
+    )
+    axes.set_xlabel(
+        "share of the class's points that this round looks at, %\n"
+        f"({100 * statistics['accuracy']:.1f} % of all labelled points are right)"
+    )
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -51,8 +51,9 @@ def draw_results(scores: Mapping[str, Mapping[str, float | None]]) -> Figure:
     for k, scope in enumerate(SCOPES):
         heights = [row.get(scope) for row in scores.values()]
         positions = np.arange(len(scores)) + (k - (len(SCOPES) - 1) / 2) * width
-        bars = axes.bar(positions, [0.0 if h is None else h for h in heights], 0.92 * width, color=SERIES[k],
-                        label=TITLES[scope])
+        bars = axes.bar(
+            positions, [0.0 if h is None else h for h in heights], 0.92 * width, color=SERIES[k], label=TITLES[scope]
+        )
         axes.bar_label(bars, ["–" if h is None else f"{h:.1f}" for h in heights], padding=2, fontsize=8)
     axes.set_xticks(range(len(scores)), list(scores))
     axes.set_xlim(-0.6, len(scores) - 0.4)

@@ -98,8 +98,10 @@ class Sources:
         path = self._prediction_path(scan.frame)
         labels, num_classes = np.fromfile(path, np.uint8), self.reader("val").classes.num_classes
         if len(labels) != len(scan.points) or (len(labels) and labels.max() >= num_classes):
-            raise UserError(f"{path}: expected {len(scan.points)} labels of 0..{num_classes - 1}, found {len(labels)} "
-                            f"of 0..{labels.max(initial=0)}; make it anew with eval_miou.py --save-predictions")
+            raise UserError(
+                f"{path}: expected {len(scan.points)} labels of 0..{num_classes - 1}, found {len(labels)} "
+                f"of 0..{labels.max(initial=0)}; make it anew with eval_miou.py --save-predictions"
+            )
         return labels
 
     def _prediction_path(self, frame: Frame) -> str:
@@ -113,8 +115,10 @@ class Sources:
         meta = read_json(path)
         for key, expected in (("split", reader.split), ("classes", list(reader.classes.names))):
             if not isinstance(meta, dict) or meta.get(key) != expected:
-                raise UserError(f"{path}: {key} should be that of the data set's split val ({expected}); make the "
-                                "predictions anew with eval_miou.py --split val --save-predictions DIR")
+                raise UserError(
+                    f"{path}: {key} should be that of the data set's split val ({expected}); make the "
+                    "predictions anew with eval_miou.py --split val --save-predictions DIR"
+                )
         frames = [frame for frame in spread(reader) if os.path.exists(self._prediction_path(frame))]
         if not frames:
             raise Missing(f"{self.prediction_dir} has no predictions of the split val")

@@ -118,8 +118,16 @@ def readable(name: str) -> str:
 
 def dot(color: Any, label: str, size: float = 7, **keywords: Any) -> Line2D:
     """A legend entry: a dot."""
-    return Line2D([], [], linestyle="none", marker="o", color=color, markersize=size, label=label,
-                  **({"markeredgewidth": 0} | keywords))
+    return Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker="o",
+        color=color,
+        markersize=size,
+        label=label,
+        **({"markeredgewidth": 0} | keywords),
+    )
 
 
 def class_dots(classes: ClassTable, present: Iterable[int]) -> list[Line2D]:

@@ -27,8 +27,9 @@ def superpixel_figure(sources: Sources) -> Figure:
     normalized = normalize_pixels(pixel, projection.camera[annotated], scan.frame.cameras)
     targets = pixel_targets(ids, superpixel_ids([ids], np.zeros(len(label), np.int8), normalized), label)
     image = load_image(view.image_path, view.width, view.height)
-    return draw_superpixels(image, ids, targets, pixel, label, sources.reader("train").classes,
-                            f"{scan.frame.scene}, {view.name}")
+    return draw_superpixels(
+        image, ids, targets, pixel, label, sources.reader("train").classes, f"{scan.frame.scene}, {view.name}"
+    )
 
 
 def pixel_targets(
@@ -47,9 +48,15 @@ def pixel_targets(
     return association_targets(both, labels, np.ones(len(both), bool))[len(label) :].reshape(ids.shape)
 
 
-def draw_superpixels(image: NDArray[np.uint8], ids: NDArray[np.integer], targets: NDArray[np.uint8],
-                     pixel: NDArray[np.float64], label: NDArray[np.uint8], classes: ClassTable,
-                     caption: str = "") -> Figure:
+def draw_superpixels(
+    image: NDArray[np.uint8],
+    ids: NDArray[np.integer],
+    targets: NDArray[np.uint8],
+    pixel: NDArray[np.float64],
+    label: NDArray[np.uint8],
+    classes: ClassTable,
+    caption: str = "",
+) -> Figure:
     """Left the image with the superpixels' borders, right with the superpixels that have a class.
 
     Args:
@@ -77,8 +84,13 @@ def draw_superpixels(image: NDArray[np.uint8], ids: NDArray[np.integer], targets
     left.set_title(caption, loc="right", fontweight="normal", fontsize=8)
     entries = class_dots(classes, label)
     if entries:
-        figure.legend(handles=entries, loc="outside lower center", ncols=legend_rows(entries, 9), columnspacing=1.4,
-                      handletextpad=0.2)
+        figure.legend(
+            handles=entries,
+            loc="outside lower center",
+            ncols=legend_rows(entries, 9),
+            columnspacing=1.4,
+            handletextpad=0.2,
+        )
     return figure
 
 

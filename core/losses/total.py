@@ -79,10 +79,12 @@ def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights, ignore_
         if outputs.embedding_vox is None or outputs.embedding_pix is None:
             raise ValueError("association loss needs a network with projections (model.proj_channel > 0)")
         walker, visit = terms.association(
-            outputs.embedding_vox, outputs.embedding_pix, targets.sparse, targets.association * targets.seen,
+            outputs.embedding_vox,
+            outputs.embedding_pix,
+            targets.sparse,
+            targets.association * targets.seen,
             weights.temperature,
-        )  # fmt: skip
+        )
         result |= {"walker": walker, "visit": visit}
         total = total + weights.association * (walker + weights.visit * visit)
     return {**result, "total": total}
-

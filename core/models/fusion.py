@@ -57,9 +57,7 @@ class ImageAttention(nn.Module):
     def __init__(self, image_channels: int, point_channels: int):
         super().__init__()
         hidden = max(1, point_channels // 4)
-        self.conv1 = nn.Sequential(
-            PointConv(image_channels, point_channels), nn.BatchNorm1d(point_channels), nn.ReLU()
-        )
+        self.conv1 = nn.Sequential(PointConv(image_channels, point_channels), nn.BatchNorm1d(point_channels), nn.ReLU())
         self.fc1 = nn.Sequential(nn.BatchNorm1d(image_channels), nn.ReLU(), nn.Linear(image_channels, hidden))
         self.fc2 = nn.Linear(point_channels, hidden)
         self.fc3 = nn.Linear(hidden, 1)

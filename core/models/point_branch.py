@@ -56,9 +56,13 @@ class ResidualBlock(nn.Module):
 def stem(in_channels: int, channels: int) -> SparseSequential:
     """Two 3³ convolutions at stride 1."""
     return SparseSequential(
-        Conv3d(in_channels, channels, 3), nn.BatchNorm1d(channels), nn.ReLU(inplace=True),
-        Conv3d(channels, channels, 3), nn.BatchNorm1d(channels), nn.ReLU(inplace=True),
-    )  # fmt: skip
+        Conv3d(in_channels, channels, 3),
+        nn.BatchNorm1d(channels),
+        nn.ReLU(inplace=True),
+        Conv3d(channels, channels, 3),
+        nn.BatchNorm1d(channels),
+        nn.ReLU(inplace=True),
+    )
 
 
 def down_stage(in_channels: int, out_channels: int) -> SparseSequential:
@@ -74,12 +78,14 @@ class UpStage(nn.ModuleList):
     """Doubles the resolution, joins the skip, then two residual blocks."""
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int):
-        super().__init__([
-            ConvBlock(in_channels, out_channels, 2, 2, transposed=True),
-            SparseSequential(
-                ResidualBlock(out_channels + skip_channels, out_channels), ResidualBlock(out_channels, out_channels)
-            ),
-        ])
+        super().__init__(
+            [
+                ConvBlock(in_channels, out_channels, 2, 2, transposed=True),
+                SparseSequential(
+                    ResidualBlock(out_channels + skip_channels, out_channels), ResidualBlock(out_channels, out_channels)
+                ),
+            ]
+        )
 
     def forward(self, x: SparseTensor, skip: SparseTensor) -> SparseTensor:
         return self[1](concatenate([self[0](x), skip]))
@@ -88,4 +94,3 @@ class UpStage(nn.ModuleList):
 def point_transform(in_channels: int, out_channels: int) -> nn.Sequential:
     """T: linear, BN, ReLU on point features [N, in] -> [N, out]."""
     return nn.Sequential(nn.Linear(in_channels, out_channels), nn.BatchNorm1d(out_channels), nn.ReLU(inplace=True))
-

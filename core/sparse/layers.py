@@ -20,8 +20,9 @@ class Conv3d(nn.Module):
     `kernel` is [K, Cin, Cout], or [Cin, Cout] for kernel size 1; the order of K is `coordinates.kernel_offsets`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1,
-                 transposed: bool = False):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, transposed: bool = False
+    ):
         super().__init__()
         if (kernel_size, stride) not in {(1, 1), (3, 1), (2, 2)} or (transposed and stride == 1):
             raise ValueError(f"unsupported: kernel_size={kernel_size}, stride={stride}, transposed={transposed}")
@@ -44,8 +45,10 @@ class Conv3d(nn.Module):
         return SparseTensor(feats, x.coordinates, stride if self.transposed else stride * self.stride)
 
     def extra_repr(self) -> str:
-        return (f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
-                f"transposed={self.transposed}")
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"transposed={self.transposed}"
+        )
 
 
 class SparseSequential(nn.Sequential):

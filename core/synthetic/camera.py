@@ -40,9 +40,17 @@ class View:
         self.hit = np.full(self.rays.shape[:2], SKY, dtype=np.int64)  # [H, W] SKY, GROUND or a row of `used`
         used = self.used
         cast_solids(
-            self.origin, self.rays, solids.kind[used], solids.inverse[used], self.centers[used],
-            solids.porosity[used], depth[used], windows[used], self.distance, self.hit,
-        )  # fmt: skip
+            self.origin,
+            self.rays,
+            solids.kind[used],
+            solids.inverse[used],
+            self.centers[used],
+            solids.porosity[used],
+            depth[used],
+            windows[used],
+            self.distance,
+            self.hit,
+        )
         ground = scene.ground
         cast_ground(
             self.origin, self.rays, ground.material, ground.origin, CELL, GROUND_RAISED, self.distance, self.hit
@@ -65,14 +73,31 @@ class View:
         solids, ground, weather, used = self.scene.solids, self.scene.ground, self.scene.weather, self.used
         image = np.empty((*self.hit.shape, 3), dtype=np.float32)
         shade(
-            self.origin, self.rays, self.distance, self.hit,
-            (solids.kind[used], solids.inverse[used], solids.axes[used], self.centers[used], solids.half[used],
-             solids.color[used], solids.paint[used]),
+            self.origin,
+            self.rays,
+            self.distance,
+            self.hit,
+            (
+                solids.kind[used],
+                solids.inverse[used],
+                solids.axes[used],
+                self.centers[used],
+                solids.half[used],
+                solids.color[used],
+                solids.paint[used],
+            ),
             (ground.material, shadow, ground.origin, CELL),
-            (weather.sun, weather.sunlight, weather.skylight, weather.zenith, weather.haze, weather.clouds,
-             weather.haze_distance),
+            (
+                weather.sun,
+                weather.sunlight,
+                weather.skylight,
+                weather.zenith,
+                weather.haze,
+                weather.clouds,
+                weather.haze_distance,
+            ),
             image,
-        )  # fmt: skip
+        )
         return image
 
 

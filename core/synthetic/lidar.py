@@ -112,9 +112,17 @@ def _trace(
     distance = np.full(rays.shape[:2], 1e9)
     hit = np.full(rays.shape[:2], SKY, dtype=np.int64)
     cast_solids(
-        origin, rays, solids.kind[used], solids.inverse[used], centers[used], solids.porosity[used], near[used],
-        windows, distance, hit,
-    )  # fmt: skip
+        origin,
+        rays,
+        solids.kind[used],
+        solids.inverse[used],
+        centers[used],
+        solids.porosity[used],
+        near[used],
+        windows,
+        distance,
+        hit,
+    )
     ground = scene.ground
     cast_ground(origin, rays, ground.material, ground.origin, CELL, GROUND_RAISED, distance, hit)
     return np.ascontiguousarray(distance.T), np.ascontiguousarray(hit.T), used

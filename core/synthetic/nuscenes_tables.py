@@ -15,9 +15,21 @@ Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 _VISIBILITY = ("v0-40", "v40-60", "v60-80", "v80-100")
 _TABLES = (
-    "category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log", "scene",
-    "sample", "sample_data", "sample_annotation", "map", "lidarseg",
-)  # fmt: skip
+    "category",
+    "attribute",
+    "visibility",
+    "instance",
+    "sensor",
+    "calibrated_sensor",
+    "ego_pose",
+    "log",
+    "scene",
+    "sample",
+    "sample_data",
+    "sample_annotation",
+    "map",
+    "lidarseg",
+)
 MAP_FILE = "maps/made-up-city.png"
 
 
@@ -62,18 +74,29 @@ def _add_scene(tables: Tables, city: City, scene: Scene, records: dict[tuple[str
     scene_token, log_token = token(seed, "scene", name), token(seed, "log", name)
     samples = [token(seed, "sample", name, frame) for frame in range(city.frames)]
     tables["log"].append(
-        {"token": log_token, "logfile": logfile(seed, name), "vehicle": "made-up", "date_captured": "2020-09-13",
-         "location": "made-up-city"}
-    )  # fmt: skip
+        {
+            "token": log_token,
+            "logfile": logfile(seed, name),
+            "vehicle": "made-up",
+            "date_captured": "2020-09-13",
+            "location": "made-up-city",
+        }
+    )
     tables["scene"].append(
-        {"token": scene_token, "log_token": log_token, "nbr_samples": city.frames, "first_sample_token": samples[0],
-         "last_sample_token": samples[-1], "name": name, "description": "A made-up street"}
-    )  # fmt: skip
+        {
+            "token": scene_token,
+            "log_token": log_token,
+            "nbr_samples": city.frames,
+            "first_sample_token": samples[0],
+            "last_sample_token": samples[-1],
+            "name": name,
+            "description": "A made-up street",
+        }
+    )
     for frame in range(city.frames):
         tables["sample"].append(
-            {"token": samples[frame], "timestamp": lidar_shots(name, frame)[-1].timestamp,
-             "scene_token": scene_token}
-        )  # fmt: skip
+            {"token": samples[frame], "timestamp": lidar_shots(name, frame)[-1].timestamp, "scene_token": scene_token}
+        )
     _chain(tables["sample"][-city.frames :])
     rig = city.rig()
     lidar = [shot for frame in range(city.frames) for shot in lidar_shots(name, frame)]
@@ -97,10 +120,16 @@ def _add_absent(tables: Tables, seed: int, names: list[str]) -> None:
     tables["log"].append(log)
     for name in names:
         tables["scene"].append(
-            {"token": token(seed, "scene", name), "log_token": log["token"], "nbr_samples": 0,
-             "first_sample_token": "", "last_sample_token": "", "name": name,
-             "description": "Not in this made-up city"}
-        )  # fmt: skip
+            {
+                "token": token(seed, "scene", name),
+                "log_token": log["token"],
+                "nbr_samples": 0,
+                "first_sample_token": "",
+                "last_sample_token": "",
+                "name": name,
+                "description": "Not in this made-up city",
+            }
+        )
 
 
 def _add_channel(
@@ -111,21 +140,32 @@ def _add_channel(
     is_camera = isinstance(sensor, Camera)
     calibration = token(seed, "calibration", scene.name, sensor.channel)
     tables["calibrated_sensor"].append(
-        {"token": calibration, "sensor_token": token(seed, sensor.channel), **_pose(sensor.to_vehicle),
-         "camera_intrinsic": sensor.intrinsic.tolist() if isinstance(sensor, Camera) else []}
-    )  # fmt: skip
+        {
+            "token": calibration,
+            "sensor_token": token(seed, sensor.channel),
+            **_pose(sensor.to_vehicle),
+            "camera_intrinsic": sensor.intrinsic.tolist() if isinstance(sensor, Camera) else [],
+        }
+    )
     rows = []
     for shot in shots:
         key = shot.token(seed)
         pose = scene.to_world @ scene.vehicle_pose(shot.time)
         tables["ego_pose"].append({"token": key, "timestamp": shot.timestamp, **_pose(pose)})
         rows.append(
-            {"token": key, "sample_token": samples[shot.frame], "ego_pose_token": key,
-             "calibrated_sensor_token": calibration, "timestamp": shot.timestamp,
-             "fileformat": "jpg" if is_camera else "pcd", "is_key_frame": shot.is_key_frame,
-             "height": city.image_size[0] if is_camera else 0, "width": city.image_size[1] if is_camera else 0,
-             "filename": shot.filename(seed)}
-        )  # fmt: skip
+            {
+                "token": key,
+                "sample_token": samples[shot.frame],
+                "ego_pose_token": key,
+                "calibrated_sensor_token": calibration,
+                "timestamp": shot.timestamp,
+                "fileformat": "jpg" if is_camera else "pcd",
+                "is_key_frame": shot.is_key_frame,
+                "height": city.image_size[0] if is_camera else 0,
+                "width": city.image_size[1] if is_camera else 0,
+                "filename": shot.filename(seed),
+            }
+        )
     _chain(rows)
     tables["sample_data"] += rows
 
@@ -143,10 +183,14 @@ def _add_annotations(tables: Tables, city: City, scene: Scene, samples: list[str
         _chain(rows)
         tables["sample_annotation"] += rows
         tables["instance"].append(
-            {"token": rows[0]["instance_token"], "nbr_annotations": len(rows),
-             "category_token": token(city.seed, "category", CATEGORIES[scene.things[index].label]),
-             "first_annotation_token": rows[0]["token"], "last_annotation_token": rows[-1]["token"]}
-        )  # fmt: skip
+            {
+                "token": rows[0]["instance_token"],
+                "nbr_annotations": len(rows),
+                "category_token": token(city.seed, "category", CATEGORIES[scene.things[index].label]),
+                "first_annotation_token": rows[0]["token"],
+                "last_annotation_token": rows[-1]["token"],
+            }
+        )
 
 
 def _annotation(seed: int, scene: Scene, index: int, shot: Shot, points: int) -> Row:

@@ -26,22 +26,38 @@ def building(rng: Rng, x: tuple[float, float], front: float, side: int, depth: f
     reflectivity = float(rng.uniform(0.06, 0.2))
     middle = (x[0] + x[1]) / 2
     parts = [
-        box((middle, side * (front + depth / 2), height / 2), (width, depth, height), color, FACADE,
-            reflectivity=reflectivity),
-        box((middle + width * 0.1, side * (front + depth * 0.6), height + 1.1), (width * 0.4, depth * 0.4, 2.2),
-            _GREY, CONCRETE, reflectivity=0.1),
-    ]  # fmt: skip
+        box(
+            (middle, side * (front + depth / 2), height / 2),
+            (width, depth, height),
+            color,
+            FACADE,
+            reflectivity=reflectivity,
+        ),
+        box(
+            (middle + width * 0.1, side * (front + depth * 0.6), height + 1.1),
+            (width * 0.4, depth * 0.4, 2.2),
+            _GREY,
+            CONCRETE,
+            reflectivity=0.1,
+        ),
+    ]
     if rng.random() < 0.6:
         canopy = float(rng.uniform(0.3, 0.7)) * width
         parts.append(
-            box((middle, side * (front - 0.6), 3.1), (canopy, 1.2, 0.25), (0.3, 0.28, 0.27), CONCRETE,
-                reflectivity=0.12)
-        )  # fmt: skip
+            box(
+                (middle, side * (front - 0.6), 3.1), (canopy, 1.2, 0.25), (0.3, 0.28, 0.27), CONCRETE, reflectivity=0.12
+            )
+        )
     for corner in (x[0] + 0.4, x[1] - 0.4):  # pillars that stand out a little
         parts.append(
-            box((corner, side * (front - 0.15), height / 2), (0.8, 0.5, height), color, CONCRETE,
-                reflectivity=reflectivity)
-        )  # fmt: skip
+            box(
+                (corner, side * (front - 0.15), height / 2),
+                (0.8, 0.5, height),
+                color,
+                CONCRETE,
+                reflectivity=reflectivity,
+            )
+        )
     return Thing(_MANMADE, tuple(parts))
 
 
@@ -90,9 +106,16 @@ def tree(rng: Rng, x: float, y: float, scale: float = 1.0) -> Thing:
     color = _leaf(rng)
     radius = float(rng.uniform(0.11, 0.2)) * scale
     parts = [
-        Part(CYLINDER, (x, y, trunk / 2 + 0.5), (radius, radius, trunk / 2 + 0.5), (0.30, 0.22, 0.16), BARK,
-             reflectivity=0.12, roughness=0.02)
-    ]  # fmt: skip
+        Part(
+            CYLINDER,
+            (x, y, trunk / 2 + 0.5),
+            (radius, radius, trunk / 2 + 0.5),
+            (0.30, 0.22, 0.16),
+            BARK,
+            reflectivity=0.12,
+            roughness=0.02,
+        )
+    ]
     for _ in range(int(rng.integers(3, 6))):
         away, angle = float(rng.uniform(0.2, 0.9)) * scale, float(rng.uniform(0, 2 * np.pi))
         half = float(rng.uniform(0.9, 1.45)) * scale

@@ -66,12 +66,22 @@ def car(rng: Rng) -> Thing:
     gloss = float(rng.uniform(0.08, 0.3))
     parts = (
         box((0.0, 0.0, 0.6), (length, width, 0.64), color, CAR, reflectivity=gloss),
-        box((-0.05 * length, 0.0, 0.9 + cabin[2] / 2 - 0.04), (*cabin[:2], cabin[2] - 0.08), (0.15, 0.18, 0.22), GLASS,
-            reflectivity=0.05),
-        box((-0.05 * length, 0.0, height - 0.05), (0.92 * cabin[0], 0.95 * cabin[1], 0.1), color, CAR,
-            reflectivity=gloss),
+        box(
+            (-0.05 * length, 0.0, 0.9 + cabin[2] / 2 - 0.04),
+            (*cabin[:2], cabin[2] - 0.08),
+            (0.15, 0.18, 0.22),
+            GLASS,
+            reflectivity=0.05,
+        ),
+        box(
+            (-0.05 * length, 0.0, height - 0.05),
+            (0.92 * cabin[0], 0.95 * cabin[1], 0.1),
+            color,
+            CAR,
+            reflectivity=gloss,
+        ),
         *_four_wheels(length, width, 0.32),
-    )  # fmt: skip
+    )
     return Thing(LABEL["vehicle.car"], parts, (length, width, height))
 
 
@@ -88,10 +98,15 @@ def long_vehicle(rng: Rng, kind: str) -> Thing:
     }[kind]
     length, width, height = rng.uniform(7.5, 10.5), rng.uniform(2.4, 2.6), rng.uniform(3.0, 3.5)
     parts = (
-        box((0.0, 0.0, 0.55 + (height - 0.55) / 2), (length, width, height - 0.55), _pick(rng, colors), paint,
-            reflectivity=float(rng.uniform(0.08, 0.25))),
+        box(
+            (0.0, 0.0, 0.55 + (height - 0.55) / 2),
+            (length, width, height - 0.55),
+            _pick(rng, colors),
+            paint,
+            reflectivity=float(rng.uniform(0.08, 0.25)),
+        ),
         *_four_wheels(length, width, 0.48),
-    )  # fmt: skip
+    )
     return Thing(LABEL[label], parts, (length, width, height))
 
 
@@ -198,10 +213,17 @@ def debris(rng: Rng) -> Thing:
 def other_static(rng: Rng) -> Thing:
     """A heap of rubbish bags (ignored class static.other)."""
     parts = tuple(
-        Part(ELLIPSOID, (float(rng.uniform(-0.7, 0.7)), float(rng.uniform(-0.5, 0.5)), 0.35), (0.5, 0.45, 0.42),
-             (0.13, 0.13, 0.15), PLAIN, reflectivity=0.06, roughness=0.03)
+        Part(
+            ELLIPSOID,
+            (float(rng.uniform(-0.7, 0.7)), float(rng.uniform(-0.5, 0.5)), 0.35),
+            (0.5, 0.45, 0.42),
+            (0.13, 0.13, 0.15),
+            PLAIN,
+            reflectivity=0.06,
+            roughness=0.03,
+        )
         for _ in range(4)
-    )  # fmt: skip
+    )
     return Thing(LABEL["static.other"], parts)
 
 

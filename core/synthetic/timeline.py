@@ -55,10 +55,17 @@ def lidar_shots(scene: str, frame: int) -> list[Shot]:
     last = frame * SWEEPS_PER_KEY_FRAME
     first = last - SWEEPS_PER_KEY_FRAME + 1 if frame > 0 else last
     return [
-        Shot(scene, "LIDAR_TOP", frame, start + i * SWEEP_MICROSECONDS, i * SWEEP_MICROSECONDS / 1e6, i == last,
-             ".pcd.bin")
+        Shot(
+            scene,
+            "LIDAR_TOP",
+            frame,
+            start + i * SWEEP_MICROSECONDS,
+            i * SWEEP_MICROSECONDS / 1e6,
+            i == last,
+            ".pcd.bin",
+        )
         for i in range(first, last + 1)
-    ]  # fmt: skip
+    ]
 
 
 def camera_shot(scene: str, frame: int, channel: str, delay: int) -> Shot:
