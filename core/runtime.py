@@ -1,6 +1,8 @@
 """What every entry script does first and last: arguments, distributed start, seeds, device, logging, errors."""
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import random
@@ -20,6 +22,10 @@ from torchpack.utils.logging import logger
 from core.config import load_config
 from core.errors import UserError
 from core.files import write_atomic, write_json
+
+# torchpack's callbacks pull in tensorpack, which prints "Failed to import tensorflow." when first imported
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ImportError):
+    import tensorpack  # noqa: F401
 
 
 @dataclass
