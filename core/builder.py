@@ -1,4 +1,4 @@
-"""From the configuration to objects: the only reader of the configuration."""
+"""From the configuration to objects: the only place that makes them; steps take single values from it."""
 
 import dataclasses
 import multiprocessing
