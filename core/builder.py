@@ -16,6 +16,7 @@ from torchpack.utils.config import Config
 from core.checkpoint import load_imagenet
 from core.comm import barrier
 from core.datasets.base import Reader
+from core.datasets.catalog import open_dataset
 from core.datasets.collate import collate
 from core.datasets.label_files import PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
 from core.datasets.sample import SegmentationDataset
@@ -51,13 +52,8 @@ def make_reader(config: Config, split: str, sweeps: bool = False) -> Reader:
 
 def _open_reader(config: Config, split: str, num_sweeps: int) -> Reader:
     dataset = config.dataset
-    if dataset.name == "nuscenes":
-        from core.datasets.nuscenes import NuScenes
-
-        version = dataset.test_version if split == "test" else dataset.version
-        reader: Reader = NuScenes(dataset.root, version, split, dataset.index_path, num_sweeps)
-    else:
-        raise UserError(f"dataset.name: '{dataset.name}' is unknown; known are: nuscenes")
+    version = dataset.test_version if split == "test" else dataset.version
+    reader = open_dataset(dataset.name, dataset.root, version, split, dataset.index_path, num_sweeps)
     if reader.classes.num_classes != config.data.num_classes:
         raise UserError(
             f"data.num_classes is {config.data.num_classes}, but {dataset.name} has {reader.classes.num_classes}"
@@ -85,6 +81,7 @@ def make_dataset(
     Raises UserError when label files are missing or do not fit, before any long work.
     """
     dataset, size = config.dataset, image_size(config, reader)
+    _check_features(config, reader)
     weights = make_loss_weights(config)
     weak = mode == "estep" or (mode == "train" and not weights.dense)
     superpixels = mode == "train" and weights.association > 0
@@ -114,6 +111,15 @@ def make_dataset(
         label_hashes=hashes,
         **directories,
     )
+
+
+def _check_features(config: Config, reader: Reader) -> None:
+    names = ("x", "y", "z", *reader.features) + (("R", "G", "B") if config.dataset.use_color else ())
+    if config.model.in_channel != len(names):
+        raise UserError(
+            f"model.in_channel is {config.model.in_channel}, but points have {len(names)} features: {', '.join(names)} "
+            f"(dataset.use_color {str(config.dataset.use_color).lower()})"
+        )
 
 
 def _reads_pseudo_labels(config: Config, mode: str) -> bool:
@@ -224,12 +230,6 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
     model = config.model
     _check_model_name(model.name)
     choose_engine(model.sparse_engine, device)
-    features = 7 if config.dataset.use_color else 4
-    if model.in_channel != features:
-        raise UserError(
-            f"model.in_channel is {model.in_channel}, but points have {features} features "
-            f"(dataset.use_color {str(config.dataset.use_color).lower()})"
-        )
     network = TwoBranchNetwork(
         num_classes=config.data.num_classes,
         in_channel=model.in_channel,

@@ -23,7 +23,6 @@ from core.datasets.label_files import (
     write_meta,
     write_pseudo_label,
 )
-from core.datasets.projection import project
 from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
 from core.labeling.prepare import claim_directory
@@ -120,7 +119,7 @@ def _label_batch(
 
 def seen_points(reader: Reader, frame: Frame) -> NDArray[np.bool_]:
     """bool [N]: which points of a frame a camera sees."""
-    return project(reader.load_points(frame.lidar_path), frame.cameras).seen
+    return reader.project(frame, reader.load_points(frame)).seen
 
 
 def to_be_written(
@@ -150,7 +149,7 @@ def _statistics(
         frame = reader.frame(index)
         pseudo = read_pseudo_label(directory, frame.token)
         counts[:2] += len(pseudo), np.count_nonzero(pseudo)
-        if frame.label_path is None or not os.path.exists(frame.label_path):
+        if not reader.has_labels(frame):
             continue
         label = reader.load_labels(frame, len(pseudo))
         eligible = to_be_written(dataset.weak_label_dir, frame.token, rules, seen_points(reader, frame))

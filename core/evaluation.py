@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from core.datasets.base import Reader
 from core.datasets.collate import Batch
-from core.datasets.projection import project
 from core.metrics import confusion_matrix
 from core.models.two_branch import Outputs
 
@@ -96,5 +95,4 @@ def seen_rows(prediction: FramePrediction, reader: Reader) -> NDArray[np.bool_]:
     if len(prediction.rows) < prediction.num_points:
         return np.ones(len(prediction.rows), bool)  # dataset.points is in_view: only these took part
     frame = reader.frame(prediction.index)
-    points = reader.load_points(frame.lidar_path)
-    return project(points[prediction.rows], frame.cameras).seen
+    return reader.project(frame, reader.load_points(frame)).seen[prediction.rows]

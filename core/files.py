@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+from core.errors import UserError
+
 
 @contextmanager
 def write_atomic(path: str) -> Iterator[IO[bytes]]:
@@ -28,6 +30,14 @@ def write_atomic(path: str) -> Iterator[IO[bytes]]:
         if os.path.exists(unfinished):
             os.remove(unfinished)
         raise
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder that results go to; UserError where that fails."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror}); choose another directory") from None
 
 
 def write_json(path: str, value: Any) -> None:

@@ -14,10 +14,10 @@ from core.errors import UserError
 from core.estep import no_grad_inference
 from core.evaluation import HEADS, FramePrediction, label_all_points, predictions, seen_rows
 from core.metrics import confusion_matrix
+from core.predictions import PredictionWriter
 from core.progress import progress
 from core.results import SCOPES, class_table, result_row, save_row
 from core.runtime import Run, environment
-from core.submission import NuScenesSubmission, PredictionWriter
 
 BASELINES = {"sparse": "sparse baseline", "full": "full supervision"}
 """Names in the tables of what criteria other than the method's train."""
@@ -39,21 +39,21 @@ def evaluate(run: Run) -> None:
     load_weights(network, arguments.weight_path)
     infer = no_grad_inference(network, device, builder.amp_dtype(config))
     writer = PredictionWriter(arguments.save_predictions, reader) if arguments.save_predictions else None
-    submission = NuScenesSubmission(arguments.submission, reader) if arguments.submission else None
+    submission = reader.open_submission(arguments.submission) if arguments.submission else None
 
     num_classes = config.data.num_classes
     counts = np.zeros((len(SCOPES), num_classes, num_classes), np.int64)
     for batch in progress(loader, len(loader), f"evaluation on {arguments.split}"):
         for prediction in predictions(infer(batch), batch, config.data.ignore_label):
             frame = reader.frame(prediction.index)
-            xyz = reader.load_points(frame.lidar_path)[:, :3]
+            xyz = reader.load_points(frame)[:, :3]
             everywhere = label_all_points(prediction, prediction.labels["vox"], xyz)
             if scored:
                 counts += _confusions(prediction, everywhere, reader, num_classes)
             if writer:
                 writer.write(frame.token, everywhere)
             if submission:
-                submission.write(frame.token, label_all_points(prediction, prediction.evaluated["vox"], xyz))
+                submission.write(frame, label_all_points(prediction, prediction.evaluated["vox"], xyz))
     counts = sum_over_processes(counts)
     barrier()
     if not dist.is_master():

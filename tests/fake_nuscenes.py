@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.datasets.nuscenes_tables import CAMERAS, LIDAR
+from core.datasets.nuscenes.tables import CAMERAS, LIDAR
 
 VERSION = "v1.0-mini"
 SCENES = ("scene-0061", "scene-0103")  # one of mini_train, one of mini_val

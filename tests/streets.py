@@ -40,10 +40,19 @@ class Streets(Reader):
         step[0, 3] = -0.5
         return Frame(f"frame{index}", "scene", str(index), str(index), cameras, (Sweep(str(index + 1), step),))
 
-    def load_points(self, path):
+    def load_points(self, frame):
+        return self.load(frame.lidar_path)
+
+    def load_sweep(self, sweep):
+        return self.load(sweep.path)
+
+    def load(self, path):
         if path == self.broken:
             raise UserError(f"no points in {path}")
         return self.street(int(path))[0]
+
+    def open_submission(self, directory):
+        raise AssertionError("no benchmark of streets")
 
     def load_labels(self, frame, num_points):
         return self.street(int(frame.label_path))[1]

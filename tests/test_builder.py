@@ -172,10 +172,10 @@ def test_unknown_names(build, key, known):
 
 
 @pytest.mark.parametrize(("in_channel", "use_color"), [(4, True), (7, False), (5, False)])
-def test_channels_must_go_with_colors(in_channel, use_color):
-    config = config_of("nuscenes/default.yaml", f"--model.in_channel={in_channel}", f"--dataset.use_color={use_color}")
+def test_channels_must_go_with_colors(root, in_channel, use_color):
+    config = fake_config(PRETRAIN, root, f"--model.in_channel={in_channel}", f"--dataset.use_color={use_color}")
     with pytest.raises(UserError, match=f"model.in_channel is {in_channel}, but points have {7 if use_color else 4}"):
-        model(config)
+        builder.make_dataset(config, builder.make_reader(config, "train"), "train")
 
 
 def test_optimizers():

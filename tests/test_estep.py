@@ -49,7 +49,7 @@ class Step:
     def frames(self):
         """(weak label, previous label, seen, pseudo-label) of each frame."""
         for frame in self.reader:
-            seen = project(self.reader.load_points(frame.lidar_path), frame.cameras).seen
+            seen = project(self.reader.load_points(frame), frame.cameras).seen
             label = read_pseudo_label(self.directory, frame.token, POINTS)
             yield self.weak[frame.token], self.previous[frame.token], seen, label
 

@@ -122,7 +122,7 @@ def test_in_view_counts_the_points_that_a_camera_sees(root, voxel_size):
     for index, frame in enumerate(reader):
         batch = collate([dataset[index]])
         answer = np.arange(len(batch.coords)) % 17
-        points = reader.load_points(frame.lidar_path)
+        points = reader.load_points(frame)
         seen = project(points, frame.cameras).seen
         label = reader.load_labels(frame, POINTS)
         expected = confusion_matrix(label[seen], answer[batch.point_voxel[0].numpy()][seen], 17)
@@ -160,7 +160,7 @@ def test_evaluate(root, monkeypatch, points, batch_size):
     network, reader, row = evaluation(root, monkeypatch, *overrides, **folders)
     in_view, everywhere = np.zeros((2, 17, 17), np.int64)
     for frame in reader:
-        cloud, label = reader.load_points(frame.lidar_path), reader.load_labels(frame, POINTS)
+        cloud, label = reader.load_points(frame), reader.load_labels(frame, POINTS)
         seen, choice = project(cloud, frame.cameras).seen, by_hand(network, cloud)
         if points == "in_view":
             distance = np.linalg.norm(cloud[:, None, :3] - cloud[None, seen, :3], axis=2)

@@ -32,8 +32,8 @@ from core.figures.results import draw_results, validation_rows
 from core.figures.style import class_colors, legend_rows, save_figure
 from core.figures.superpixels import border_overlay, pixel_targets
 from core.figures.training import POINTS, draw_training, read_scalars
+from core.predictions import PredictionWriter
 from core.results import SCOPES, result_row, save_row
-from core.submission import PredictionWriter
 from tests.fake_nuscenes import VERSION, write_fake_nuscenes
 
 CONFIG = str(Path(__file__).parents[1] / "configs/nuscenes/pretrain/assop2p.yaml")
@@ -180,7 +180,7 @@ def _write_labels(config: Config, root: Path) -> None:
     height, width = builder.image_size(config, reader)
     ids = np.arange(height)[:, None] // 4 * 8 + np.arange(width)[None] // 4
     for frame in reader:
-        points = reader.load_points(frame.lidar_path)
+        points = reader.load_points(frame)
         truth = reader.load_labels(frame, len(points))
         sparse = np.where(np.arange(len(points)) % 9 == 0, truth, 0).astype(np.uint8)
         component = (np.arange(len(points)) % 3 - 1).astype(np.int32)
@@ -203,7 +203,7 @@ def _write_run(config: Config, root: Path) -> None:
     reader = builder.make_reader(config, "val")
     writer = PredictionWriter(str(root / "predictions"), reader)
     for frame in reader:
-        writer.write(frame.token, np.full(len(reader.load_points(frame.lidar_path)), 15, np.uint8))
+        writer.write(frame.token, np.full(len(reader.load_points(frame)), 15, np.uint8))
     writer.finish("a.pt")
 
 

@@ -97,7 +97,7 @@ def test_interrupted_run_is_resumed(reader, made, tmp_path, monkeypatch):
         return self.street(int(path))[0]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Streets, "load_points", interrupt)
+        patch.setattr(Streets, "load", interrupt)
         prepare_weak_labels(reader, directory, WEAK, 1)
     assert sorted(os.listdir(directory)) == ["frame0.npz", "frame1.npz", "unfinished.json"]
 
@@ -129,7 +129,7 @@ def test_lost_and_damaged_files_are_made_anew(reader, made, tmp_path):
 def test_complete_directory_is_left_alone(reader, made, capsys, monkeypatch):
     directory, content = made["weak"]
     times = {name: os.stat(os.path.join(directory, name)).st_mtime_ns for name in content if name != "meta.json"}
-    monkeypatch.setattr(Streets, "load_points", lambda self, path: pytest.fail("nothing should be read"))
+    monkeypatch.setattr(Streets, "load", lambda self, path: pytest.fail("nothing should be read"))
     statistics = prepare_weak_labels(reader, directory, WEAK, 1)
     assert contents(directory) == content
     assert all(os.stat(os.path.join(directory, name)).st_mtime_ns == t for name, t in times.items())

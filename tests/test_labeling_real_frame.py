@@ -47,7 +47,7 @@ def test_every_component_is_annotated(labelled):
 
 def test_ground_is_low_and_flat(reader):
     frame = reader.frame(0)
-    points = reader.load_points(frame.lidar_path)
+    points = reader.load_points(frame)
     seen = points[project(points, frame.cameras).seen, :3]
     component, num_ground = pre_segment(seen, [], PARAMETERS, np.random.default_rng(0))
     ground = (component >= 0) & (component < num_ground)

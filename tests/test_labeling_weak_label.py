@@ -117,7 +117,7 @@ def test_sweeps_are_cut_and_moved():
     turn = np.array([[0.0, -1, 0, 10], [1, 0, 0, 20], [0, 0, 1, 30], [0, 0, 0, 1]])  # a quarter to the left
     sweeps = (Sweep("a", turn), Sweep("b", np.eye(4)), Sweep("b", turn))
     frame = Frame("t", "s", "key", None, (), sweeps)
-    reader: Any = SimpleNamespace(load_points=clouds.__getitem__)
+    reader: Any = SimpleNamespace(load_sweep=lambda sweep: clouds[sweep.path])
     gathered = gather_sweeps(reader, frame, WeakLabelParameters(num_sweeps=2))
     assert [g.tolist() for g in gathered] == [[[10, 21, 30], [11, 20, 35]], [[5, 6, 7]]]
 

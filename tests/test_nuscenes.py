@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.datasets import nuscenes_index
 from core.datasets.nuscenes import CLASSES, NuScenes
-from core.datasets.nuscenes_tables import CAMERAS
+from core.datasets.nuscenes import index as nuscenes_index
+from core.datasets.nuscenes.tables import CAMERAS
 from core.datasets.projection import project
 from core.errors import UserError
 from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
@@ -69,7 +69,7 @@ def test_frames(root: Path) -> None:
     assert [view.token for view in second.cameras] == [f"scene-0061-{name}3" for name in CAMERAS]
     assert {(view.width, view.height) for view in first.cameras} == {SIZE}
     train.check_files(sweeps=True)
-    points = train.load_points(first.lidar_path)
+    points = train.load_points(first)
     assert points.shape == (POINTS, 4) and points.dtype == np.float32
     labels = train.load_labels(first, POINTS)
     assert labels.dtype == np.uint8 and labels.max() <= 16
@@ -206,10 +206,10 @@ def test_broken_point_and_label_files(root: Path) -> None:
     for content in (whole[:-7], b""):
         points.write_bytes(content)
         with pytest.raises(UserError, match=r"lidar0.pcd.bin has \d+ bytes"):
-            reader.load_points(frame.lidar_path)
+            reader.load_points(frame)
     points.write_bytes(np.full(10, np.nan, np.float32).tobytes())
     with pytest.raises(UserError, match=r"lidar0.pcd.bin holds numbers that are not finite"):
-        reader.load_points(frame.lidar_path)
+        reader.load_points(frame)
     with pytest.raises(UserError, match=r"lidar0_lidarseg.bin has 400 labels, its LiDAR file 399 points"):
         reader.load_labels(frame, POINTS - 1)
     labels.write_bytes(bytes([40] * POINTS))

@@ -59,7 +59,7 @@ def test_fields(data: dict[str, Any], mode: str, points: str) -> None:
     """Every field of a voxel is that of its representative; dense labels stay closed (their files are gone)."""
     sample = dataset(data, mode, points=points, use_augment=True)[2, 1]
     frame = data["reader"].frame(1)
-    file_points = data["reader"].load_points(frame.lidar_path)
+    file_points = data["reader"].load_points(frame)
     projection = project(file_points, frame.cameras)
     weak: WeakLabel = data["labels"][frame.token]
     taking_part = np.flatnonzero(projection.seen) if points == "in_view" else np.arange(POINTS)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from core.datasets.nuscenes import CLASSES
+from core.datasets.nuscenes.submission import FALLBACK_CLASS, LidarsegSubmission
 from core.errors import UserError
-from core.submission import FALLBACK_CLASS, NuScenesSubmission, PredictionWriter
+from core.predictions import PredictionWriter
 
 SIZES = {"a": 5, "b": 7}
 
@@ -21,10 +22,10 @@ class Reader:
     classes, name, version, split = CLASSES, "nuscenes", "v1.0-test", "test"
 
     def __iter__(self):
-        return (SimpleNamespace(token=token, lidar_path=token) for token in SIZES)
+        return (SimpleNamespace(token=token) for token in SIZES)
 
-    def load_points(self, path):
-        return np.zeros((SIZES[path], 4), np.float32)
+    def load_points(self, frame):
+        return np.zeros((SIZES[frame.token], 4), np.float32)
 
 
 READER: Any = Reader()
@@ -33,9 +34,9 @@ READER: Any = Reader()
 @pytest.fixture
 def submission(tmp_path):
     """A whole submission."""
-    writer = NuScenesSubmission(str(tmp_path), READER)
-    for token, size in SIZES.items():
-        writer.write(token, np.arange(1, size + 1, dtype=np.uint8))
+    writer = LidarsegSubmission(str(tmp_path), READER)
+    for frame in READER:
+        writer.write(frame, np.arange(1, SIZES[frame.token] + 1, dtype=np.uint8))
     writer.finish()
     return writer
 
@@ -58,7 +59,7 @@ def test_tree(submission):
 
 
 def test_no_point_is_left_without_a_class(submission):
-    submission.write("a", np.array([0, 3, 0, 16, 1], np.uint8))
+    submission.write(next(iter(READER)), np.array([0, 3, 0, 16, 1], np.uint8))
     labels = np.fromfile(bin_file(submission, "a"), np.uint8)
     assert labels.tolist() == [FALLBACK_CLASS, 3, FALLBACK_CLASS, 16, 1]
     submission.check()
@@ -112,7 +113,7 @@ def test_predictions(tmp_path):
     assert (meta["dataset"], meta["version"], meta["split"]) == ("nuscenes", "v1.0-test", "test")
 
 
-@pytest.mark.parametrize("kind", [PredictionWriter, NuScenesSubmission])
+@pytest.mark.parametrize("kind", [PredictionWriter, LidarsegSubmission])
 def test_folder_that_cannot_be_made(tmp_path, kind):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):

@@ -1,12 +1,34 @@
 """The interface of a data set."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets.frame import ClassTable, Frame
+from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
+from core.datasets.projection import Projection, project
+
+
+class Submission(ABC):
+    """A benchmark's files, written frame by frame; `write` may run in several processes."""
+
+    @abstractmethod
+    def write(self, frame: Frame, labels: NDArray[np.uint8]) -> None:
+        """Writes one frame.
+
+        Args:
+            labels: uint8 [N], classes of all points but the ignored one; 0 where nothing was predicted in the frame.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Called by the first process when all frames are written: completes the submission and checks it.
+
+        Raises:
+            UserError: something is missing or wrong; names the first file.
+        """
 
 
 class Reader(ABC):
@@ -14,12 +36,14 @@ class Reader(ABC):
 
     Attributes:
         classes: the classes that `load_labels` returns.
+        features: names of a point's features beside x, y, z.
         name: the data set, e.g. "nuscenes".
         version: its version, e.g. "v1.0-trainval".
         split: "train", "val" or "test".
     """
 
     classes: ClassTable
+    features: tuple[str, ...]
     name: str
     version: str
     split: str
@@ -33,12 +57,24 @@ class Reader(ABC):
         """Frame `index`, 0 <= index < len(self). Opens no file."""
 
     @abstractmethod
-    def load_points(self, path: str) -> NDArray[np.float32]:
-        """Reads the points of a key frame or sweep: float32 [N, 4], x, y, z (m, sensor frame), intensity as stored.
+    def load_points(self, frame: Frame) -> NDArray[np.float32]:
+        """Reads the points of a key frame: float32 [N, 3 + F], x, y, z (m, its sensor frame), `features` as stored.
 
         Raises:
             UserError: the file is missing, truncated, empty or holds coordinates that are not finite.
         """
+
+    @abstractmethod
+    def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
+        """Reads the points of an earlier sweep in its own sensor frame: float32 [M, >= 3], x, y, z (m).
+
+        Raises:
+            UserError: as `load_points`.
+        """
+
+    def has_labels(self, frame: Frame) -> bool:
+        """Whether the dense ground truth of a frame is at hand."""
+        return frame.label_path is not None and os.path.exists(frame.label_path)
 
     @abstractmethod
     def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
@@ -59,6 +95,24 @@ class Reader(ABC):
         Raises:
             UserError: some are missing; names the first and the count.
         """
+
+    @abstractmethod
+    def open_submission(self, directory: str) -> Submission:
+        """A writer of the benchmark's submission into `directory`."""
+
+    def load_image(self, view: CameraView) -> NDArray[np.uint8]:
+        """Reads a camera image: uint8 [view.height, view.width, 3], RGB.
+
+        Raises:
+            UserError: the file is missing, does not decode, or has another size.
+        """
+        from core.datasets.images import load_image  # needs torch, which is slow to import
+
+        return load_image(view.image_path, view.width, view.height)
+
+    def project(self, frame: Frame, points: NDArray[np.floating]) -> Projection:
+        """Where the points of a frame (all N, as `load_points` returns them) fall in its camera images."""
+        return project(points, frame.cameras)
 
     def tokens(self) -> list[str]:
         """Tokens of all frames, in order."""

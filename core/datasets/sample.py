@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView, Frame
-from core.datasets.images import augment_colors, load_image, resize_image
+from core.datasets.images import augment_colors, resize_image
 from core.datasets.label_files import ANNOTATED_IGNORED, read_pseudo_label, read_superpixels, read_weak_label
-from core.datasets.projection import Projection, normalize_pixels, pixel_cells, project
+from core.datasets.projection import Projection, normalize_pixels, pixel_cells
 from core.datasets.voxelize import voxelize
 from core.errors import UserError
 
@@ -30,7 +30,7 @@ class Sample:
 
     Attributes:
         coords: int32 [V, 3], voxel coordinates of the (augmented) points, minimum 0.
-        feats: float32 [V, C], augmented x, y, z (m), intensity as stored; with colours also R, G, B (0..255).
+        feats: float32 [V, C], augmented x, y, z (m), the reader's features; with colours also R, G, B (0..255).
         camera: int8 [V], the camera that counts, -1 where none sees the point.
         pixel: float32 [V, 2], (u, v) in that camera in [-1, 1], of the unaugmented point; 0 where there is none.
         sparse_label, propagated_label, pseudo_label, dense_label: uint8 [V], class ids, 0 = none.
@@ -168,8 +168,8 @@ class SegmentationDataset(Dataset[Sample]):
         frame = self.reader.frame(index)
 
         # points that take part, and what is known of them
-        points = self.reader.load_points(frame.lidar_path)
-        projection = project(points, frame.cameras)
+        points = self.reader.load_points(frame)
+        projection = self.reader.project(frame, points)
         labels = self._labels(frame, len(points))
         rows = self._rows(projection, rng)
 
@@ -184,7 +184,7 @@ class SegmentationDataset(Dataset[Sample]):
         pixel = normalize_pixels(projection.pixel[chosen], camera, frame.cameras)
         labels = {name: label[chosen] for name, label in labels.items()}
         images = self._images(frame.cameras, rng)
-        feats: list[NDArray[Any]] = [xyz[voxels.representative], points[chosen, 3:4]]
+        feats: list[NDArray[Any]] = [xyz[voxels.representative], points[chosen, 3:]]
         if self.use_color:
             feats.append(_colors(images, camera, pixel))
         return Sample(
@@ -241,7 +241,7 @@ class SegmentationDataset(Dataset[Sample]):
     def _images(self, cameras: tuple[CameraView, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
         images = np.empty((len(cameras), 3, *self.image_size), np.uint8)
         for k, view in enumerate(cameras):
-            image = load_image(view.image_path, view.width, view.height)
+            image = self.reader.load_image(view)
             images[k] = resize_image(image, self.image_size).transpose(2, 0, 1)
             if self.use_augment and self.mode == "train":
                 strengths = (self.color_jitter, self.jitter_probability, self.gray_probability)

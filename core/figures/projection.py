@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from core.datasets.frame import ClassTable
-from core.datasets.images import load_image
 from core.figures.choice import most_classes
 from core.figures.sources import Sources
 from core.figures.style import bare, class_colors, class_dots, legend_rows, marker_size, new_figure, scatter
@@ -22,9 +21,9 @@ def projection_figure(sources: Sources) -> Figure:
     seen = np.flatnonzero(scan.projection.camera == camera)
     far_first = seen[np.argsort(-np.linalg.norm(scan.points[seen, :3], axis=1))]
     labels = {"ground truth": truth[far_first], "prediction": sources.prediction(scan)[far_first]}
-    image = load_image(view.image_path, view.width, view.height)
-    caption = f"{scan.frame.scene}, {view.name}"
-    return draw_projection(image, scan.projection.pixel[far_first], labels, sources.reader("val").classes, caption)
+    reader, caption = sources.reader("val"), f"{scan.frame.scene}, {view.name}"
+    image = reader.load_image(view)
+    return draw_projection(image, scan.projection.pixel[far_first], labels, reader.classes, caption)
 
 
 def draw_projection(

@@ -24,7 +24,7 @@ from core.datasets.label_files import (
     read_superpixels,
     read_weak_label,
 )
-from core.datasets.projection import Projection, project
+from core.datasets.projection import Projection
 from core.errors import UserError
 
 MAX_SEARCHED = 300
@@ -41,7 +41,7 @@ class Scan:
 
     Attributes:
         frame: the frame.
-        points: float32 [N, 4], x, y, z (m, sensor frame), intensity.
+        points: float32 [N, 3 + F], x, y, z (m, sensor frame), further features.
         projection: where the points fall in the frame's images.
     """
 
@@ -65,15 +65,14 @@ class Sources:
 
     def scan(self, split: str, frame: Frame) -> Scan:
         """The points of a frame of a split."""
-        points = self.reader(split).load_points(frame.lidar_path)
-        return Scan(frame, points, project(points, frame.cameras))
+        reader = self.reader(split)
+        points = reader.load_points(frame)
+        return Scan(frame, points, reader.project(frame, points))
 
     def dense(self, split: str, scan: Scan) -> NDArray[np.uint8] | None:
         """uint8 [N], the ground truth; None where it is not at hand."""
-        path = scan.frame.label_path
-        if path is None or not os.path.exists(path):
-            return None
-        return self.reader(split).load_labels(scan.frame, len(scan.points))
+        reader = self.reader(split)
+        return reader.load_labels(scan.frame, len(scan.points)) if reader.has_labels(scan.frame) else None
 
     def weak(self, scan: Scan) -> WeakLabel:
         """The weak label of a training frame."""

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 
 from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.frame import ClassTable
-from core.datasets.images import load_image
 from core.datasets.label_files import ANNOTATED_IGNORED
 from core.datasets.projection import normalize_pixels
 from core.figures.choice import most_annotated
@@ -26,10 +25,8 @@ def superpixel_figure(sources: Sources) -> Figure:
     pixel, label = projection.pixel[annotated], weak.sparse[annotated]
     normalized = normalize_pixels(pixel, projection.camera[annotated], scan.frame.cameras)
     targets = pixel_targets(ids, superpixel_ids([ids], np.zeros(len(label), np.int8), normalized), label)
-    image = load_image(view.image_path, view.width, view.height)
-    return draw_superpixels(
-        image, ids, targets, pixel, label, sources.reader("train").classes, f"{scan.frame.scene}, {view.name}"
-    )
+    reader, caption = sources.reader("train"), f"{scan.frame.scene}, {view.name}"
+    return draw_superpixels(reader.load_image(view), ids, targets, pixel, label, reader.classes, caption)
 
 
 def pixel_targets(

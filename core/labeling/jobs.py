@@ -102,11 +102,11 @@ class SuperpixelJob:
 
     def make(self, index: int) -> bool:
         """See Job."""
-        from core.datasets.images import load_image, resize_image  # they need torch, which is slow to import
+        from core.datasets.images import resize_image  # needs torch, which is slow to import
 
         missing = [camera for camera in self.reader.frame(index).cameras if not self._is_whole(camera.token)]
         for camera in missing:
-            image = resize_image(load_image(camera.image_path, camera.width, camera.height), self.parameters.image_size)
+            image = resize_image(self.reader.load_image(camera), self.parameters.image_size)
             write_superpixels(self.directory, camera.token, make_superpixels(image, self.parameters), self.identity)
         return bool(missing)
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from core.datasets.base import Reader
 from core.datasets.frame import ClassTable, Frame
 from core.datasets.label_files import WeakLabel
-from core.datasets.projection import project
 from core.labeling.annotation import annotate
 from core.labeling.clusters import find_clusters
 from core.labeling.ground import find_ground
@@ -79,7 +78,7 @@ def gather_sweeps(reader: Reader, frame: Frame, parameters: WeakLabelParameters)
     """
     gathered = []
     for sweep in frame.sweeps[: parameters.num_sweeps]:
-        xyz = reader.load_points(sweep.path)[:, :3].astype(np.float64)
+        xyz = reader.load_sweep(sweep)[:, :3].astype(np.float64)
         outside = (np.abs(xyz[:, :2]) >= parameters.own_vehicle_box).any(1)
         rotated = np.einsum("ni,ji->nj", xyz[outside], sweep.to_key[:3, :3])  # unlike BLAS the same on any threads
         gathered.append(rotated + sweep.to_key[:3, 3])
@@ -90,9 +89,9 @@ def label_frame(
     reader: Reader, frame: Frame, parameters: WeakLabelParameters, seed: int
 ) -> tuple[WeakLabel, FrameStatistics]:
     """Reads one frame and makes its weak label; the result depends on the frame, the parameters and the seed only."""
-    points = reader.load_points(frame.lidar_path)
+    points = reader.load_points(frame)
     labels = reader.load_labels(frame, len(points))
-    in_view = project(points, frame.cameras).seen
+    in_view = reader.project(frame, points).seen
     sweeps = gather_sweeps(reader, frame, parameters)
     rng = np.random.default_rng([seed, zlib.crc32(frame.token.encode())])
     return make_weak_label(points, sweeps, in_view, labels, reader.classes, parameters, rng)

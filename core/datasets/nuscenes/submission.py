@@ -1,4 +1,4 @@
-"""Predictions on disk: plain ones, and the benchmarks' submissions."""
+"""Submissions to the lidarseg benchmark of nuScenes."""
 
 import json
 import os
@@ -6,50 +6,27 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets.base import Reader
+from core.datasets.base import Reader, Submission
+from core.datasets.frame import Frame
 from core.errors import UserError
-from core.files import write_atomic, write_json
+from core.files import make_folder, write_atomic, write_json
 
 FALLBACK_CLASS = 1
-"""Label of points in frames where no camera sees any point: benchmarks take no 0."""
+"""Label of points in frames where no camera sees any point: the benchmark takes no 0."""
 
 
-class PredictionWriter:
-    """Writes predictions of all points: DIR/<token>.bin, uint8 [N] class ids, and meta.json with the class names."""
-
-    def __init__(self, directory: str, reader: Reader):
-        self.directory, self.reader = directory, reader
-        _make_folder(directory)
-
-    def write(self, token: str, labels: NDArray[np.uint8]) -> None:
-        """Args: labels uint8 [N], argmax over all classes."""
-        with write_atomic(os.path.join(self.directory, f"{token}.bin")) as file:
-            file.write(labels.tobytes())
-
-    def finish(self, checkpoint: str) -> None:
-        """Called by the first process when all frames are written."""
-        meta = {
-            "checkpoint": checkpoint,
-            "dataset": self.reader.name,
-            "version": self.reader.version,
-            "split": self.reader.split,
-            "classes": list(self.reader.classes.names),
-        }
-        write_json(os.path.join(self.directory, "meta.json"), meta)
-
-
-class NuScenesSubmission:
+class LidarsegSubmission(Submission):
     """The benchmark's tree: lidarseg/<split>/<token>_lidarseg.bin (uint8, 1..16) and <split>/submission.json."""
 
     def __init__(self, directory: str, reader: Reader):
         self.directory, self.reader = directory, reader
         self.folder = os.path.join(directory, "lidarseg", reader.split)
-        _make_folder(self.folder)
+        make_folder(self.folder)
 
-    def write(self, token: str, labels: NDArray[np.uint8]) -> None:
-        """Args: labels uint8 [N], argmax over the classes but the ignored one; 0 where nothing was predicted."""
+    def write(self, frame: Frame, labels: NDArray[np.uint8]) -> None:
+        """See `Submission`."""
         labels = np.where(labels == 0, np.uint8(FALLBACK_CLASS), labels)
-        with write_atomic(os.path.join(self.folder, f"{token}_lidarseg.bin")) as file:
+        with write_atomic(os.path.join(self.folder, f"{frame.token}_lidarseg.bin")) as file:
             file.write(labels.tobytes())
 
     def finish(self) -> None:
@@ -82,16 +59,9 @@ class NuScenesSubmission:
             if not os.path.exists(path):
                 raise UserError(f"{path}: missing in the submission; run the same command again")
             labels = np.fromfile(path, np.uint8)
-            num_points = len(self.reader.load_points(frame.lidar_path))
+            num_points = len(self.reader.load_points(frame))
             if len(labels) != num_points or not np.all((labels > 0) & (labels < self.reader.classes.num_classes)):
                 raise UserError(
                     f"{path}: expected {num_points} labels of 1..{self.reader.classes.num_classes - 1}; "
                     "run the same command again"
                 )
-
-
-def _make_folder(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be made ({error.strerror}); choose another directory") from None

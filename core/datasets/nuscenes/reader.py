@@ -1,4 +1,4 @@
-"""nuScenes with lidarseg labels."""
+"""One split of nuScenes: its frames, and how their files are read."""
 
 import os
 from collections.abc import Iterable
@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
-from core.datasets.nuscenes_index import build_index, known_count, open_index, text
-from core.datasets.nuscenes_tables import CAMERAS
+from core.datasets.nuscenes.index import known_count, open_index, text
+from core.datasets.nuscenes.submission import LidarsegSubmission
+from core.datasets.nuscenes.tables import CAMERAS
 from core.errors import UserError
-
-__all__ = ["CLASSES", "NuScenes", "build_index"]
 
 POINT_BYTES = 20  # float32 x, y, z, intensity, ring
 NUM_RAW_CLASSES = 32
@@ -67,6 +66,7 @@ class NuScenes(Reader):
 
     name = "nuscenes"
     classes = CLASSES
+    features = ("intensity",)
 
     def __init__(self, root: str, version: str, split: str, index_path: str, num_sweeps: int = 5) -> None:
         self.root, self.version, self.split = root, version, split
@@ -105,18 +105,17 @@ class NuScenes(Reader):
         """Tokens of all frames, in order."""
         return [text(token) for token in self._arrays["token"]]
 
-    def load_points(self, path: str) -> NDArray[np.float32]:
-        """Reads float32 [N, 4], x, y, z (m), intensity (0..255); see `Reader`."""
-        data = _read(path, "LiDAR file")
-        if len(data) == 0 or len(data) % POINT_BYTES:
-            raise UserError(
-                f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: "
-                "unpack nuScenes' files again"
-            )
-        points = np.frombuffer(data, np.float32).reshape(-1, POINT_BYTES // 4)[:, :4].copy()
-        if not np.isfinite(points).all():
-            raise UserError(f"LiDAR file {path} holds numbers that are not finite: unpack nuScenes' files again")
-        return points
+    def load_points(self, frame: Frame) -> NDArray[np.float32]:
+        """float32 [N, 4], x, y, z (m), intensity (0..255); see `Reader`."""
+        return _read_points(frame.lidar_path)
+
+    def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
+        """float32 [M, 4] as `load_points`; see `Reader`."""
+        return _read_points(sweep.path)
+
+    def open_submission(self, directory: str) -> LidarsegSubmission:
+        """The lidarseg benchmark's tree; see `Reader`."""
+        return LidarsegSubmission(directory, self)
 
     def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
         """Reads uint8 [num_points], class ids; see `Reader`."""
@@ -170,6 +169,18 @@ class NuScenes(Reader):
 
     def _join(self, path: bytes) -> str:
         return os.path.join(self.root, text(path))
+
+
+def _read_points(path: str) -> NDArray[np.float32]:
+    data = _read(path, "LiDAR file")
+    if len(data) == 0 or len(data) % POINT_BYTES:
+        raise UserError(
+            f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: unpack nuScenes' files again"
+        )
+    points = np.frombuffer(data, np.float32).reshape(-1, POINT_BYTES // 4)[:, :4].copy()
+    if not np.isfinite(points).all():
+        raise UserError(f"LiDAR file {path} holds numbers that are not finite: unpack nuScenes' files again")
+    return points
 
 
 def _read(path: str, kind: str) -> bytes:

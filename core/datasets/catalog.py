@@ -1,0 +1,34 @@
+"""The data sets: each is a package beside this file, with a function `open_reader`."""
+
+import importlib
+import pkgutil
+
+import core.datasets
+from core.datasets.base import Reader
+from core.errors import UserError
+
+
+def dataset_names() -> list[str]:
+    """Names of all data sets, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(core.datasets.__path__) if module.ispkg)
+
+
+def open_dataset(name: str, root: str, version: str, split: str, index_path: str, num_sweeps: int) -> Reader:
+    """Opens a split of the data set of that name.
+
+    Args:
+        root: data root.
+        version: of the data set, where it has several.
+        split: "train", "val" or "test".
+        index_path: folder where the data set keeps what it builds once.
+        num_sweeps: earlier sweeps that each frame lists.
+
+    Raises:
+        UserError: an unknown name, or a data root that is missing or not whole in its tables.
+    """
+    if name not in dataset_names():
+        raise UserError(f"dataset.name: '{name}' is unknown; known are: {', '.join(dataset_names())}")
+    reader: Reader = importlib.import_module(f"core.datasets.{name}").open_reader(
+        root, version, split, index_path, num_sweeps
+    )
+    return reader

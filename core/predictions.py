@@ -1,0 +1,33 @@
+"""Predictions on disk."""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.datasets.base import Reader
+from core.files import make_folder, write_atomic, write_json
+
+
+class PredictionWriter:
+    """Writes predictions of all points: DIR/<token>.bin, uint8 [N] class ids, and meta.json with the class names."""
+
+    def __init__(self, directory: str, reader: Reader):
+        self.directory, self.reader = directory, reader
+        make_folder(directory)
+
+    def write(self, token: str, labels: NDArray[np.uint8]) -> None:
+        """Args: labels uint8 [N], argmax over all classes."""
+        with write_atomic(os.path.join(self.directory, f"{token}.bin")) as file:
+            file.write(labels.tobytes())
+
+    def finish(self, checkpoint: str) -> None:
+        """Called by the first process when all frames are written."""
+        meta = {
+            "checkpoint": checkpoint,
+            "dataset": self.reader.name,
+            "version": self.reader.version,
+            "split": self.reader.split,
+            "classes": list(self.reader.classes.names),
+        }
+        write_json(os.path.join(self.directory, "meta.json"), meta)
