@@ -21,7 +21,13 @@ class PlainRows:
     """Weighted sums of rows, by scattering: out[out_rows] += weights * features[in_rows]."""
 
     def __init__(self, in_rows: Tensor, out_rows: Tensor, weights: Tensor, num_in: int, num_out: int):
-        self.in_rows, self.out_rows, self.weights, self.num_in, self.num_out = in_rows, out_rows, weights, num_in, num_out
+        self.in_rows, self.out_rows, self.weights, self.num_in, self.num_out = (
+            in_rows,
+            out_rows,
+            weights,
+            num_in,
+            num_out,
+        )
 
     def apply(self, features: Tensor) -> Tensor:
         """[num_in, C] -> [num_out, C]."""

@@ -111,7 +111,9 @@ class TwoBranchNetwork(nn.Module):
         sample = PointSampler(image_index, pixel)
         levels, image_map = self.pix_branch(self._prepare(images.flatten(0, 1)))
         features = self._point_branch(SparseTensor(feats, Coordinates(coords)), levels, sample)
-        x_pix = self._read_linear(F.relu(self.classifier_pix.norm(image_map)), self.classifier_pix.conv, sample)
+        x_pix = self._read_linear(
+            F.relu(self.classifier_pix.norm(image_map), inplace=True), self.classifier_pix.conv, sample
+        )
         embedding_vox = embedding_pix = None
         if self.project and self.projector2d is not None and self.projector3d is not None:
             embedding_vox = self.projector3d(features)
