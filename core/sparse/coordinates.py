@@ -4,13 +4,12 @@ Coordinates are int32 rows (x, y, z, batch), in units of stride-1 voxels at ever
 multiples of s. Sets and maps are built on demand and kept, so that all layers of a network share them.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from core.sparse.products import Blocks, Slices
+from core.sparse.kernel_map import KernelMap
 from core.sparse.rows import RowMap
 
 # Bits of a packed key: batch 12, x 18, y 18, z 15. The offsets make negative coordinates sort in order and leave a
@@ -84,62 +83,9 @@ class VoxelSet:
     def find_sorted(self, moves: Tensor) -> tuple[Tensor, Tensor]:
         """Looks up all voxels, in the order of their keys, moved by each of int64 [K] `moves` -> as `find`, [K, N].
 
-        Neighbouring look-ups end near each other in memory: twice as fast as in any other order.
+        Neighbouring look-ups end near each other in memory, which is faster than any other order.
         """
         return self.find(self._sorted[0][None] + moves[:, None])
-
-
-@dataclass
-class KernelMap:
-    """Which input row meets which output row under each kernel slice (a "rule book").
-
-    Attributes:
-        in_rows, out_rows: int64 [n], ordered by slice, then by output row; without the pairs of the identity slice.
-        sizes: number of these pairs of each slice.
-        num_in, num_out: rows of the input and the output.
-        identity: the slice that maps every row to itself (centre of an odd kernel), or -1.
-    """
-
-    in_rows: Tensor
-    out_rows: Tensor
-    sizes: list[int]
-    num_in: int
-    num_out: int
-    identity: int = -1
-
-    def pairs(self, in_blocks: bool) -> Blocks | Slices:
-        """The pairs laid out for multiplication, built once each way."""
-        return self._blocks if in_blocks else self._slices
-
-    @cached_property
-    def _blocks(self) -> Blocks:
-        return Blocks(self.in_rows, self.out_rows, self.sizes, self.num_out)
-
-    @cached_property
-    def _slices(self) -> Slices:
-        return Slices(self.in_rows, self.out_rows, self.sizes, self.num_out)
-
-    @property
-    def is_symmetric(self) -> bool:
-        """Whether the pairs (i, o) of slice k are the pairs (o, i) of slice K - 1 - k: so it is where every voxel looks
-        for its neighbours in its own set. Such a map is its own transpose, with the slices in reverse order."""
-        return self.identity >= 0
-
-    @cached_property
-    def transposed(self) -> "KernelMap":
-        """The map of the transposed convolution: the same pairs, read backwards."""
-        return KernelMap(self.out_rows, self.in_rows, self.sizes, self.num_out, self.num_in, self.identity)
-
-    @cached_property
-    def full_table(self) -> tuple[Tensor, list[int]]:
-        """All pairs, the identity's too: (int32 [n, 2] of (input row, output row), pairs of each slice)."""
-        pairs, sizes = torch.stack([self.in_rows, self.out_rows], 1).int(), list(self.sizes)
-        if self.identity >= 0:
-            before = sum(sizes[: self.identity])
-            centre = torch.arange(self.num_in, dtype=torch.int32, device=pairs.device)[:, None].expand(-1, 2)
-            pairs = torch.cat([pairs[:before], centre, pairs[before:]])
-            sizes[self.identity] = self.num_in
-        return pairs.contiguous(), sizes
 
 
 class Coordinates:

@@ -8,7 +8,7 @@ itself and skips the gather.
 import torch
 from torch import Tensor
 
-from core.sparse.coordinates import KernelMap
+from core.sparse.kernel_map import KernelMap
 
 
 class _Convolution(torch.autograd.Function):
