@@ -9,11 +9,12 @@ import pytest
 from tests.helpers import HERE
 
 SCRIPT = """
-import resource, torch
+import resource
+import numpy as np
 from core.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(64 * 2**20 // 4)
+    np.ones(64 * 2**20 // 8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 took_effect = {keep} and keep_freed_memory()
 faults()
