@@ -22,6 +22,7 @@ from torchpack.utils.logging import logger
 from core.config import load_config
 from core.errors import UserError
 from core.files import write_atomic, write_json
+from core.memory import keep_freed_memory
 
 # torchpack's callbacks pull in tensorpack, which prints "Failed to import tensorflow." when first imported
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ImportError):
@@ -82,6 +83,8 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
     elif not dist.is_master():
         logger.add(os.path.join("runs", "logging", f"{_stem()}-rank{dist.rank()}.log"), level="WARNING", delay=True)
     seed_everything(config.train.seed + dist.rank(), config.train.deterministic)
+    if needs_device:
+        prepare_device(device, config.train.tf32)
     return Run(config, arguments, run_dir, device)
 
 
@@ -159,6 +162,13 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         torch.backends.cudnn.benchmark = False
     elif torch.cuda.is_available():
         torch.backends.cudnn.benchmark = True
+
+
+def prepare_device(device: torch.device, tf32: bool) -> None:
+    """Precision of float32 products on a GPU; how memory is handled on a CPU."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    if device.type == "cpu":
+        keep_freed_memory()
 
 
 def _start_processes(non_dist: bool, needs_device: bool) -> torch.device:
