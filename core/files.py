@@ -1,11 +1,14 @@
 """Writing files so that a reader never sees half of one."""
 
+import glob
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
+
+UNFINISHED = ".unfinished-"
 
 
 @contextmanager
@@ -16,7 +19,7 @@ def write_atomic(path: str) -> Iterator[IO[bytes]]:
     """
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(prefix=".unfinished-", dir=folder)
+    descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED, dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -34,6 +37,12 @@ def write_json(path: str, value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     with write_atomic(path) as file:
         file.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def remove_unfinished(folder: str) -> None:
+    """Removes what a killed process was writing in `folder`. Nobody else may be writing there."""
+    for path in glob.glob(os.path.join(glob.escape(folder), f"{UNFINISHED}*")):
+        os.remove(path)
 
 
 def _umask() -> int:
