@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch.utils.tensorboard  # noqa: F401 (what commands import is imported once, here)
 from torchpack.distributed import context
 from torchpack.utils.logging import logger
 
 import core.runtime
+import core.steps
 
 
 class Command:

@@ -21,12 +21,13 @@ import core.checkpoint
 import core.resume
 import core.trainers
 from core.checkpoint import read_checkpoint
+from core.errors import RESUME_STATUS
 from core.synthetic.generate import generate_city
 from tests.conftest import CITY
 from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, Project
 from tests.forked import Command
 
-CHANGES = {"num_epochs": 4, "train__checkpoint_every_steps": 3, "eval_batch_size": 1}
+CHANGES = {"train__checkpoint_every_steps": 3, "eval_batch_size": 1}
 KINDS = ("start", "step", "step", "validation", "checkpoint", "checkpoint")
 """What training is doing when it is killed: events of the same names, and a random while after them."""
 
@@ -67,6 +68,7 @@ class Trial:
         self.project, self.folder, self.ranks, self.rng = project, folder, ranks, random.Random(seed)
         self.changes = {**CHANGES, **changes}
         self.killed: Counter = Counter()
+        self.requests = 0
 
     def start(self, run: str) -> Command:
         words = [ASSOP2P, "--run-dir", self.folder / run, *self.project.words(**self.changes)]
@@ -88,6 +90,17 @@ class Trial:
         done = not reached or -signal.SIGKILL not in statuses
         self.killed[kind] += not done
         return not done
+
+    def request_once(self, run: str, number: int) -> None:
+        """Asks one process of a training to stop, by a signal: all stop, with a checkpoint of this very step."""
+        command = self.start(run)
+        assert command.wait_for(self.rng.choice(["step", "validation"]), 1)
+        time.sleep(self.rng.uniform(0, 0.2))
+        command.send(number, self.rng.randrange(self.ranks))
+        statuses = command.statuses()
+        assert statuses == [RESUME_STATUS] * self.ranks, f"{statuses}: see {self.folder / run}.log"
+        assert (self.folder / f"{run}.log").read_text().count("and the same command goes on") == self.ranks
+        self.requests += 1
 
     def compare(self, run: str, whole: str = "whole") -> None:
         """All checkpoints and scalars of two runs, bit for bit."""
@@ -118,6 +131,9 @@ def first_difference(a, b, path=""):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--requests", type=int, default=2, help="so many of the trainings are asked to stop, too")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--project", nargs=4, metavar="DIR", help="data root, index, weak labels, superpixels")
@@ -125,18 +141,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         project = Project(*arguments.project) if arguments.project else make_project(folder)
-        trial = Trial(project, folder, arguments.ranks, arguments.seed)
+        changes = {"num_epochs": arguments.epochs, "workers_per_gpu": arguments.workers}
+        trial = Trial(project, folder, arguments.ranks, arguments.seed, **changes)
         trial.finish("whole")
         runs = 0
         while sum(trial.killed.values()) < arguments.kills:
             run = f"killed-{runs}"
+            if trial.requests < arguments.requests:
+                trial.request_once(run, (signal.SIGTERM, signal.SIGUSR1)[trial.requests % 2])
             while sum(trial.killed.values()) < arguments.kills and trial.kill_once(run):
                 pass
             trial.finish(run)
             trial.compare(run)
             runs += 1
         moments = ", ".join(f"{count} {kind}" for kind, count in sorted(trial.killed.items()))
-        print(f"{sum(trial.killed.values())} kills ({moments}) of {arguments.ranks} process(es) in {runs} trainings:")
+        kills = f"{sum(trial.killed.values())} kills ({moments}) and {trial.requests} requests to stop"
+        print(f"{kills} of {arguments.ranks} process(es) in {runs} trainings:")
         print("checkpoints and scalars are those of the training that was not killed, bit for bit.")
 
 
