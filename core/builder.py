@@ -21,6 +21,7 @@ from core.datasets.collate import collate
 from core.datasets.label_files import PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
 from core.datasets.sample import SegmentationDataset
 from core.datasets.sampler import EpochSampler
+from core.datasets.worker_signals import outlive_requests
 from core.errors import UserError
 from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
@@ -183,6 +184,7 @@ def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_si
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         multiprocessing_context=_worker_context() if workers else None,
+        worker_init_fn=outlive_requests if workers else None,
     )
 
 
@@ -190,7 +192,7 @@ def _worker_context() -> Any:
     """Workers come from a clean server process: forks of this one would inherit the locks of MPI's, OpenMP's and the
     GPU driver's threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["core.datasets.collate"])
+    context.set_forkserver_preload(["core.datasets.loader_server"])
     return context
 
 

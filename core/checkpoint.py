@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not os.path.exists(path):
         raise UserError(f"{path}: no such checkpoint; it is written by the training step before (README, commands 1-5)")
     try:
+        _check_bytes(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
@@ -44,6 +46,16 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dict with the network's state as 'model', found {type(content).__name__}")
     return content
+
+
+def _check_bytes(path: str) -> None:
+    """Raises ValueError where a byte has changed since writing: PyTorch does not look at the file's checksums."""
+    if not zipfile.is_zipfile(path):
+        return  # the format before PyTorch 1.6 has none
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"checksum of {damaged} is wrong")
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -117,6 +129,25 @@ def load_imagenet(branch: nn.Module, source: str | None, resnet: str = "resnet18
         f"ImageNet weights: {len(taken)} tensors taken from {source}; not taken from it: "
         f"{', '.join(left_in_file) or 'none'}; {len(own) - len(taken)} tensors of the image branch start at random."
     )
+
+
+def newest_readable_checkpoint(folder: str) -> tuple[str, dict[str, Any]] | None:
+    """The step-N.pt with the largest N that can be read, and its content; None where there is no step-N.pt at all.
+
+    Raises UserError where there are some, but none that can be read.
+    """
+    paths = step_checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            return path, read_checkpoint(path)
+        except UserError as error:
+            logger.warning(f"{error}; taking the one before it, if there is one.")
+    if paths:
+        raise UserError(
+            f"{folder}: none of its {len(paths)} step-*.pt can be read; remove them to train from the start, or give "
+            "another checkpoint with --weight-path after that"
+        )
+    return None
 
 
 def newest_checkpoint(folder: str) -> str | None:

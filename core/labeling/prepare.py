@@ -1,6 +1,5 @@
 """Making weak labels and superpixels for a whole data set: shared out, resumable, with the same bytes every time."""
 
-import glob
 import json
 import os
 import tempfile
@@ -11,11 +10,12 @@ from core.datasets.base import Reader
 from core.datasets.label_errors import META_NAME, UNFINISHED_NAME
 from core.datasets.label_files import describe, first_difference, write_meta
 from core.errors import UserError
-from core.files import write_json
+from core.files import remove_unfinished, write_json
 from core.labeling.jobs import SuperpixelJob, WeakLabelJob
 from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.statistics import statistics_lines
 from core.labeling.workers import make_all
+from core.locks import locked
 from core.progress import progress
 
 
@@ -89,19 +89,19 @@ def _prepare(
     packages = job.check_packages()
     description = describe(job.kind, parameters, seed, job.reader, packages)
     job.identity = description["parameters_hash"]
-    claim_directory(job.directory, description)
-
-    own = range(rank, len(job.reader), world_size)
-    made = sum(progress(make_all(job, own, num_workers), len(own), job.kind.replace("_", " ") + "s"))
-    barrier()
-    if rank > 0:
-        return None
-    if made == 0:
-        print(f"{job.directory}: all files were there already", flush=True)
-    statistics = job.statistics()
-    write_meta(job.directory, job.kind, parameters, seed, job.reader, statistics, packages, command)
-    _remove(os.path.join(job.directory, UNFINISHED_NAME), *glob.glob(os.path.join(job.directory, ".unfinished-*")))
-    return statistics
+    with locked(job.directory, rank == 0):
+        claim_directory(job.directory, description)
+        own = range(rank, len(job.reader), world_size)
+        made = sum(progress(make_all(job, own, num_workers), len(own), job.kind.replace("_", " ") + "s"))
+        barrier()
+        if rank > 0:
+            return None
+        if made == 0:
+            print(f"{job.directory}: all files were there already", flush=True)
+        statistics = job.statistics()
+        write_meta(job.directory, job.kind, parameters, seed, job.reader, statistics, packages, command)
+        finish_directory(job.directory)
+        return statistics
 
 
 def claim_directory(directory: str, description: Mapping[str, Any]) -> None:
@@ -149,7 +149,9 @@ def _check_writable(directory: str) -> None:
         raise UserError(f"{directory}: cannot be written ({error.strerror}); choose another path") from error
 
 
-def _remove(*paths: str) -> None:
-    for path in paths:
-        if os.path.exists(path):
-            os.remove(path)
+def finish_directory(directory: str) -> None:
+    """Removes what is there only until meta.json is."""
+    remove_unfinished(directory)
+    unfinished = os.path.join(directory, UNFINISHED_NAME)
+    if os.path.exists(unfinished):
+        os.remove(unfinished)
