@@ -5,7 +5,8 @@
 
 Prints seconds of the forward pass, the loss, the backward pass and the whole step (with the update), the ratio of the
 step to the plain rendering's in the same run, and peak memory. Every variant runs in a process of its own, because the
-peak is the process's; the variants take turns, round by round, and the median over all rounds' steps counts.
+peak is the process's; the variants take turns, round by round, and the median over all rounds' steps counts. Each step
+has voxels of its own, as in training: other sizes in every step cost time, too.
 """
 
 import argparse
@@ -91,10 +92,12 @@ def measure(arguments: argparse.Namespace) -> dict:
             keep_freed_memory()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, nesterov=True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    batch = made_up_batch(arguments.voxels, tuple(arguments.image_size), arguments.batch_size).to(device)
-    targets, inputs, weights = targets_of(batch), network_inputs(batch), LossWeights()
+    weights = LossWeights()
 
-    def step() -> list[float]:
+    def step(seed: int) -> list[float]:
+        size = (arguments.image_size[0], arguments.image_size[1])
+        batch = made_up_batch(arguments.voxels, size, arguments.batch_size, seed).to(device)
+        targets, inputs = targets_of(batch), network_inputs(batch)
         times = [now(device)]
         with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
             outputs = network(**inputs)
@@ -109,9 +112,9 @@ def measure(arguments: argparse.Namespace) -> dict:
         times.append(now(device))
         return [*(b - a for a, b in zip(times[:3], times[1:4], strict=True)), times[-1] - times[0]]
 
-    for _ in range(WARM_UP):
-        step()
-    seconds = [dict(zip(PARTS, step(), strict=True)) for _ in range(arguments.repeats)]
+    for seed in range(WARM_UP):
+        step(seed)
+    seconds = [dict(zip(PARTS, step(WARM_UP + i), strict=True)) for i in range(arguments.repeats)]
     return {"seconds": seconds, "peak": peak_memory(device)}
 
 

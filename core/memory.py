@@ -10,8 +10,8 @@ def keep_freed_memory() -> bool:
 
     glibc maps every large block anew and hands it back when it is freed, so that training on a CPU, whose feature maps
     are hundreds of megabytes and live for milliseconds, spends up to half of its time in page faults. Kept memory lies
-    in one heap, whose gaps cost about a third more of it at the peak with the largest images. The first steps still meet
-    new memory. GPUs are not concerned: PyTorch keeps their memory itself.
+    in one heap, whose gaps cost about a third more of it at the peak with the largest images. The first steps still
+    meet new memory. GPUs are not concerned: PyTorch keeps their memory itself.
 
     Returns whether it took effect; False where the C library is another than glibc.
     """

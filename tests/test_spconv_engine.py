@@ -73,3 +73,15 @@ def test_real_kernels_agree_with_native():
     result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=os.path.dirname(HERE))
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["k3s1", "k2s2", "transposed"]
+
+
+def test_engines_are_offered_where_they_run(monkeypatch):
+    """spconv has to be asked for by name; on a CPU it is refused with what to install."""
+    from core.errors import UserError
+    from core.sparse import engines
+
+    monkeypatch.setattr(engines, "find_spec", lambda name: name == "spconv_triton" or None)
+    assert engines.available_engines(torch.device("cuda")) == ["native", "spconv"]
+    assert engines.available_engines(torch.device("cpu")) == ["native"]
+    with pytest.raises(UserError, match="does not run on cpu here.*pip install spconv-triton.*native"):
+        engines.choose_engine("spconv", torch.device("cpu"))

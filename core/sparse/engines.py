@@ -66,4 +66,9 @@ def choose_engine(name: str, device: torch.device) -> str:
 
 def convolve(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
     """Convolution by the chosen engine: [num_in, Cin], [K, Cin, Cout] -> [num_out, Cout]."""
-    return _CONVOLVE[_chosen](feats, kernel, kernel_map)
+    return convolve_by(_chosen, feats, kernel, kernel_map)
+
+
+def convolve_by(name: str, feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
+    """Convolution by the named engine, whichever is chosen."""
+    return _CONVOLVE[name](feats, kernel, kernel_map)
