@@ -183,7 +183,9 @@ def write(path: str, label: PlainLabel) -> None:
         sparse=label.sparse,
         propagated=label.propagated,
         component=label.component,
-        candidates=np.array([sum(1 << c for c in label.candidates.get(k, [])) for k in range(label.component.max() + 1)]),
+        candidates=np.array(
+            [sum(1 << c for c in label.candidates.get(k, [])) for k in range(label.component.max() + 1)]
+        ),
     )
 
 

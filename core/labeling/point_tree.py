@@ -39,7 +39,7 @@ def build_tree(xyz: NDArray[np.float64]) -> PointTree:
 
 
 def nearest_neighbors(tree: PointTree, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The `count` < n nearest other points of each point: int64 [n, count] and their squared distances, float64 (m²)."""
+    """The `count` < n nearest other points of each: int64 [n, count], and their squared distances, float64 (m²)."""
     return _nearest(tree.points, tree.bounds, tree.low, tree.high, count)
 
 

@@ -73,7 +73,7 @@ def spread(label: WeakLabel, rows: NDArray[np.int64], num_points: int) -> WeakLa
 
 
 def gather_sweeps(reader: Reader, frame: Frame, parameters: WeakLabelParameters) -> NDArray[np.float64]:
-    """The points of the nearest earlier sweeps in the key frame's sensor frame, float64 [M, 3] (m), nearest sweep first.
+    """The points of the nearest earlier sweeps in the key frame's sensor frame, float64 [M, 3] (m), nearest first.
 
     Points on the own vehicle are dropped: a box around each sweep's own sensor. The start of a recording has fewer.
     """
