@@ -1,58 +1,56 @@
-"""What the benchmarks share: the machine in words, tables, timing by turns."""
+"""What the benchmarks share: the machine's description, tables, functions timed in turn."""
 
 import os
 import platform
 import time
 from collections.abc import Callable
 
+import torch
+
 
 def machine() -> str:
-    """The processor and the versions that timings depend on, in one line."""
-    import numba
-    import numpy
-    import torch
-
-    parts = [f"{_processor()}, {os.cpu_count()} cores", f"Python {platform.python_version()}"]
-    parts += [f"{module.__name__} {module.__version__}" for module in (numpy, numba, torch)]
+    """One line: processor, cores, memory, GPU, versions of Python and PyTorch."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    parts = [_processor(), f"{os.cpu_count()} cores", f"{memory:.0f} GiB"]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
-    return ", ".join(parts)
-
-
-def table(rows: list[dict[str, str]]) -> str:
-    """A Markdown table of rows with the same keys, which are its head; the first column is text, the rest numbers."""
-    head = list(rows[0])
-    widths = [max(len(text) for text in (name, *(row[name] for row in rows))) for name in head]
-    lines = ["| " + " | ".join(_pad(head, widths)) + " |"]
-    lines.append("|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|")
-    lines += ["| " + " | ".join(_pad([row[name] for name in head], widths)) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def alternate(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """CPU seconds of each call by function, called in turn, so that a busy machine slows all of them alike.
-
-    The first call of each is not counted: it compiles and fills caches.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(repeats + 1):
-        for name, function in functions.items():
-            started = time.process_time()
-            function()
-            if turn > 0:
-                seconds[name].append(time.process_time() - started)
-    return seconds
-
-
-def _pad(texts: list[str], widths: list[int]) -> list[str]:
-    return [text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(texts, widths, strict=True))]
+    return ", ".join([*parts, f"Python {platform.python_version()}", f"PyTorch {torch.__version__}"])
 
 
 def _processor() -> str:
-    """The processor's name as Linux tells it."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
+        with open("/proc/cpuinfo") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
     except OSError:
         names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    return names[0] if names else platform.machine()
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """A Markdown table; the first row's keys are the columns."""
+    columns = list(rows[0])
+    lines = [columns, *([row[column] for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(text)
+
+
+def alternate(
+    functions: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, list[float]]:
+    """Seconds of each call, the functions called in turn, so that all of them meet the machine in the same moods.
+
+    A first call of each goes uncounted. The default clock counts CPU seconds of this process: right for one thread, and
+    blind to other processes. Give `time.perf_counter` for work on several threads.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for repeat in range(repeats + 1):
+        for name, function in functions.items():
+            start = clock()
+            function()
+            if repeat:
+                seconds[name].append(clock() - start)
+    return seconds

@@ -1,7 +1,7 @@
 """Weak labels as one would write them down from the paper, with numpy, Open3D and the package hdbscan.
 
 What core/labeling is measured against and compared with: it shares no code with it. A mask over all points for every
-polar cell, Open3D's RANSAC, HDBSCAN's package, a loop over the components; one core.
+polar cell, Open3D's RANSAC, the package's HDBSCAN, a loop over the components.
 """
 
 from dataclasses import dataclass
@@ -60,31 +60,27 @@ def ground(key_points: Array, sweep_points: Array) -> Array:
     """int [N], the ground component of each key point, -1 = not ground."""
     points = np.concatenate([key_points[:, :3], sweep_points])
     is_key = np.arange(len(points)) < len(key_points)
-    ring = np.round(np.sqrt(points[:, 0] ** 2 + points[:, 1] ** 2) / 5.0).astype(int)
-    angle = np.round(np.arctan2(points[:, 1], points[:, 0]) / (0.1 * np.pi)).astype(int)
-    angle[angle == 10] = -10
-    ring -= ring.min()
-    angle -= angle.min()
+    radius, angle = np.sqrt(points[:, 0] ** 2 + points[:, 1] ** 2), np.arctan2(points[:, 1], points[:, 0])
+    cell_of_point = np.round(np.stack([radius / 5.0, angle / (0.1 * np.pi)], 1)).astype(int)
+    cell_of_point[cell_of_point[:, 1] == 10, 1] = -10
+    cell_of_point -= cell_of_point.min(0)
     component = np.full(len(points), -1)
     num_components = 0
-    for i in range(ring.max() + 1):
-        for j in range(angle.max() + 1):
-            cell = (ring == i) & (angle == j)
-            threshold = 0.95 if i < 2 and j in (4, 5) else 0.75
-            inliers = ground_of_cell(points[cell], threshold)
-            if inliers is None:
-                continue
-            rows = np.where(cell)[0][inliers]
-            if is_key[rows].any():
-                component[rows] = num_components
-                num_components += 1
+    for cell in np.unique(cell_of_point, axis=0):
+        in_cell = (cell_of_point == cell).all(1)
+        threshold = 0.95 if cell[0] < 2 and cell[1] in (4, 5) else 0.75
+        inliers = ground_of_cell(points[in_cell], threshold)
+        if inliers is None:
+            continue
+        rows = np.where(in_cell)[0][inliers]
+        if is_key[rows].any():
+            component[rows] = num_components
+            num_components += 1
     return component[is_key]
 
 
 def ground_of_cell(points: Array, threshold: float) -> Array | None:
-    """bool [n], the ground among the points of one cell, or None."""
-    if len(points) == 0:
-        return None
+    """bool [n], the ground among the points of one cell; None where there is none."""
     z = points[:, 2]
     candidate = z <= z.mean() if z.std() >= 0.75 else np.ones(len(points), bool)
     num_candidates = candidate.sum()
@@ -189,15 +185,20 @@ def write(path: str, label: PlainLabel) -> None:
     )
 
 
-def label_frame(frame: Frame, classes: ClassTable, seed: int) -> PlainLabel:
-    """The weak label of one frame."""
-    o3d.utility.random.seed(seed)
-    key_frame = read_key_frame(frame, classes)
-    sweep_points = gather(frame)
-    seen = key_frame.points[key_frame.in_view, :3].astype(np.float64)
+def pre_segment(seen: Array, sweep_points: Array) -> tuple[Array, int]:
+    """int [N], ground components of the points [N, 3] in view, then clusters, -1 = none; the number of the former."""
     component = ground(seen, sweep_points)
     num_ground = component.max(initial=-1) + 1
     rest = component < 0
     cluster = clusters(seen[rest])
     component[rest] = np.where(cluster >= 0, cluster + num_ground, -1)
+    return component, num_ground
+
+
+def label_frame(frame: Frame, classes: ClassTable, seed: int) -> PlainLabel:
+    """The weak label of one frame."""
+    o3d.utility.random.seed(seed)
+    key_frame = read_key_frame(frame, classes)
+    seen = key_frame.points[key_frame.in_view, :3].astype(np.float64)
+    component, num_ground = pre_segment(seen, gather(frame))
     return annotate(key_frame, component, num_ground, classes, np.random.default_rng(seed))

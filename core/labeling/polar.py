@@ -61,7 +61,10 @@ def _quick_polar(xyz, rings_per_meter, bins_per_radian):  # type: ignore[no-unty
         radius[i] = math.sqrt(x * x + y * y) * rings_per_meter
         t = min(abs(x), abs(y)) / (max(abs(x), abs(y)) + tiny)
         s = t * t
-        a = t * (c1 + s * (c3 + s * (c5 + s * (c7 + s * c9))))
+        a = c7 + s * c9  # step by step: type checkers take minutes over the nested form
+        a = c5 + s * a
+        a = c3 + s * a
+        a = t * (c1 + s * a)
         a = half_pi - a if abs(y) > abs(x) else a
         a = pi - a if x < 0 else a
         angle[i] = math.copysign(a, y) * bins_per_radian

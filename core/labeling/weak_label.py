@@ -99,13 +99,18 @@ def _move_outside(points, box, transform, moved):  # type: ignore[no-untyped-def
     return count
 
 
+def read_key_frame(reader: Reader, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Points float32 [N, 4] and dense classes uint8 [N] of a frame; and bool [N], the points that a camera sees."""
+    points = reader.load_points(frame.lidar_path)
+    labels = reader.load_labels(frame, len(points))
+    return points, labels, project(points, frame.cameras).seen
+
+
 def label_frame(
     reader: Reader, frame: Frame, parameters: WeakLabelParameters, seed: int
 ) -> tuple[WeakLabel, FrameStatistics]:
     """Reads one frame and makes its weak label; the result depends on the frame, the parameters and the seed only."""
-    points = reader.load_points(frame.lidar_path)
-    labels = reader.load_labels(frame, len(points))
-    in_view = project(points, frame.cameras).seen
+    points, labels, in_view = read_key_frame(reader, frame)
     sweeps = gather_sweeps(reader, frame, parameters)
     rng = np.random.default_rng([seed, zlib.crc32(frame.token.encode())])
     return make_weak_label(points, sweeps, in_view, labels, reader.classes, parameters, rng)
