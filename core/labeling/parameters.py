@@ -8,13 +8,14 @@ class ClustererParameters:
     """How the points that are not ground are clustered.
 
     Attributes:
-        name: `hdbscan` (the package, whose default spanning tree is approximate) or `hdbscan_numba` (ours: exact,
-            five times quicker, the same on every machine; the two agree but for points at the rim of clusters).
+        name: `hdbscan_numba` (ours: exact, the same for any order of the points and on every machine) or `hdbscan`
+            (the package, several times slower; its labels change with the order of the points, about as much as the
+            two differ: at the rim of clusters).
         min_cluster_size: smallest number of points of a cluster.
         cluster_selection_epsilon: clusters closer than this are not split (m).
     """
 
-    name: str = "hdbscan"
+    name: str = "hdbscan_numba"
     min_cluster_size: int = 5
     cluster_selection_epsilon: float = 0.5
 
