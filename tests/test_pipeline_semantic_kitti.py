@@ -1,4 +1,4 @@
-"""All steps on the city as SemanticKITTI, and what is its own in them: files, shares by sequence, scopes, submission."""
+"""All steps on the city as SemanticKITTI, and what is its own: files, shares by sequence, scopes, submission."""
 
 import json
 import os
