@@ -74,13 +74,13 @@ def average_statistics(frames: Sequence[Mapping[str, Any]], class_names: Sequenc
 def scene_statistics(
     frames: Sequence[Mapping[str, Any]], scenes: Sequence[str], class_names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """The averages within each recording: {scene: see `average_statistics`}; none where there are many recordings.
+    """The averages within each recording: {scene: see `average_statistics`}; none where there is but one, or many.
 
     Args:
         scenes: the recording that each frame belongs to.
     """
     names = list(dict.fromkeys(scenes))
-    if len(names) > MAX_SCENES:
+    if not 1 < len(names) <= MAX_SCENES:
         return {}
     grouped = {name: [frame for frame, scene in zip(frames, scenes, strict=True) if scene == name] for name in names}
     return {name: average_statistics(group, class_names) for name, group in grouped.items()}
