@@ -2,8 +2,8 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,35 +16,13 @@ from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTIO
 from core.datasets.waymo.files import FOLDERS, check_states, file_states
 from core.datasets.waymo.frame import Turn, WaymoFrame, WaymoSweep, WaymoView
 from core.datasets.waymo.index import known_count, open_index, text
-from core.datasets.waymo.range_image import beam_inclinations, echo_cells, points_of_cells
 from core.datasets.waymo.segment import CAMERAS, SegmentFiles
 from core.datasets.waymo.submission import SemanticSegmentationSubmission
+from core.datasets.waymo.turn import Echoes, find_echoes, load_turn
 from core.errors import UserError
 
 CACHED_FRAMES = 4
 NO_MATRIX = np.full((4, 4), np.nan)
-
-
-class Echoes(NamedTuple):
-    """Which cells of a frame's two range images hold its points.
-
-    Attributes:
-        cells: int64 [n] of each return, positions row * W + column, ascending.
-        shape: (H, W).
-    """
-
-    cells: tuple[NDArray[np.int64], NDArray[np.int64]]
-    shape: tuple[int, int]
-
-    @property
-    def num_points(self) -> int:
-        """Points of both returns."""
-        return sum(map(len, self.cells))
-
-    def values(self, images: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """[N, C]: what images [H, W, C], one per return, hold for the points, in their order."""
-        flat = [image.reshape(-1, image.shape[2])[cells] for image, cells in zip(images, self.cells, strict=True)]
-        return np.concatenate(flat)
 
 
 class Waymo(Reader):
@@ -166,45 +144,21 @@ class Waymo(Reader):
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 5], x, y, z (m), tanh(intensity), elongation, of both returns; see `Reader`."""
         assert isinstance(frame, WaymoFrame)
-        points, echoes = self._load_turn(frame.turn)
+        points, echoes = load_turn(self._files, frame.turn)
         self._remember(frame, echoes)
         return points
 
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """float32 [M, 5] as `load_points`, in the vehicle frame at the sweep's time; see `Reader`."""
         assert isinstance(sweep, WaymoSweep)
-        return self._load_turn(sweep.turn)[0]
-
-    def _load_turn(self, turn: Turn) -> tuple[NDArray[np.float32], Echoes]:
-        images = self._files.image(turn.range_path, LIDAR, turn.range_place)
-        echoes = _echoes(turn.range_path, images)
-        (pose,) = self._files.image(turn.pose_path, POSE, turn.pose_place, returns=(1,))
-        height, width = echoes.shape
-        inclination = beam_inclinations(turn.inclination, *turn.inclination_limits, height)
-        if pose.shape != (height, width, 6) or len(inclination) != height:
-            raise UserError(
-                f"{turn.pose_path}: pose image {list(pose.shape)} and {len(inclination)} beams for a range image of "
-                f"{height} x {width}; {again(POSE)}"
-            )
-        values = echoes.values(images)
-        points = np.empty((echoes.num_points, 5), np.float32)
-        begin = 0
-        for image, cells in zip(images, echoes.cells, strict=True):
-            xyz = points_of_cells(image, cells, pose, inclination, turn.extrinsic, turn.vehicle_to_world)
-            points[begin : begin + len(cells), :3] = xyz
-            begin += len(cells)
-        points[:, 3], points[:, 4] = np.tanh(values[:, 1]), values[:, 2]
-        if len(points) == 0 or not np.isfinite(points).all():
-            what = "no echoes" if len(points) == 0 else "numbers that are not finite"
-            raise UserError(f"{turn.range_path}: range images or poses with {what}; {again(LIDAR)}")
-        return points, echoes
+        return load_turn(self._files, sweep.turn)[0]
 
     def echoes(self, frame: Frame) -> Echoes:
         """Which cells of the frame's range images hold its points."""
         assert isinstance(frame, WaymoFrame)
         if frame.token not in self._echoes:
             images = self._files.image(frame.lidar_path, LIDAR, frame.turn.range_place)
-            self._remember(frame, _echoes(frame.lidar_path, images))
+            self._remember(frame, find_echoes(frame.lidar_path, images))
         return self._echoes[frame.token]
 
     def _remember(self, frame: Frame, echoes: Echoes) -> None:
@@ -290,13 +244,3 @@ class Waymo(Reader):
     def benchmark_iou(self, confusion: NDArray[np.int64]) -> NDArray[np.float64]:
         """A class that is nowhere scores 1; see `Reader`."""
         return benchmark_iou(confusion)
-
-
-def _echoes(path: str, images: Sequence[NDArray[np.float32]]) -> Echoes:
-    shapes = {image.shape for image in images}
-    height, width, channels = images[0].shape
-    if len(shapes) != 1 or channels < 3:
-        found = " and ".join(map(str, sorted(shapes)))
-        raise UserError(f"{path}: range images of shape {found}, expected (64, 2650, 4) twice; {again(LIDAR)}")
-    first, second = images
-    return Echoes((echo_cells(first), echo_cells(second)), (height, width))
