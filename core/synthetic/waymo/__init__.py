@@ -1,0 +1,1 @@
+"""The made-up city in the format of Waymo Open v2."""
