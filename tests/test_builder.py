@@ -107,7 +107,7 @@ def test_defaults_are_those_of_the_code():
     config = config_of("nuscenes/default.yaml")
     assert builder.weak_label_parameters(config) == WeakLabelParameters()
     assert builder.superpixel_parameters(config, (360, 640)) == SuperpixelParameters()
-    assert builder.make_rules(config) == PseudoLabelRules()
+    assert builder.make_rules(config) == PseudoLabelRules(tuple(range(1, 11)))
     assert builder.make_loss_weights(config) == LossWeights()
 
 
@@ -122,8 +122,8 @@ def test_published_image_size():
 def test_rules_of_both_rounds():
     """Numbers of the paper's E-step."""
     rules = [builder.make_rules(config_of(f"nuscenes/estep/it{i}.yaml")) for i in (1, 2)]
-    assert rules[0] == PseudoLabelRules(10, 0.5, 0.4, 0.1, True, False, False)
-    assert rules[1] == PseudoLabelRules(13, 0.5, 0.4, 0.1, False, True, True)
+    assert rules[0] == PseudoLabelRules(tuple(range(1, 11)), 0.5, 0.4, 0.1, True, False, False)
+    assert rules[1] == PseudoLabelRules(tuple(range(1, 14)), 0.5, 0.4, 0.1, False, True, True)
 
 
 @pytest.mark.parametrize(("name", "step_round"), [("assop2p", 1), ("assop2p_it2", 2)])
