@@ -99,8 +99,20 @@ def class_table(row: dict[str, Any]) -> str:
         lines.append(f"{name:<24}" + "".join(f"{_cell(column['iou'][name]):>22}" for column in columns.values()))
     lines.append(f"{'mean':<24}" + "".join(f"{_cell(column['miou']):>22}" for column in columns.values()))
     if row["points"] == "in_view":
-        lines.append("Points out of view have the label of their nearest predicted neighbour.")
+        lines.append("Points out of view have the label of their nearest predicted neighbour." + _warning(scores))
     return "\n".join(lines)
+
+
+def _warning(scores: dict[str, Any]) -> str:
+    """What is to be said where most points lie out of view."""
+    points = {scope: np.sum(scores[scope]["confusion"]) for scope in ("vox/in_view", "vox/all")}
+    if not points["vox/all"] or points["vox/in_view"] >= 0.5 * points["vox/all"]:
+        return ""
+    share = 100 * points["vox/in_view"] / points["vox/all"]
+    return (
+        f"\nOnly {share:.0f} % of the points are in view: such labels of the others are no fair measure; evaluate with "
+        "dataset.points all."
+    )
 
 
 def _cell(value: float | None) -> str:

@@ -242,7 +242,10 @@ def test_msteps_say_where_pseudo_labels_come_from(root):
     reader = builder.make_reader(config, "train")
     write_weak_labels(config, reader)
     write_all_superpixels(config, reader)
-    with pytest.raises(UserError, match=r"pseudo_labels_0.*make it with: python3 train_lc_estep_nusc\.py"):
+    with pytest.raises(
+        UserError,
+        match=r"pseudo_labels_0.*make it with: python3 train_lc_estep_nusc\.py configs/nuscenes/estep/it1\.yaml",
+    ):
         builder.make_dataset(config, reader, "train", str(root / "RUN"))
     with pytest.raises(UserError, match="--pseudo-label-dir"):
         builder.make_dataset(config, reader, "train")
@@ -273,3 +276,20 @@ def test_loaders(root, monkeypatch):
     remaining = builder.make_remaining_loader(config, dataset, [1])
     assert [batch.tokens for batch in remaining] == [[reader.frame(1).token]]
     assert list(builder.make_remaining_loader(config, dataset, [])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "projects"),
+    [
+        ("spvcnn_swiftnet18", [2, 2, 2, 2], False),
+        ("spvcnn_swiftnet18_assop2p", [2, 2, 2, 2], True),
+        ("spvcnn_swiftnet34", [3, 4, 6, 3], False),
+        ("spvcnn_swiftnet34_assop2p", [3, 4, 6, 3], True),
+    ],
+)
+def test_networks_by_name(name, blocks, projects):
+    config = config_of("nuscenes/pretrain/assop2p.yaml", "--model.name", name, "--model.cr", "0.16")
+    network = builder.make_model(config, torch.device("cpu"), imagenet=False)
+    branch = network.pix_branch
+    assert [len(stage) for stage in (branch.layer1, branch.layer2, branch.layer3, branch.layer4)] == blocks
+    assert (network.projector2d is not None) == projects

@@ -37,8 +37,8 @@ class Reader(ABC):
     Attributes:
         classes: the classes that `load_labels` returns.
         features: names of a point's features beside x, y, z.
-        name: the data set, e.g. "nuscenes".
-        version: its version, e.g. "v1.0-trainval".
+        name: the data set, as the catalog lists it.
+        version: its version, where it has several.
         split: "train", "val" or "test".
     """
 

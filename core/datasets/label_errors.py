@@ -15,9 +15,9 @@ PSEUDO_LABEL = "pseudo_label"
 SUFFIXES = {WEAK_LABEL: ".npz", SUPERPIXEL: ".png", PSEUDO_LABEL: ".npz"}
 NOUNS = {WEAK_LABEL: "weak label", SUPERPIXEL: "superpixel map", PSEUDO_LABEL: "pseudo-label"}
 COMMANDS = {
-    WEAK_LABEL: "python3 prepare_sparse_label.py configs/nuscenes/pretrain/preseg.yaml",
-    SUPERPIXEL: "python3 prepare_nusc_superpixel.py",
-    PSEUDO_LABEL: "python3 train_lc_estep_nusc.py configs/nuscenes/estep/it1.yaml --run-dir RUN --weight-path FILE",
+    WEAK_LABEL: "python3 prepare_sparse_label.py configs/{dataset}/pretrain/preseg.yaml",
+    SUPERPIXEL: "python3 prepare_nusc_superpixel.py configs/{dataset}/default.yaml",
+    PSEUDO_LABEL: "python3 train_lc_estep_nusc.py configs/{dataset}/estep/it1.yaml --run-dir RUN --weight-path FILE",
 }
 META_NAME = "meta.json"
 UNFINISHED_NAME = "unfinished.json"  # describes the directory until meta.json does
@@ -36,15 +36,15 @@ def label_path(directory: str, kind: str, token: str) -> str:
     return os.path.join(directory, token + SUFFIXES[kind])
 
 
-def mending_command(directory: str, kind: str) -> str:
-    """The command that fills `directory`: the one its meta.json names, else the usual one for this kind."""
+def mending_command(directory: str, kind: str, dataset: str = "DATASET") -> str:
+    """The command that fills `directory`: the one that its meta.json names, else the usual one."""
     for name in (META_NAME, UNFINISHED_NAME):
         try:
             with open(os.path.join(directory, name), encoding="utf-8") as file:
                 return str(json.load(file)["command"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    command = COMMANDS[kind]
+    command = COMMANDS[kind].format(dataset=dataset)
     if kind == PSEUDO_LABEL and os.path.basename(os.path.normpath(directory)).endswith("_1"):
         command = command.replace("train_lc_estep_nusc.py", "train_lc_estep_nusc_2.py").replace("it1.yaml", "it2.yaml")
     return command
@@ -59,9 +59,9 @@ def missing(path: str, kind: str) -> BrokenFile:
     return BrokenFile(f"{path}: no {NOUNS[kind]} file here{hint}; make it with: {command}")
 
 
-def broken(path: str, kind: str, what: str) -> BrokenFile:
+def broken(path: str, kind: str, what: str, dataset: str = "DATASET") -> BrokenFile:
     """The error for a damaged file or one of another frame."""
-    command = mending_command(os.path.dirname(path), kind)
+    command = mending_command(os.path.dirname(path), kind, dataset)
     return BrokenFile(f"{path}: {what}; make it anew with: {command}")
 
 

@@ -36,12 +36,12 @@ class WeakLabelParameters:
         ps_first_try_share: the first plane's inliers must number at least this share of the starting candidates.
         ps_norm_th: ground has |n_z| above this.
         near_norm_th, near_rings, near_bins: the stricter threshold, and the cells it holds in: the first
-            `near_rings` rings of these angular bins (straight behind the vehicle on nuScenes).
+            `near_rings` rings of these angular bins, e.g. straight behind the vehicle.
         ps_outlier_th: a plane is ground when at most this share of its cell lies off it.
         clusterer: clustering of the rest.
         small_component_sizes: clusters of fewer points are skipped: with a thing class; else with
             `small_component_class`; else.
-        small_component_class: class id (15 = manmade of nuScenes).
+        small_component_class: class id of buildings and the like.
         rare_class_shares: classes with at most this share of a cluster are dropped: cluster without thing class;
             one thing class, the majority; one thing class, not the majority; several thing classes.
         point_per_class: points annotated for each class of a component.

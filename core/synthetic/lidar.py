@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.synthetic.ground import CELL, GROUND_LABEL, GROUND_RAISED, GROUND_REFLECTIVITY
-from core.synthetic.labels import LABEL
+from core.synthetic.labels import KIND
 from core.synthetic.poses import Matrix
 from core.synthetic.raycast import GROUND, SKY, cast_ground, cast_solids, turn
 from core.synthetic.scene import Scene
@@ -21,7 +21,7 @@ class Turn:
 
     distance: NDArray[np.float64]  # [A, B] metres; infinite where no echo came back
     intensity: NDArray[np.float64]  # [A, B] 0..255
-    labels: NDArray[np.uint8]  # [A, B] fine ids; vehicle.ego where no echo came back
+    labels: NDArray[np.uint8]  # [A, B] kinds; own_vehicle where no echo came back
     things: NDArray[np.int64]  # [A, B] index into the scene's things, -1 for ground, the vehicle itself, and no echo
 
 
@@ -30,7 +30,7 @@ class Scan:
     """Points of one turn in firing order, in the sensor frame."""
 
     points: NDArray[np.float32]  # [N, 5] x, y, z in metres, intensity 0..255, ring
-    labels: NDArray[np.uint8]  # [N] fine ids
+    labels: NDArray[np.uint8]  # [N] kinds
     things: NDArray[np.int64]  # [N] as in Turn
 
 
@@ -66,7 +66,7 @@ def measure(scene: Scene, lidar: Lidar, time: float, rng: np.random.Generator) -
         distance=np.where(roof > 0, roof, np.where(lost, np.inf, distance)),
         intensity=np.where(mine, rng.uniform(0.0, 30.0, reach.shape), intensity),
         labels=np.where(
-            mine, LABEL["vehicle.ego"], np.where(on_solid, solids.label[solid], GROUND_LABEL[material])
+            mine, KIND["own_vehicle"], np.where(on_solid, solids.label[solid], GROUND_LABEL[material])
         ).astype(np.uint8),
         things=np.where(on_solid & ~mine, solids.thing[solid], -1),
     )
@@ -76,7 +76,7 @@ def scan(scene: Scene, lidar: Lidar, time: float, rng: np.random.Generator) -> S
     """The points of one turn; arguments as for `measure`.
 
     Where `lidar.keeps_misses`, a ray without an echo leaves a point within 30 cm of the sensor that counts as the
-    vehicle's own, as in nuScenes' files.
+    vehicle's own.
     """
     found = measure(scene, lidar, time, rng)
     near = np.minimum(np.abs(rng.normal(0.0, 0.08, found.distance.shape)), 0.3)
