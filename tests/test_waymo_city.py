@@ -9,12 +9,12 @@ from PIL import Image
 
 from core.datasets.waymo import Waymo
 from core.synthetic.camera import View
+from core.synthetic.formats.waymo import segment as segment_module
+from core.synthetic.formats.waymo.labels import CLASS, OF_KIND, ground_classes
+from core.synthetic.formats.waymo.segment import segment_files, segment_shots
+from core.synthetic.formats.waymo.sensors import waymo_rig
+from core.synthetic.formats.waymo.turn import measure_moving
 from core.synthetic.scene import make_scene
-from core.synthetic.waymo import segment as segment_module
-from core.synthetic.waymo.labels import CLASS, ground_classes, solid_classes
-from core.synthetic.waymo.rig import waymo_rig
-from core.synthetic.waymo.segment import segment_shots, write_segment
-from core.synthetic.waymo.turn import measure_moving
 
 NAME, START, SEED = "1234567890123456789_20_000_40_000", 1_550_000_000_000_000, 3
 SCENE, RIG = make_scene(SEED, NAME, 3), waymo_rig(180, (64, 96))
@@ -32,7 +32,12 @@ def segment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segment_module, "measure_moving", kept)
         shots = segment_shots(START, 3, 2)
-        write_segment(str(root), "training", NAME, SCENE, RIG, shots, True, SEED)
+        files, counts = segment_files(SCENE, RIG, shots, True, SEED)
+    for component, content in files.items():
+        (root / "training" / component).mkdir(parents=True)
+        (root / f"training/{component}/{NAME}.parquet").write_bytes(content)
+    keys = [turn for turn, shot in zip(turns, shots, strict=True) if shot.is_key]
+    assert counts.sum() == sum(len(of_points(turn, "classes")) for turn in keys)
     return root, turns, shots
 
 
@@ -98,7 +103,7 @@ def test_pixels_show_the_points(segment, reader):
     """A camera's own rays, cast into the same scene, meet the class of the first returns in its pixels."""
     frame, turn = reader.frame(1), segment[1][3]
     projection = reader.project(frame, reader.load_points(frame))
-    own, own_solids, own_ground = of_points(turn, "classes"), solid_classes(SCENE), ground_classes(SCENE.ground)
+    own, own_solids, own_ground = of_points(turn, "classes"), OF_KIND[SCENE.solids.label], ground_classes(SCENE.ground)
     time, num_first = segment[2][3].time, np.count_nonzero(turn.first.distance > 0)
     assert 0.3 < projection.seen.mean() < 0.9
     for k, camera in enumerate(RIG.cameras):
@@ -138,8 +143,8 @@ def test_calibration_projects_the_points(segment, reader):
 
 
 def test_all_classes_but_traffic_lights_are_in_the_city():
-    found = set(solid_classes(SCENE)) | set(np.unique(ground_classes(SCENE.ground)))
+    found = set(OF_KIND[SCENE.solids.label]) | set(np.unique(ground_classes(SCENE.ground)))
     for seed in range(3):
         scene = make_scene(seed, NAME, 3)
-        found |= set(solid_classes(scene)) | set(np.unique(ground_classes(scene.ground)))
+        found |= set(OF_KIND[scene.solids.label]) | set(np.unique(ground_classes(scene.ground)))
     assert found >= set(range(23)) - {CLASS["traffic_light"]}

@@ -3,13 +3,12 @@
 import numpy as np
 
 from core.synthetic.poses import rotation, transform
-from core.synthetic.sensors import Camera, Lidar, Rig
+from core.synthetic.sensors import CAMERA_AXES, Camera, Lidar, Rig, scaled_intrinsic
 
 BEAMS = 64
 TURN_SECONDS = 0.1
-REAL_WIDTH, REAL_HEIGHT, REAL_SIDE_HEIGHT = 1920, 1280, 886  # pixels of the front and the side cameras
-CAMERA_AXES = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Axes of a pinhole camera (x right, y down, z ahead) in Waymo's camera frame (x ahead, y left, z up)."""
+FULL_IMAGE_SIZE = (1280, 1920)  # height, width of the front cameras' images
+SIDE_HEIGHT = 886  # of the side cameras', which are as wide
 
 # camera: x, y, z of the mounting (m), yaw (degrees, left positive), focal length and centre (pixels of the real size)
 _CAMERAS = {
@@ -42,16 +41,9 @@ def waymo_rig(azimuth_steps: int, image_size: tuple[int, int]) -> Rig:
 def _camera(name: str, image_size: tuple[int, int]) -> Camera:
     x, y, z, yaw, focal, center_u, center_v = _CAMERAS[name]
     height, width = image_size
-    scale_u, scale_v = width / REAL_WIDTH, height / REAL_HEIGHT
+    intrinsic = scaled_intrinsic(focal, (center_u, center_v), FULL_IMAGE_SIZE, image_size)
     if name.startswith("SIDE"):
-        height = round(height * REAL_SIDE_HEIGHT / REAL_HEIGHT)
-    intrinsic = np.array(
-        [
-            [focal * scale_u, 0.0, (center_u + 0.5) * scale_u - 0.5],
-            [0.0, focal * scale_v, (center_v + 0.5) * scale_v - 0.5],
-            [0.0, 0.0, 1.0],
-        ]
-    )
+        height = round(height * SIDE_HEIGHT / FULL_IMAGE_SIZE[0])
     to_vehicle = transform(rotation(np.radians(yaw)) @ CAMERA_AXES, (x, y, z))
     # each camera looks when the LiDAR, which turns clockwise from the rear, sweeps past the middle of its view
     delay = round(1e6 * TURN_SECONDS * -yaw / 360.0)

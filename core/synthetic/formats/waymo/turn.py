@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from core.synthetic.formats.waymo.labels import OF_KIND, ground_classes
+from core.synthetic.formats.waymo.sensors import TURN_SECONDS
 from core.synthetic.ground import CELL, GROUND_RAISED, GROUND_REFLECTIVITY
 from core.synthetic.lidar import column_windows, heard
 from core.synthetic.poses import Matrix
 from core.synthetic.raycast import GROUND, SKY, cast_ground, cast_solids, turn
 from core.synthetic.scene import Scene
 from core.synthetic.sensors import Lidar
-from core.synthetic.waymo.labels import ground_classes, solid_classes
-from core.synthetic.waymo.rig import TURN_SECONDS
 
 _SLICES = 16  # parts of a turn in which the vehicle stands still
 _BEHIND = 0.5  # least distance between two echoes of a ray, metres
@@ -154,7 +154,7 @@ def _echo(
     distance += roughness * np.abs(rng.normal(size=reach.shape))
     kept = kept & (hit != SKY) & (distance <= lidar.range_max)
     kept &= heard(lidar, 64.0 * intensity, distance, rng)
-    classes = np.where(on_solid, solid_classes(scene)[solid], ground_classes(scene.ground)[cells])
+    classes = np.where(on_solid, OF_KIND[solids.label[solid]], ground_classes(scene.ground)[cells])
     return Echo(
         distance=np.where(kept, distance, -1.0),
         intensity=np.where(kept, intensity, -1.0),

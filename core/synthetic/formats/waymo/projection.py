@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from core.synthetic.formats.waymo.turn import Echo
 from core.synthetic.scene import Scene
 from core.synthetic.sensors import Camera
-from core.synthetic.waymo.turn import Echo
 
 _NEAREST = 1.0  # metres of depth
 

@@ -1,1 +1,0 @@
-"""The made-up city in the format of Waymo Open v2."""
