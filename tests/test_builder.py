@@ -34,7 +34,7 @@ def load(name, root, *overrides):
     path = os.path.join(CONFIGS, name)
     if not name.startswith("demo"):
         return fake_config(path, root, *overrides)
-    base = os.path.join(NUSCENES, "pretrain/assop2p.yaml")
+    base = os.path.join(CONFIGS, os.path.basename(name).removesuffix(".yaml"), "pretrain/assop2p.yaml")
     return fake_config(base, root, *overrides, overlays=(path,))
 
 
