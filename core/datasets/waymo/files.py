@@ -95,7 +95,7 @@ def read_test_frames(path: str) -> list[tuple[str, int]]:
             lines = [line.strip() for line in file]
     except OSError as error:
         raise UserError(
-            f"dataset.test_frames {path} cannot be read ({error.strerror}): take 3d_semseg_test_set_frames.txt from "
+            f"dataset.test_frames {path} cannot be read ({error.strerror}): take the list of test frames from "
             "Waymo's repository, waymo-open-dataset"
         ) from None
     frames = []
