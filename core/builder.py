@@ -105,6 +105,7 @@ def make_dataset(
         use_augment=dataset.use_augment,
         rotation=dataset.rotation,
         scale=tuple(dataset.scale),
+        flip=dataset.flip,
         color_jitter=tuple(dataset.color_jitter),
         jitter_probability=dataset.color_jitter_prob,
         gray_probability=dataset.grayscale_prob,

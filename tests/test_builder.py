@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def shipped():
-    """Names of all configurations: without the defaults; overlays of the demo go over pretraining."""
+    """Names of all configurations: without the defaults; overlays of the demo go over their data set's pretraining."""
     paths = sorted(glob.glob(os.path.join(CONFIGS, "**/*.yaml"), recursive=True))
     return [os.path.relpath(path, CONFIGS) for path in paths if os.path.basename(path) != "default.yaml"]
 
@@ -34,7 +34,8 @@ def load(name, root, *overrides):
     path = os.path.join(CONFIGS, name)
     if not name.startswith("demo"):
         return fake_config(path, root, *overrides)
-    base = os.path.join(CONFIGS, os.path.basename(name).removesuffix(".yaml"), "pretrain/assop2p.yaml")
+    dataset = os.path.splitext(os.path.basename(name))[0]
+    base = os.path.join(CONFIGS, dataset, "pretrain/assop2p.yaml")
     return fake_config(base, root, *overrides, overlays=(path,))
 
 

@@ -194,12 +194,25 @@ def test_published_keys_and_values():
     assert (config.amp_enabled, config.ddp, config.scheduler.name) == (False, True, "cosine_warmup")
 
 
+def test_values_of_semantic_kitti():
+    config = load_config(os.path.join(ROOT, "configs/semantic_kitti/pretrain/assop2p.yaml"))
+    assert (config.data.num_classes, config.dataset.image_size) == (20, [368, 1224])
+    assert (config.dataset.seeds.num_superpixels, config.dataset.flip, config.dataset.num_sweeps) == (2048, 0.5, 0)
+    assert config.dataset.small_component_class == 13
+    assert config.model.name == "spvcnn_swiftnet34_assop2p" and "resnet34" in config.model.imagenet_pretrain
+    foreground = [
+        load_config(os.path.join(ROOT, f"configs/semantic_kitti/estep/{name}.yaml")).estep.foreground_classes
+        for name in ("it1", "it2")
+    ]
+    assert foreground == [list(range(1, 9)), list(range(1, 13))]
+
+
 def test_all_files_are_known_configurations():
     paths = glob.glob(os.path.join(ROOT, "configs/**/*.yaml"), recursive=True)
     assert len(paths) >= 10
     for path in paths:
         if os.path.basename(os.path.dirname(path)) == "demo":
-            dataset = os.path.basename(path).removesuffix(".yaml")
+            dataset = os.path.splitext(os.path.basename(path))[0]
             load_config(os.path.join(ROOT, "configs", dataset, "pretrain/assop2p.yaml"), [path])
         else:
             load_config(path)

@@ -11,7 +11,14 @@ from core.datasets.label_files import WeakLabel
 from core.errors import UserError
 from core.labeling.clusters import find_clusters
 from core.labeling.parameters import ClustererParameters, WeakLabelParameters
-from core.labeling.statistics import average_statistics, frame_statistics, statistics_line
+from core.labeling.statistics import (
+    MAX_SCENES,
+    average_statistics,
+    frame_statistics,
+    scene_statistics,
+    statistics_line,
+    statistics_lines,
+)
 from core.labeling.weak_label import gather_sweeps, make_weak_label, pre_segment
 
 PARAMETERS = WeakLabelParameters()
@@ -150,3 +157,22 @@ def test_statistics_are_averaged_over_frames():
     )
     nothing = average_statistics([], ("ignored", "car"))
     assert nothing["sparse"] is None and "sparse -" in statistics_line(nothing)
+
+
+def test_recordings_have_statistics_of_their_own():
+    def frame(sparse, right):
+        return {"sparse": sparse, "propagated": 0.5, "negative": 0.25, "correct": [0, right], "total": [0, 4]}
+
+    frames, names = [frame(0.1, 4), frame(0.2, 2), frame(0.3, 4)], ("ignored", "car")
+    scenes = scene_statistics(frames, ["b", "a", "b"], names)
+    assert list(scenes) == ["b", "a"] and scenes["b"]["frames"] == 2
+    assert scenes["b"]["sparse"] == pytest.approx(0.2) and scenes["a"]["propagated_accuracy"] == 0.5
+    lines = statistics_lines({**average_statistics(frames, names), "scenes": scenes}).splitlines()
+    assert [line.split(" frames")[0] for line in lines] == [
+        "b: weak labels of 2",
+        "a: weak labels of 1",
+        "weak labels of 3",
+    ]
+    many = [str(i) for i in range(MAX_SCENES + 1)]
+    assert scene_statistics([frame(0.1, 4)] * len(many), many, names) == {}
+    assert scene_statistics(frames, ["a"] * 3, names) == {}

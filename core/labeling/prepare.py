@@ -14,7 +14,7 @@ from core.errors import UserError
 from core.files import write_json
 from core.labeling.jobs import SuperpixelJob, WeakLabelJob
 from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
-from core.labeling.statistics import statistics_line
+from core.labeling.statistics import statistics_lines
 from core.labeling.workers import make_all
 from core.progress import progress
 
@@ -50,7 +50,7 @@ def prepare_weak_labels(
     job = WeakLabelJob(reader, directory, parameters, seed)
     statistics = _prepare(job, parameters, seed, rank, world_size, num_workers, barrier, command)
     if statistics is not None:
-        print(statistics_line(statistics), flush=True)
+        print(statistics_lines(statistics), flush=True)
     return statistics
 
 
