@@ -54,7 +54,9 @@ def make_reader(config: Config, split: str, sweeps: bool = False) -> Reader:
 def _open_reader(config: Config, split: str, num_sweeps: int) -> Reader:
     dataset = config.dataset
     version = dataset.test_version if split == "test" else dataset.version
-    reader = open_dataset(dataset.name, dataset.root, version, split, dataset.index_path, num_sweeps)
+    reader = open_dataset(
+        dataset.name, dataset.root, version, split, dataset.index_path, num_sweeps, keys=dataset.dict()
+    )
     if reader.classes.num_classes != config.data.num_classes:
         raise UserError(
             f"data.num_classes is {config.data.num_classes}, but {dataset.name} has {reader.classes.num_classes}"

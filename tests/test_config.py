@@ -221,3 +221,15 @@ def test_all_files_are_known_configurations():
 def test_null_is_refused_where_a_value_is_needed(tree):
     with pytest.raises(UserError, match="count should be a whole number"):
         load_config(leaf(tree), overrides=["--count", "null"])
+
+
+def test_waymo_configurations_differ_where_the_method_does():
+    """Things, foreground, building, temperature, both returns' points."""
+    things = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13]
+    for name in ("pretrain/assop2p", "estep/it1", "mstep/assop2p", "estep/it2", "mstep/assop2p_it2"):
+        config = load_config(os.path.join(ROOT, f"configs/waymo/{name}.yaml"))
+        assert (config.dataset.name, config.data.num_classes, config.model.in_channel) == ("waymo", 23, 5)
+        assert config.criterion.temperature == 1.0 and config.dataset.points == "all"
+        assert config.dataset.small_component_class == 14 and config.dataset.near_rings == 0
+        ground = [17, 18, 19, 20, 22] if name == "estep/it2" else []
+        assert config.estep.foreground_classes == things + ground

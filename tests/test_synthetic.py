@@ -262,7 +262,9 @@ def test_windows_leave_no_hit_out(name, monkeypatch):
     rays = turn(np.ascontiguousarray(pose[:3, :3]), rig.lidar.directions())
     narrow = lidar_module._trace(scene, rig.lidar, pose, rays, 0.3)
     views = [View(scene, camera, 0.3) for camera in rig.cameras]
-    monkeypatch.setattr(lidar_module, "_windows", lambda lidar, corners: np.tile([0, 32, 0, 60], (len(corners), 1)))
+    monkeypatch.setattr(
+        lidar_module, "column_windows", lambda lidar, corners: np.tile([0, 32, 0, 60], (len(corners), 1))
+    )
     everything = np.tile([0, 45, 0, 80], (len(scene.solids.kind), 1))
     monkeypatch.setattr(camera_module, "_windows", lambda *_: everything)
     wide = lidar_module._trace(scene, rig.lidar, pose, rays, 0.3)

@@ -100,6 +100,17 @@ class Reader(ABC):
     def open_submission(self, directory: str) -> Submission:
         """A writer of the benchmark's submission into `directory`."""
 
+    def benchmark_iou(self, confusion: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """IoU of each class by the benchmark's own rule, where that is not `core.metrics.class_iou`'s.
+
+        Args:
+            confusion: counts [C, C] over all points: row = label, column = prediction.
+
+        Returns:
+            float64 [C], NaN for classes that its mean leaves out; None where the benchmark has no rule of its own.
+        """
+        return None
+
     def load_image(self, view: CameraView) -> NDArray[np.uint8]:
         """Reads a camera image: uint8 [view.height, view.width, 3], RGB.
 

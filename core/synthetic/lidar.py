@@ -60,9 +60,7 @@ def measure(scene: Scene, lidar: Lidar, time: float, rng: np.random.Generator) -
     distance += np.where(on_solid, solids.roughness[solid], 0.0) * np.abs(rng.normal(size=reach.shape))
 
     roof = _own_roof(lidar, directions)
-    strength = (intensity + 4.0) * (lidar.range_max / np.maximum(distance, 1.0)) ** 2
-    unheard = rng.random(distance.shape) < np.exp(-strength / _FLOOR_ECHO)
-    lost = (hit == SKY) | (distance > lidar.range_max) | unheard
+    lost = (hit == SKY) | (distance > lidar.range_max) | ~heard(lidar, intensity, distance, rng)
     mine = lost | (roof > 0)
     return Turn(
         distance=np.where(roof > 0, roof, np.where(lost, np.inf, distance)),
@@ -92,6 +90,14 @@ def scan(scene: Scene, lidar: Lidar, time: float, rng: np.random.Generator) -> S
     return Scan(points[kept].astype(np.float32), found.labels[kept], found.things[kept])
 
 
+def heard(
+    lidar: Lidar, intensity: NDArray[np.float64], distance: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which echoes of that intensity (0..255) and distance (m) are strong enough, at random; of their shape."""
+    strength = (intensity + 4.0) * (lidar.range_max / np.maximum(distance, 1.0)) ** 2
+    return rng.random(distance.shape) >= np.exp(-strength / _FLOOR_ECHO)
+
+
 def count_points(found: Scan, scene: Scene) -> NDArray[np.int64]:
     """Points on each of the scene's things: int64 [T]."""
     return np.bincount(found.things[found.things >= 0], minlength=len(scene.things))
@@ -108,7 +114,7 @@ def _trace(
     near = np.linalg.norm(centers - origin, axis=1) - np.linalg.norm(solids.axes, axis=(1, 2))
     used = np.flatnonzero(near < lidar.range_max)
     used = used[np.argsort(near[used], kind="stable")]
-    windows = _windows(lidar, corners[used])
+    windows = column_windows(lidar, corners[used])
     distance = np.full(rays.shape[:2], 1e9)
     hit = np.full(rays.shape[:2], SKY, dtype=np.int64)
     cast_solids(
@@ -128,7 +134,7 @@ def _trace(
     return np.ascontiguousarray(distance.T), np.ascontiguousarray(hit.T), used
 
 
-def _windows(lidar: Lidar, corners: NDArray[np.float64]) -> NDArray[np.int64]:
+def column_windows(lidar: Lidar, corners: NDArray[np.float64]) -> NDArray[np.int64]:
     """Which azimuth steps can see which solid, from its corners [S, 8, 3] in the sensor frame: int64 [S, 4]."""
     steps = len(lidar.azimuths)
     step = lidar.azimuths[1] - lidar.azimuths[0]
