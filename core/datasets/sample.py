@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView, Frame
-from core.datasets.images import augment_colors, resize_image
+from core.datasets.images import augment_colors
 from core.datasets.label_files import ANNOTATED_IGNORED, read_pseudo_label, read_superpixels, read_weak_label
 from core.datasets.projection import Projection, normalize_pixels, pixel_cells
+from core.datasets.resize import resize_planar
 from core.datasets.voxelize import voxelize
 from core.errors import UserError
 
@@ -241,8 +242,7 @@ class SegmentationDataset(Dataset[Sample]):
     def _images(self, cameras: tuple[CameraView, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
         images = np.empty((len(cameras), 3, *self.image_size), np.uint8)
         for k, view in enumerate(cameras):
-            image = self.reader.load_image(view)
-            images[k] = resize_image(image, self.image_size).transpose(2, 0, 1)
+            resize_planar(self.reader.load_image(view), self.image_size, out=images[k])
             if self.use_augment and self.mode == "train":
                 strengths = (self.color_jitter, self.jitter_probability, self.gray_probability)
                 images[k] = augment_colors(images[k], rng, *strengths)

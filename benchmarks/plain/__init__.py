@@ -1,0 +1,1 @@
+"""Plain renderings of the published algorithm: slow, short, and sharing no code with `core`."""
