@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets import png16
+from core.datasets import png_reading
+from core.datasets.image_cache import check_images
 from core.datasets.label_archive import FORMAT_VERSION, check_header, check_identity, read_archive, write_archive
 from core.datasets.label_errors import (
+    IMAGE_CACHE,
     PSEUDO_LABEL,
     SUPERPIXEL,
     WEAK_LABEL,
@@ -31,10 +33,12 @@ from core.datasets.label_errors import (
     writing,
 )
 from core.datasets.label_meta import check_directory, describe, first_difference, parameters_hash, read_meta, write_meta
+from core.datasets.png import SIGNATURE, encode_png
 from core.files import write_atomic
 
 __all__ = [
     "ANNOTATED_IGNORED",
+    "IMAGE_CACHE",
     "PSEUDO_LABEL",
     "SUPERPIXEL",
     "WEAK_LABEL",
@@ -141,7 +145,7 @@ def write_superpixels(directory: str, token: str, ids: NDArray[np.integer], para
     header = json.dumps(_header(SUPERPIXEL, token, parameters_hash), sort_keys=True)
     path = label_path(directory, SUPERPIXEL, token)
     with writing(path), write_atomic(path) as file:
-        file.write(png16.encode(ids.astype(np.uint16), _PNG_HEADER, header))
+        file.write(encode_png(ids.astype(np.uint16), _PNG_HEADER, header))
 
 
 def read_superpixels(
@@ -154,7 +158,7 @@ def read_superpixels(
     path = label_path(directory, SUPERPIXEL, token)
     content = _verified_png(path, token, size, parameters_hash)
     try:
-        return png16.decode(content)
+        return png_reading.decode(content)
     except (OSError, SyntaxError, ValueError) as error:
         raise broken(path, SUPERPIXEL, f"damaged superpixel file ({error})") from error
 
@@ -188,6 +192,8 @@ def check_file(directory: str, kind: str, token: str, parameters_hash: str | Non
     path = label_path(directory, kind, token)
     if kind == SUPERPIXEL:
         _check_png_header(path, token, parameters_hash)
+    elif kind == IMAGE_CACHE:
+        check_images(directory, token, parameters_hash)
     else:
         header, _ = read_archive(path, kind, {})
         check_identity(path, kind, header, token, parameters_hash)
@@ -209,10 +215,10 @@ def _header(kind: str, token: str, parameters: str | None, **content: Any) -> di
 def _check_png_header(path: str, token: str, parameters: str | None) -> None:
     """Signature, header and end of a superpixel file are right."""
     with _reading_png(path), open(path, "rb") as file:
-        start = file.read(png16.HEAD_BYTES)
-        file.seek(-min(len(png16.END), os.fstat(file.fileno()).st_size), os.SEEK_END)
+        start = file.read(png_reading.HEAD_BYTES)
+        file.seek(-min(len(png_reading.END), os.fstat(file.fileno()).st_size), os.SEEK_END)
         _check_png_ends(path, start, file.read())
-        head = png16.read_head(start)
+        head = png_reading.read_head(start)
     _check_png_head(path, token, head, parameters)
 
 
@@ -222,8 +228,8 @@ def _verified_png(path: str, token: str, size: tuple[int, int], parameters: str 
         with open(path, "rb") as file:
             content = file.read()
         _check_png_ends(path, content, content)
-        head = png16.read_head(content)
-        png16.verify(content)
+        head = png_reading.read_head(content)
+        png_reading.verify(content)
     _check_png_head(path, token, head, parameters)
     if head.size != size:
         raise foreign(path, SUPERPIXEL, f"a map of {head.size} pixels (H, W), expected {size}")
@@ -244,14 +250,13 @@ def _reading_png(path: str) -> Iterator[None]:
 
 
 def _check_png_ends(path: str, start: bytes, end: bytes) -> None:
-    signature = png16.SIGNATURE
-    if start and not start.startswith(signature[: len(start)]):
+    if start and not start.startswith(SIGNATURE[: len(start)]):
         raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG)")
-    if not end.endswith(png16.END):
+    if not end.endswith(png_reading.END):
         raise broken(path, SUPERPIXEL, "truncated or damaged superpixel file")
 
 
-def _check_png_head(path: str, token: str, head: png16.Head, parameters: str | None) -> None:
+def _check_png_head(path: str, token: str, head: png_reading.Head, parameters: str | None) -> None:
     text = head.texts.get(_PNG_HEADER)
     if text is None or not head.gray16:
         raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG with a header)")

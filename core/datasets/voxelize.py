@@ -49,11 +49,12 @@ def _cells(xyz, voxel_size):  # type: ignore[no-untyped-def]
     """round(xyz / voxel_size) - minimum along each axis; int64 [P, 3]."""
     grid = np.empty(xyz.shape, np.int64)
     for axis in range(3):
-        lowest = np.iinfo(np.int64).max
+        lowest = np.int64(np.iinfo(np.int64).max)
         for i in range(len(xyz)):
             cell = np.int64(np.rint(np.float64(xyz[i, axis]) / voxel_size))
             grid[i, axis] = cell
-            lowest = min(lowest, cell)
+            if cell < lowest:
+                lowest = cell
         for i in range(len(xyz)):
             grid[i, axis] -= lowest
     return grid

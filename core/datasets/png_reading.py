@@ -1,7 +1,6 @@
-"""16-bit greyscale PNG files with one text: written without row filters, which superpixel maps don't need.
+"""Reading 16-bit greyscale PNGs as `png.encode_png` writes them, without PIL: in a third of its time.
 
-A map of blocks with few ids compresses better unfiltered, and needs no undoing of filters when it is read. Files with
-filters, as other programs write them, are read by PIL.
+Files whose rows are filtered, as other programs write them, are left to PIL.
 """
 
 import io
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from core.datasets.png import SIGNATURE
+
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 HEAD_BYTES = 4096  # signature, size and text lie within
 
@@ -25,27 +25,13 @@ class Head:
 
     Attributes:
         size: (height, width).
-        gray16: whether it is a plain 16-bit greyscale file.
+        gray16: whether it is 16-bit greyscale, rows from top to bottom.
         texts: its Latin-1 texts by keyword.
     """
 
     size: tuple[int, int]
     gray16: bool
     texts: dict[str, str]
-
-
-def encode(pixels: NDArray[np.uint16], keyword: str, text: str) -> bytes:
-    """The file of uint16 [H, W]; the same bytes for the same pixels and text."""
-    height, width = pixels.shape
-    rows = np.zeros((height, 1 + 2 * width), np.uint8)  # each begins with its filter: 0, none
-    rows[:, 1:] = pixels.astype(">u2").view(np.uint8)
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)),
-        (b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1")),
-        (b"IDAT", zlib.compress(rows.tobytes(), 6)),
-    )
-    parts = [struct.pack(">I", len(data)) + kind + data + _checksum(kind, data) for kind, data in chunks]
-    return b"".join([SIGNATURE, *parts, END])
 
 
 def read_head(content: bytes) -> Head:
