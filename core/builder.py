@@ -18,7 +18,8 @@ from core.comm import barrier
 from core.datasets.base import Reader
 from core.datasets.catalog import open_dataset
 from core.datasets.collate import collate
-from core.datasets.label_files import PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
+from core.datasets.image_cache import ImageCache, cache_parameters
+from core.datasets.label_files import IMAGE_CACHE, PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
 from core.datasets.sample import SegmentationDataset
 from core.datasets.sampler import EpochSampler
 from core.datasets.worker_signals import outlive_requests
@@ -113,6 +114,7 @@ def make_dataset(
         pts_sr=dataset.pts_sr,
         seed=config.train.seed,
         label_hashes=hashes,
+        image_cache=_image_cache(config, reader, size),
         **directories,
     )
 
@@ -159,6 +161,26 @@ def _check_labels(
     check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
     check(directories["pseudo_label_dir"], PSEUDO_LABEL, reader.tokens(), {"classes": classes})
     return hashes
+
+
+CACHED_SPLITS = ("train", "val")
+"""Splits whose images may be read from `dataset.image_cache`."""
+
+
+def image_cache_dir(config: Config, split: str) -> str:
+    """Where the resized images of a split lie: in `dataset.image_cache`, or beside the superpixels without it."""
+    beside = os.path.join(os.path.dirname(os.path.normpath(config.dataset.superpixel)), "image_cache")
+    return os.path.join(config.dataset.image_cache or beside, split)
+
+
+def _image_cache(config: Config, reader: Reader, size: tuple[int, int]) -> ImageCache | None:
+    if config.dataset.image_cache is None or reader.split not in CACHED_SPLITS:
+        return None
+    directory = image_cache_dir(config, reader.split)
+    dataset = {"name": reader.name, "version": reader.version, "split": reader.split}
+    expected = {"parameters": cache_parameters(size), "dataset": dataset}
+    meta = check_directory(directory, IMAGE_CACHE, reader.tokens(), expected)
+    return ImageCache(directory, size, meta["parameters_hash"])
 
 
 def make_loader(config: Config, dataset: SegmentationDataset) -> DataLoader:

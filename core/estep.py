@@ -101,7 +101,7 @@ def _label_batch(
         voxels = slice(begin, begin + size)
         begin += size
         sparse, candidates, previous = (
-            tensor[voxels].to(outputs.x_vox.device)
+            tensor[voxels].to(outputs.x_vox.device).long()
             for tensor in (batch.sparse_label, batch.candidates, batch.pseudo_label)
         )
         label = pseudo_labels(

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,19 @@ def make_folder(path: str) -> None:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be made ({error.strerror}); choose another directory") from None
+
+
+def check_room(folder: str, num_bytes: int) -> None:
+    """UserError where the disk of `folder`, which need not exist yet, has less than `num_bytes` free."""
+    place = os.path.abspath(folder)
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    free = shutil.disk_usage(place).free
+    if free < num_bytes:
+        raise UserError(
+            f"{folder}: needs {num_bytes / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; make room or choose "
+            "another path"
+        )
 
 
 def write_json(path: str, value: Any) -> None:

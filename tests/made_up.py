@@ -55,8 +55,8 @@ def sample(index: int = 0, epoch: int = 0, **changes: Any) -> Sample:
 
 
 def batch(indices: Sequence[int] = (0, 1), **changes: Any) -> Batch:
-    """Samples side by side."""
-    return collate([sample(index, **changes) for index in indices])
+    """Samples side by side, as the network takes them."""
+    return collate([sample(index, **changes) for index in indices]).to("cpu")
 
 
 def without_labels(which: Sample) -> Sample:

@@ -46,12 +46,14 @@ def test_collate() -> None:
         expected = [b * 2 + camera if camera >= 0 else -1 for camera in sample.camera.tolist()]
         assert batch.image_index[part].tolist() == expected
         for name in LABELS:
-            assert getattr(batch, name).dtype == torch.int64
             np.testing.assert_array_equal(getattr(batch, name)[part], getattr(sample, name))
         np.testing.assert_array_equal(batch.point_voxel[b], sample.point_voxel)
         np.testing.assert_array_equal(batch.point_rows[b], sample.point_rows)
     moved = batch.to("cpu", non_blocking=True)
     assert moved.tokens == batch.tokens and torch.equal(moved.coords, batch.coords)
+    for name in ("image_index", *LABELS):
+        assert getattr(batch, name).element_size() <= 4 and getattr(moved, name).dtype == torch.int64
+        np.testing.assert_array_equal(getattr(moved, name), getattr(batch, name))
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

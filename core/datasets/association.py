@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
-
-from core.datasets.projection import pixel_cells
 
 
 def superpixel_ids(
@@ -25,11 +24,20 @@ def superpixel_ids(
     ids = np.zeros(len(camera), np.int64)
     offset = 0
     for k, superpixels in enumerate(maps):
-        points = np.flatnonzero(camera == k)
-        cells = pixel_cells(pixel[points], (superpixels.shape[0], superpixels.shape[1]))
-        ids[points] = superpixels.reshape(-1)[cells].astype(np.int64) + offset
+        _look_up(superpixels, camera, k, pixel, offset, ids)
         offset += int(superpixels.max()) + 1
     return ids
+
+
+@numba.njit(cache=True)
+def _look_up(superpixels, camera, k, pixel, offset, ids):  # type: ignore[no-untyped-def]
+    """Fills ids [N] for the points of camera `k`; the pixel is that of `pixel_cells`."""
+    height, width = superpixels.shape
+    for i in range(len(camera)):
+        if camera[i] == k:
+            column = np.int64(np.floor((pixel[i, 0] + 1) / 2 * (width - 1)))
+            row = np.int64(np.floor((pixel[i, 1] + 1) / 2 * (height - 1)))
+            ids[i] = np.int64(superpixels[row, column]) + offset
 
 
 def association_targets(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core.datasets.sample import Sample
 
@@ -23,20 +24,25 @@ TENSORS = (
     "candidates",
 )
 LABELS = ("sparse_label", "propagated_label", "pseudo_label", "dense_label", "asso_target", "candidates")
+WIDENED = ("image_index", *LABELS)
+"""Tensors that travel from the workers in few bytes and are int64 where the network is."""
 
 
 @dataclass
 class Batch:
     """B samples side by side, M voxels in all; the voxels of a sample are consecutive.
 
+    As `collate` makes it, a batch holds class ids as uint8, candidates as int32 and image_index as int16; `to` makes
+    them int64 on the device.
+
     Attributes:
         coords: int32 [M, 4], voxel x, y, z (minimum 0 in each sample) and position of the sample in the batch.
         feats: float32 [M, C], as in `Sample`.
         images: uint8 [B, K, 3, H, W], RGB.
-        image_index: int64 [M], b * K + camera: the image, of the B * K, that sees the voxel; -1 for none.
+        image_index: [M], b * K + camera: the image, of the B * K, that sees the voxel; -1 for none.
         pixel: float32 [M, 2], (u, v) in [-1, 1] in that image; 0 where there is none.
-        sparse_label, propagated_label, pseudo_label, dense_label, asso_target: int64 [M], class ids, 0 = none.
-        candidates: int64 [M], bit c set where class c is a candidate.
+        sparse_label, propagated_label, pseudo_label, dense_label, asso_target: [M], class ids, 0 = none.
+        candidates: [M], bit c set where class c is a candidate.
         sizes: voxels per sample.
         tokens: frame tokens.
         indices: positions of the frames in the data set.
@@ -64,8 +70,9 @@ class Batch:
     num_points: list[int]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """The batch with all per-voxel tensors and the images on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """The batch with all per-voxel tensors and the images on `device`, labels and image_index as int64."""
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return replace(moved, **{name: getattr(moved, name).long() for name in WIDENED})
 
     def pin_memory(self) -> "Batch":
         """The batch with all per-voxel tensors and the images in page-locked memory."""
@@ -80,17 +87,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Puts samples with equally many and equally large images into one batch."""
     sizes = [len(sample) for sample in samples]
     num_cameras = len(samples[0].images)
-    batch_index = np.repeat(np.arange(len(samples)), sizes)
-    coords = np.concatenate([sample.coords for sample in samples])
-    camera = np.concatenate([sample.camera for sample in samples]).astype(np.int64)
-    image_index = np.where(camera >= 0, batch_index * num_cameras + camera, -1)
+    batch_index = np.repeat(np.arange(len(samples), dtype=np.int16), sizes)
+    camera = _joined(samples, "camera")
     return Batch(
-        coords=torch.from_numpy(np.column_stack([coords, batch_index.astype(np.int32)])),
-        feats=torch.from_numpy(np.concatenate([sample.feats for sample in samples])),
+        coords=torch.from_numpy(np.column_stack([_joined(samples, "coords"), batch_index.astype(np.int32)])),
+        feats=torch.from_numpy(_joined(samples, "feats")),
         images=torch.from_numpy(np.stack([sample.images for sample in samples])),
-        image_index=torch.from_numpy(image_index),
-        pixel=torch.from_numpy(np.concatenate([sample.pixel for sample in samples])),
-        **{name: _labels(samples, name) for name in LABELS},
+        image_index=torch.from_numpy(np.where(camera >= 0, batch_index * np.int16(num_cameras) + camera, np.int16(-1))),
+        pixel=torch.from_numpy(_joined(samples, "pixel")),
+        **{name: torch.from_numpy(_joined(samples, name)) for name in LABELS if name != "candidates"},
+        candidates=torch.from_numpy(_joined(samples, "candidates").view(np.int32)),  # fewer than 31 classes
         sizes=sizes,
         tokens=[sample.token for sample in samples],
         indices=[sample.index for sample in samples],
@@ -100,5 +106,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def _labels(samples: Sequence[Sample], name: str) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([getattr(sample, name) for sample in samples]).astype(np.int64))
+def _joined(samples: Sequence[Sample], name: str) -> NDArray[Any]:
+    """A per-voxel field of all samples."""
+    return np.concatenate([getattr(sample, name) for sample in samples])

@@ -11,13 +11,20 @@ from core.errors import UserError
 WEAK_LABEL = "weak_label"
 SUPERPIXEL = "superpixel"
 PSEUDO_LABEL = "pseudo_label"
+IMAGE_CACHE = "image_cache"
 
-SUFFIXES = {WEAK_LABEL: ".npz", SUPERPIXEL: ".png", PSEUDO_LABEL: ".npz"}
-NOUNS = {WEAK_LABEL: "weak label", SUPERPIXEL: "superpixel map", PSEUDO_LABEL: "pseudo-label"}
+SUFFIXES = {WEAK_LABEL: ".npz", SUPERPIXEL: ".png", PSEUDO_LABEL: ".npz", IMAGE_CACHE: ".npy"}
+NOUNS = {
+    WEAK_LABEL: "weak label",
+    SUPERPIXEL: "superpixel map",
+    PSEUDO_LABEL: "pseudo-label",
+    IMAGE_CACHE: "image cache",
+}
 COMMANDS = {
     WEAK_LABEL: "python3 prepare_sparse_label.py configs/{dataset}/pretrain/preseg.yaml",
     SUPERPIXEL: "python3 prepare_nusc_superpixel.py configs/{dataset}/default.yaml",
     PSEUDO_LABEL: "python3 train_lc_estep_nusc.py configs/{dataset}/estep/it1.yaml --run-dir RUN --weight-path FILE",
+    IMAGE_CACHE: "python3 prepare_nusc_superpixel.py configs/{dataset}/default.yaml --cache-images --dataset.image_cache DIR",
 }
 META_NAME = "meta.json"
 UNFINISHED_NAME = "unfinished.json"  # describes the directory until meta.json does
@@ -47,6 +54,8 @@ def mending_command(directory: str, kind: str, dataset: str = "DATASET") -> str:
     command = COMMANDS[kind].format(dataset=dataset)
     if kind == PSEUDO_LABEL and os.path.basename(os.path.normpath(directory)).endswith("_1"):
         command = command.replace("train_lc_estep_nusc.py", "train_lc_estep_nusc_2.py").replace("it1.yaml", "it2.yaml")
+    if kind == IMAGE_CACHE:  # one folder per split in DIR
+        command = command.replace("DIR", os.path.dirname(os.path.normpath(directory)))
     return command
 
 

@@ -5,19 +5,22 @@ and the hash of what it was made with, so that a file of another frame, of other
 format is told from a good one; the error names the file and the command that makes it anew.
 """
 
-import io
 import json
 import os
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
 
+from core.datasets import png_reading
+from core.datasets.image_cache import check_images
 from core.datasets.label_archive import FORMAT_VERSION, check_header, check_identity, read_archive, write_archive
 from core.datasets.label_errors import (
+    IMAGE_CACHE,
     PSEUDO_LABEL,
     SUPERPIXEL,
     WEAK_LABEL,
@@ -30,10 +33,12 @@ from core.datasets.label_errors import (
     writing,
 )
 from core.datasets.label_meta import check_directory, describe, first_difference, parameters_hash, read_meta, write_meta
+from core.datasets.png import SIGNATURE, encode_png
 from core.files import write_atomic
 
 __all__ = [
     "ANNOTATED_IGNORED",
+    "IMAGE_CACHE",
     "PSEUDO_LABEL",
     "SUPERPIXEL",
     "WEAK_LABEL",
@@ -61,8 +66,6 @@ __all__ = [
 ANNOTATED_IGNORED = 255
 """Value of `WeakLabel.sparse` for a point that was annotated and found to be of the ignored class."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _PNG_HEADER = "iupc"
 _WEAK_MEMBERS: dict[str, type] = {
     "sparse": np.uint8,
@@ -139,11 +142,10 @@ def write_superpixels(directory: str, token: str, ids: NDArray[np.integer], para
     """Writes the superpixel ids [H, W] of one camera image, 0..65535, as a 16-bit PNG."""
     if ids.ndim != 2 or ids.size == 0 or ids.min() < 0 or ids.max() > 65535:
         raise ValueError("superpixel ids should be a map [H, W] of numbers from 0 to 65535")
-    information = PngImagePlugin.PngInfo()
-    information.add_text(_PNG_HEADER, json.dumps(_header(SUPERPIXEL, token, parameters_hash), sort_keys=True))
+    header = json.dumps(_header(SUPERPIXEL, token, parameters_hash), sort_keys=True)
     path = label_path(directory, SUPERPIXEL, token)
     with writing(path), write_atomic(path) as file:
-        Image.fromarray(ids.astype(np.uint16)).save(file, format="PNG", pnginfo=information)
+        file.write(encode_png(ids.astype(np.uint16), _PNG_HEADER, header))
 
 
 def read_superpixels(
@@ -156,8 +158,7 @@ def read_superpixels(
     path = label_path(directory, SUPERPIXEL, token)
     content = _verified_png(path, token, size, parameters_hash)
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image, dtype=np.uint16)
+        return png_reading.decode(content)
     except (OSError, SyntaxError, ValueError) as error:
         raise broken(path, SUPERPIXEL, f"damaged superpixel file ({error})") from error
 
@@ -191,6 +192,8 @@ def check_file(directory: str, kind: str, token: str, parameters_hash: str | Non
     path = label_path(directory, kind, token)
     if kind == SUPERPIXEL:
         _check_png_header(path, token, parameters_hash)
+    elif kind == IMAGE_CACHE:
+        check_images(directory, token, parameters_hash)
     else:
         header, _ = read_archive(path, kind, {})
         check_identity(path, kind, header, token, parameters_hash)
@@ -211,53 +214,52 @@ def _header(kind: str, token: str, parameters: str | None, **content: Any) -> di
 
 def _check_png_header(path: str, token: str, parameters: str | None) -> None:
     """Signature, header and end of a superpixel file are right."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(len(_PNG_SIGNATURE))
-            file.seek(-min(len(_PNG_END), os.fstat(file.fileno()).st_size), os.SEEK_END)
-            end = file.read()
-            _check_png_ends(path, start, end)
-            with Image.open(file) as image:
-                text, mode = image.info.get(_PNG_HEADER), image.mode
-    except FileNotFoundError:
-        raise missing(path, SUPERPIXEL) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise broken(path, SUPERPIXEL, f"truncated or damaged superpixel file ({error})") from error
-    _check_png_text(path, token, text, mode, parameters)
-
-
-def _check_png_ends(path: str, start: bytes, end: bytes) -> None:
-    if start and not start.startswith(_PNG_SIGNATURE[: len(start)]):
-        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG)")
-    if not end.endswith(_PNG_END):
-        raise broken(path, SUPERPIXEL, "truncated or damaged superpixel file")
-
-
-def _check_png_text(path: str, token: str, text: str | None, mode: str, parameters: str | None) -> None:
-    if text is None or not mode.startswith("I"):
-        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG with a header)")
-    header = json.loads(text)
-    check_header(path, SUPERPIXEL, header)
-    check_identity(path, SUPERPIXEL, header, token, parameters)
+    with _reading_png(path), open(path, "rb") as file:
+        start = file.read(png_reading.HEAD_BYTES)
+        file.seek(-min(len(png_reading.END), os.fstat(file.fileno()).st_size), os.SEEK_END)
+        _check_png_ends(path, start, file.read())
+        head = png_reading.read_head(start)
+    _check_png_head(path, token, head, parameters)
 
 
 def _verified_png(path: str, token: str, size: tuple[int, int], parameters: str | None) -> bytes:
     """The file's content, its header, size and all checksums being right."""
-    try:
+    with _reading_png(path):
         with open(path, "rb") as file:
             content = file.read()
+        _check_png_ends(path, content, content)
+        head = png_reading.read_head(content)
+        png_reading.verify(content)
+    _check_png_head(path, token, head, parameters)
+    if head.size != size:
+        raise foreign(path, SUPERPIXEL, f"a map of {head.size} pixels (H, W), expected {size}")
+    return content
+
+
+@contextmanager
+def _reading_png(path: str) -> Iterator[None]:
+    """Turns a failure to read into the label errors."""
+    try:
+        yield
     except FileNotFoundError:
         raise missing(path, SUPERPIXEL) from None
     except OSError as error:
         raise broken(path, SUPERPIXEL, f"cannot be read ({error})") from error
-    _check_png_ends(path, content[: len(_PNG_SIGNATURE)], content)
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            text, found_size, mode = image.info.get(_PNG_HEADER), (image.height, image.width), image.mode
-            image.verify()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (ValueError, struct.error) as error:
         raise broken(path, SUPERPIXEL, f"truncated or damaged superpixel file ({error})") from error
-    _check_png_text(path, token, text, mode, parameters)
-    if found_size != size:
-        raise foreign(path, SUPERPIXEL, f"a map of {found_size} pixels (H, W), expected {size}")
-    return content
+
+
+def _check_png_ends(path: str, start: bytes, end: bytes) -> None:
+    if start and not start.startswith(SIGNATURE[: len(start)]):
+        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG)")
+    if not end.endswith(png_reading.END):
+        raise broken(path, SUPERPIXEL, "truncated or damaged superpixel file")
+
+
+def _check_png_head(path: str, token: str, head: png_reading.Head, parameters: str | None) -> None:
+    text = head.texts.get(_PNG_HEADER)
+    if text is None or not head.gray16:
+        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG with a header)")
+    header = json.loads(text)
+    check_header(path, SUPERPIXEL, header)
+    check_identity(path, SUPERPIXEL, header, token, parameters)

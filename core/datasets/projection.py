@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,29 +39,30 @@ def project(points: NDArray[np.floating], cameras: Sequence[CameraView]) -> Proj
         points: [N, >= 3], x, y, z (m) in the key frame's LiDAR frame.
         cameras: K views of the frame.
     """
-    num_points, num_cameras = len(points), len(cameras)
-    camera = np.full(num_points, -1, np.int8)
-    pixel = np.zeros((num_points, 2))
-    if num_points == 0 or num_cameras == 0:
-        return Projection(camera, pixel)
-
-    # all cameras at once: [3 K, 4] @ [4, N]
-    homogeneous = np.ones((4, num_points))
-    homogeneous[:3] = points[:, :3].T
-    matrices = np.concatenate([view.lidar_to_image[:3] for view in cameras])
-    projected = (matrices @ homogeneous).reshape(num_cameras, 3, num_points)
-
-    # the later camera overwrites the earlier one
-    for k, view in enumerate(cameras):
-        ahead = np.flatnonzero(projected[k, 2] > MIN_DEPTH)
-        depth = projected[k, 2, ahead]
-        u, v = projected[k, 0, ahead] / depth, projected[k, 1, ahead] / depth
-        inside = np.flatnonzero((u > 0) & (u < view.width - 1) & (v > 0) & (v < view.height - 1))
-        seen = ahead[inside]
-        camera[seen] = k
-        pixel[seen, 0] = u[inside]
-        pixel[seen, 1] = v[inside]
+    camera = np.full(len(points), -1, np.int8)
+    pixel = np.zeros((len(points), 2))
+    if len(points) and len(cameras):
+        matrices = np.stack([view.lidar_to_image[:3] for view in cameras])
+        _project(points, matrices, _sizes(cameras), camera, pixel)
     return Projection(camera, pixel)
+
+
+@numba.njit(cache=True)
+def _project(points, matrices, sizes, camera, pixel):  # type: ignore[no-untyped-def]
+    """Fills camera int8 [N], which holds -1, and pixel [N, 2]; matrices [K, 3, 4], sizes int64 [K, 2] (W, H)."""
+    for k in range(len(matrices)):  # the later camera overwrites the earlier one
+        (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3) = matrices[k, 0], matrices[k, 1], matrices[k, 2]
+        last_column, last_row = np.float64(sizes[k, 0] - 1), np.float64(sizes[k, 1] - 1)
+        for i in range(len(points)):
+            x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+            depth = c0 * x + c1 * y + c2 * z + c3
+            if depth > MIN_DEPTH:
+                u = (a0 * x + a1 * y + a2 * z + a3) / depth
+                v = (b0 * x + b1 * y + b2 * z + b3) / depth
+                if 0 < u < last_column and 0 < v < last_row:
+                    camera[i] = k
+                    pixel[i, 0] = u
+                    pixel[i, 1] = v
 
 
 def normalize_pixels(
@@ -77,9 +79,17 @@ def normalize_pixels(
         float64 [N, 2]; 0 where no camera sees the point.
     """
     normalized = np.zeros((len(pixel), 2))
-    seen = camera >= 0
-    normalized[seen] = pixel[seen] / (_sizes(cameras)[camera[seen]] - 1) * 2 - 1
+    if len(cameras):
+        _normalize(pixel, camera, _sizes(cameras), normalized)
     return normalized
+
+
+@numba.njit(cache=True)
+def _normalize(pixel, camera, sizes, normalized):  # type: ignore[no-untyped-def]
+    for i in range(len(camera)):
+        if camera[i] >= 0:
+            for axis in range(2):
+                normalized[i, axis] = pixel[i, axis] / (sizes[camera[i], axis] - 1) * 2 - 1
 
 
 def pixel_cells(normalized: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.int64]:

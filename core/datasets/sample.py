@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView, Frame
-from core.datasets.images import augment_colors, resize_image
+from core.datasets.image_cache import ImageCache, resized_images
+from core.datasets.images import augment_colors
 from core.datasets.label_files import ANNOTATED_IGNORED, read_pseudo_label, read_superpixels, read_weak_label
 from core.datasets.projection import Projection, normalize_pixels, pixel_cells
 from core.datasets.voxelize import voxelize
@@ -115,6 +116,7 @@ class SegmentationDataset(Dataset[Sample]):
         pts_sr: share of the points that is kept, drawn at random ("train" only); 1 = all.
         seed: see above.
         label_hashes: {label folder: hash in its meta.json}; a file that carries another is refused.
+        image_cache: where the resized images are read from; None: the data set's own files are decoded and resized.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class SegmentationDataset(Dataset[Sample]):
         pts_sr: float = 1.0,
         seed: int = 0,
         label_hashes: Mapping[str, str] | None = None,
+        image_cache: ImageCache | None = None,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode should be one of {MODES}, not {mode!r}")
@@ -157,7 +160,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.use_color, self.use_augment = use_color, use_augment
         self.color_jitter = color_jitter
         self.jitter_probability, self.gray_probability = jitter_probability, gray_probability
-        self.label_hashes = dict(label_hashes or {})
+        self.label_hashes, self.image_cache = dict(label_hashes or {}), image_cache
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -190,7 +193,7 @@ class SegmentationDataset(Dataset[Sample]):
         camera = projection.camera[chosen]
         pixel = normalize_pixels(projection.pixel[chosen], camera, frame.cameras)
         labels = {name: label[chosen] for name, label in labels.items()}
-        images = self._images(frame.cameras, rng)
+        images = self._images(frame, rng)
         feats: list[NDArray[Any]] = [xyz[voxels.representative], points[chosen, 3:]]
         if self.use_color:
             feats.append(_colors(images, camera, pixel))
@@ -248,14 +251,15 @@ class SegmentationDataset(Dataset[Sample]):
             labels["dense_label"] = self.reader.load_labels(frame, num_points)
         return labels
 
-    def _images(self, cameras: tuple[CameraView, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
-        images = np.empty((len(cameras), 3, *self.image_size), np.uint8)
-        for k, view in enumerate(cameras):
-            image = self.reader.load_image(view)
-            images[k] = resize_image(image, self.image_size).transpose(2, 0, 1)
-            if self.use_augment and self.mode == "train":
+    def _images(self, frame: Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
+        if self.image_cache is not None:
+            images = self.image_cache.read(frame.token, len(frame.cameras))
+        else:
+            images = resized_images(self.reader, frame.cameras, self.image_size)
+        if self.use_augment and self.mode == "train":
+            for k, image in enumerate(images):
                 strengths = (self.color_jitter, self.jitter_probability, self.gray_probability)
-                images[k] = augment_colors(images[k], rng, *strengths)
+                images[k] = augment_colors(image, rng, *strengths)
         return images
 
     def _asso_target(

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,43 +34,70 @@ def voxelize(xyz: NDArray[np.floating], voxel_size: float, priority: NDArray[np.
     """
     if len(xyz) == 0:
         return Voxels(np.zeros((0, 3), np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    grid = np.round(xyz.astype(np.float64) / voxel_size).astype(np.int64)
-    grid -= grid.min(axis=0)
-    key = _pack(grid)
-
-    # equal keys side by side, in file order: each group starts with the voxel's first point
-    order = np.argsort(key, kind="stable")
-    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    first_of_group = order[starts]
-
-    # number the groups by their first points
-    by_first = np.argsort(first_of_group)
-    voxel_of_group = np.empty_like(by_first)
-    voxel_of_group[by_first] = np.arange(len(by_first))
-    point_voxel = np.empty(len(key), np.int64)
-    point_voxel[order] = np.repeat(voxel_of_group, np.diff(starts, append=len(key)))
-
-    first = first_of_group[by_first]
-    representative = first.copy()
-    if priority is not None:
-        voxels, points = _best_by_priority(point_voxel, priority)
-        representative[voxels] = points
+    grid = _cells(xyz, voxel_size)
+    sizes = grid.max(axis=0) + 1
+    if np.prod(sizes.astype(np.float64)) >= 2.0**62:
+        raise ValueError(f"the points span {sizes.tolist()} voxels: too many to number; check the points or voxel_size")
+    slots = 1 << (2 * len(grid) - 1).bit_length()  # at most half of the table is taken
+    point_voxel, first = _number(grid, sizes, np.zeros(slots, np.int32))
+    representative = first if priority is None else _represent(point_voxel, first, priority)
     return Voxels(grid[first].astype(np.int32), representative, point_voxel)
 
 
-def _pack(grid: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One number per voxel: int64 [P] from non-negative coordinates int64 [P, 3]."""
-    size = grid.max(axis=0) + 1
-    if np.prod(size.astype(np.float64)) >= 2.0**62:
-        raise ValueError(f"the points span {size.tolist()} voxels: too many to number; check the points or voxel_size")
-    return (grid[:, 0] * size[1] + grid[:, 1]) * size[2] + grid[:, 2]
+@numba.njit(cache=True)
+def _cells(xyz, voxel_size):  # type: ignore[no-untyped-def]
+    """round(xyz / voxel_size) - minimum along each axis; int64 [P, 3]."""
+    grid = np.empty(xyz.shape, np.int64)
+    for axis in range(3):
+        lowest = np.int64(np.iinfo(np.int64).max)
+        for i in range(len(xyz)):
+            cell = np.int64(np.rint(np.float64(xyz[i, axis]) / voxel_size))
+            grid[i, axis] = cell
+            if cell < lowest:
+                lowest = cell
+        for i in range(len(xyz)):
+            grid[i, axis] -= lowest
+    return grid
 
 
-def _best_by_priority(
-    point_voxel: NDArray[np.int64], priority: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The voxels that hold points with priority, and for each the first of those with the highest."""
-    points = np.flatnonzero(priority)
-    points = points[np.lexsort((points, -priority[points].astype(np.int64), point_voxel[points]))]
-    voxels, position = np.unique(point_voxel[points], return_index=True)
-    return voxels, points[position]
+@numba.njit(cache=True)
+def _number(grid, sizes, table):  # type: ignore[no-untyped-def]
+    """Numbers the voxels in the order of their first points, by a hash table with open addressing.
+
+    Args:
+        grid: int64 [P, 3], 0 <= grid < sizes.
+        table: int32 zeros [T], T a power of two above P; holds voxel + 1.
+
+    Returns:
+        point_voxel int64 [P], first point of each voxel int64 [V].
+    """
+    point_voxel = np.empty(len(grid), np.int64)
+    first = np.empty(len(grid), np.int64)
+    keys = np.empty(len(grid), np.int64)
+    last_slot = np.uint64(len(table) - 1)
+    count = 0
+    for i in range(len(grid)):
+        key = (grid[i, 0] * sizes[1] + grid[i, 1]) * sizes[2] + grid[i, 2]
+        scrambled = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+        slot = (scrambled ^ (scrambled >> np.uint64(32))) & last_slot
+        while table[slot] > 0 and keys[table[slot] - 1] != key:
+            slot = (slot + np.uint64(1)) & last_slot
+        if table[slot] == 0:
+            keys[count], first[count] = key, i
+            count += 1
+            table[slot] = count
+        point_voxel[i] = table[slot] - 1
+    return point_voxel, first[:count].copy()
+
+
+@numba.njit(cache=True)
+def _represent(point_voxel, first, priority):  # type: ignore[no-untyped-def]
+    """The voxels' first points of the highest priority above 0, else their first points; int64 [V]."""
+    representative = first.copy()
+    best = np.zeros(len(first), np.int64)
+    for i in range(len(priority)):
+        voxel = point_voxel[i]
+        if priority[i] > best[voxel]:
+            best[voxel] = priority[i]
+            representative[voxel] = i
+    return representative

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from core.datasets.base import Reader
+from core.datasets.image_cache import cache_parameters, read_images, resized_images, write_images
 from core.datasets.label_files import (
+    IMAGE_CACHE,
     SUPERPIXEL,
     WEAK_LABEL,
     BrokenFile,
@@ -122,3 +124,38 @@ class SuperpixelJob:
         except BrokenFile:
             return False
         return True
+
+
+@dataclass
+class ImageCacheJob:
+    """Resized images: one file per frame."""
+
+    reader: Reader
+    directory: str
+    image_size: tuple[int, int]
+    identity: str = ""
+    kind: str = IMAGE_CACHE
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What meta.json records."""
+        return cache_parameters(self.image_size)
+
+    def check_packages(self) -> dict[str, Any]:
+        """See Job."""
+        return {}
+
+    def make(self, index: int) -> bool:
+        """See Job."""
+        frame = self.reader.frame(index)
+        try:
+            read_images(self.directory, frame.token, (len(frame.cameras), 3, *self.image_size), self.identity)
+        except BrokenFile:
+            images = resized_images(self.reader, frame.cameras, self.image_size)
+            write_images(self.directory, frame.token, images, self.identity)
+            return True
+        return False
+
+    def statistics(self) -> dict[str, Any]:
+        """See Job."""
+        return {"frames": len(self.reader), "images": sum(len(frame.cameras) for frame in self.reader)}

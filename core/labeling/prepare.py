@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.datasets.base import Reader
+from core.datasets.image_cache import file_size
 from core.datasets.label_errors import META_NAME, UNFINISHED_NAME
 from core.datasets.label_files import describe, first_difference, write_meta
 from core.errors import UserError
-from core.files import remove_unfinished, write_json
-from core.labeling.jobs import SuperpixelJob, WeakLabelJob
+from core.files import check_room, remove_unfinished, write_json
+from core.labeling.jobs import ImageCacheJob, SuperpixelJob, WeakLabelJob
 from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.statistics import statistics_lines
 from core.labeling.workers import make_all
@@ -76,8 +77,38 @@ def prepare_superpixels(
     return statistics
 
 
+def prepare_image_cache(
+    reader: Reader,
+    directory: str,
+    image_size: tuple[int, int],
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    barrier: Callable[[], None] = no_barrier,
+    command: str | None = None,
+) -> dict[str, Any] | None:
+    """Stores the images of all frames, resized to (height, width), in `directory`; see `prepare_weak_labels`.
+
+    Returns:
+        {"frames", "images"} on rank 0; None on the others.
+    """
+    job = ImageCacheJob(reader, directory, image_size)
+    return _prepare(job, job.parameters, None, rank, world_size, num_workers, barrier, command)
+
+
+def check_image_cache_room(readers: Mapping[str, Reader], image_size: tuple[int, int], rank: int = 0) -> None:
+    """Says how much room the image caches of {directory: reader} take; UserError where the disk has less."""
+    missing = 0
+    for directory, reader in readers.items():
+        sizes = [file_size(len(frame.cameras), image_size) for frame in reader]
+        missing += sum(sizes[len(glob.glob(os.path.join(glob.escape(directory), "*.npy"))) :])
+        if rank == 0:
+            print(f"{directory}: images of {len(sizes)} frames, {sum(sizes) / 1e9:.2f} GB", flush=True)
+    check_room(next(iter(readers)), missing)
+
+
 def _prepare(
-    job: WeakLabelJob | SuperpixelJob,
+    job: WeakLabelJob | SuperpixelJob | ImageCacheJob,
     parameters: Any,
     seed: int | None,
     rank: int,

@@ -1,0 +1,97 @@
+"""A training sample against the plain rendering in `benchmarks/plain`: the same masks, pixels, voxels and targets."""
+
+import math
+import os
+
+import numpy as np
+import pytest
+
+from benchmarks.plain import sample as plain
+from core.datasets.base import Reader
+from core.datasets.collate import collate
+from core.datasets.label_files import WeakLabel, write_superpixels, write_weak_label
+from core.datasets.nuscenes import NuScenes
+from core.datasets.sample import Sample, SegmentationDataset
+from tests.entry import ROOT
+from tests.fake_nuscenes import SIZE, VERSION, write_fake_nuscenes
+
+REAL = os.path.join(os.path.dirname(ROOT), "shared", "data", "nuscenes_keyframe")
+SEED, EPOCH = 5, 2
+
+
+def write_labels(folder, reader: Reader, image_size: tuple[int, int]) -> None:
+    """Random weak labels, and superpixels of uneven blocks, for the first frame."""
+    rng = np.random.default_rng(0)
+    frame = reader.frame(0)
+    count = len(reader.load_points(frame))
+    sparse = rng.choice(np.array([0, 1, 2, 16, 255], np.uint8), count, p=[0.9, 0.03, 0.03, 0.03, 0.01])
+    component = rng.integers(-1, 3, count).astype(np.int32)
+    label = WeakLabel(
+        sparse, (component == 0).astype(np.uint8) * 5, component, np.array([0, 0b110, 1 << 16], np.uint32)
+    )
+    write_weak_label(str(folder / "weak"), frame.token, label, {}, "hash")
+    for view in frame.cameras:
+        steps = [np.cumsum(rng.random(n) < 0.15) for n in image_size]
+        write_superpixels(str(folder / "seeds"), view.token, steps[0][:, None] * 100 + steps[1], "hash")
+
+
+def make_both(folder, root: str, full: tuple[int, int], image_size: tuple[int, int], voxel_size: float):
+    """The same training sample twice: ours and the plain one."""
+    reader = NuScenes(root, VERSION, "train", str(folder / "index"), 0)
+    write_labels(folder, reader, image_size)
+    weak, seeds = str(folder / "weak"), str(folder / "seeds")
+    data = SegmentationDataset(
+        reader,
+        "train",
+        voxel_size=voxel_size,
+        image_size=image_size,
+        weak_label_dir=weak,
+        superpixel_dir=seeds,
+        seed=SEED,
+    )
+    rng = np.random.default_rng([SEED, EPOCH, 0])
+    angle, factor = rng.uniform(0, 2 * math.pi), rng.uniform(0.95, 1.05)
+    cos, sin = factor * math.cos(angle), factor * math.sin(angle)
+    turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, factor]])
+    frame = plain.find_frame(root, VERSION, reader.frame(0).token)
+    return data[EPOCH, 0], plain.make_sample(frame, weak, seeds, voxel_size, full, image_size, turn)
+
+
+def check_same(ours: Sample, theirs: dict[str, np.ndarray]) -> None:
+    """Voxels may stand in another order: the plain rendering's is that of their coordinates."""
+    np.testing.assert_array_equal(ours.point_rows, theirs["point_rows"])
+    order = np.lexsort(ours.coords.T[::-1])
+    ours = ours[order]
+    np.testing.assert_array_equal(ours.coords, theirs["coords"])
+    np.testing.assert_array_equal(ours.point_voxel, theirs["point_voxel"])
+    np.testing.assert_array_equal(ours.rows, theirs["rows"])
+    np.testing.assert_array_equal(ours.sparse_label, theirs["sparse"])
+    np.testing.assert_array_equal(ours.propagated_label, theirs["propagated"])
+    np.testing.assert_array_equal((ours.candidates[:, None] >> np.arange(32)) & 1, theirs["candidates"])
+    np.testing.assert_array_equal(ours.asso_target, theirs["asso_target"])
+    np.testing.assert_array_equal(ours.images, theirs["images"])
+    np.testing.assert_allclose(ours.feats, theirs["feats"], rtol=1e-6, atol=1e-6)
+    # the later of the cameras that see a point counts
+    cameras = len(theirs["masks"])
+    later = cameras - 1 - np.argmax(theirs["masks"][::-1], axis=0)
+    np.testing.assert_array_equal(ours.camera, later)
+    pixels = theirs["pixels"][later, np.arange(len(later))]
+    np.testing.assert_allclose(ours.pixel, pixels, rtol=0, atol=1e-6)  # the last digits of float32
+    assert ours.asso_target.any() and (ours.asso_target[ours.sparse_label == 0] > 0).any()
+
+
+@pytest.mark.parametrize("voxel_size", [0.05, 4.0])
+def test_made_up_frame(tmp_path, voxel_size: float) -> None:
+    root = write_fake_nuscenes(tmp_path / "nuscenes")
+    ours, theirs = make_both(tmp_path, str(root), SIZE[::-1], (18, 32), voxel_size)
+    check_same(ours, theirs)
+    assert len(ours) < len(ours.point_rows) or voxel_size < 1
+
+
+@pytest.mark.skipif(not os.path.isdir(REAL), reason="needs ../shared/data/nuscenes_keyframe")
+def test_real_frame(tmp_path) -> None:
+    ours, theirs = make_both(tmp_path, REAL, (900, 1600), (360, 640), 0.05)
+    check_same(ours, theirs)
+    assert len(ours) > 10_000
+    batch, reference = collate([ours, ours]), plain.collate([theirs, theirs])
+    assert batch.images.shape == reference["images"].shape and len(batch.coords) == len(reference["coords"])
