@@ -9,7 +9,7 @@ from core.datasets.frame import Frame, Sweep
 from core.datasets.nuscenes import NuScenes
 from core.synthetic.generate import City, generate_city
 
-CITY = City(train_scenes=1, val_scenes=0, test_scenes=0, frames=2, azimuth_steps=1084, image_size=(900, 1600), seed=0)
+CITY = City("nuscenes", 1, 0, 0, frames=2, azimuth_steps=1084, image_size=(900, 1600), seed=0)
 _NUM_SWEEPS = 5
 
 

@@ -24,7 +24,8 @@ COMMANDS = {
     WEAK_LABEL: "python3 prepare_sparse_label.py configs/{dataset}/pretrain/preseg.yaml",
     SUPERPIXEL: "python3 prepare_nusc_superpixel.py configs/{dataset}/default.yaml",
     PSEUDO_LABEL: "python3 train_lc_estep_nusc.py configs/{dataset}/estep/it1.yaml --run-dir RUN --weight-path FILE",
-    IMAGE_CACHE: "python3 prepare_nusc_superpixel.py configs/{dataset}/default.yaml --cache-images --dataset.image_cache DIR",
+    IMAGE_CACHE: "python3 prepare_nusc_superpixel.py configs/{dataset}/default.yaml --cache-images "
+    "--dataset.image_cache DIR",
 }
 META_NAME = "meta.json"
 UNFINISHED_NAME = "unfinished.json"  # describes the directory until meta.json does

@@ -1,5 +1,6 @@
 """Making weak labels and superpixels for a whole data set: shared out, resumable, with the same bytes every time."""
 
+import glob
 import json
 import os
 import tempfile
