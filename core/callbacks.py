@@ -120,7 +120,8 @@ class EventWriter(TFEventWriter):
     def _before_train(self) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(self.save_dir, purge_step=self.trainer.global_step + 1)
+        with writing(self.save_dir):
+            self.writer = SummaryWriter(self.save_dir, purge_step=self.trainer.global_step + 1)
 
     def _after_train(self) -> None:
         if self.writer is not None:
@@ -140,7 +141,7 @@ class ScalarsWriter(SummaryWriter):
     def _before_train(self) -> None:
         remove_unfinished(os.path.dirname(self.path))
         if os.path.exists(self.path):
-            with open(self.path, "rb") as file:
+            with writing(self.path), open(self.path, "rb") as file:
                 lines = file.read().splitlines(keepends=True)
             kept = [line for line in lines if self._counts(line)]
             if kept != lines:

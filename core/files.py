@@ -20,6 +20,14 @@ def write_atomic(path: str) -> Iterator[IO[bytes]]:
 
     On an exception `path` stays as it was and the unfinished file is removed. Folders are made as needed.
     """
+    try:
+        yield from _write_and_rename(path)
+    except OSError as error:
+        error.filename, error.filename2 = path, None  # not the unfinished file's name, or none at all
+        raise
+
+
+def _write_and_rename(path: str) -> Iterator[IO[bytes]]:
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED, dir=folder)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +129,8 @@ def run_main(main: Callable[[], None]) -> None:
     Every process writes its error to its log; under dist-run the first one shows the errors of the others, too.
     """
     try:
-        main()
+        with _told_of_the_disk():
+            main()
     except UserError as error:
         logger.error(_message(error))
         if dist.rank() > 0:
@@ -150,6 +152,21 @@ def run_main(main: Callable[[], None]) -> None:
         _leave(1)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextlib.contextmanager
+def _told_of_the_disk() -> Iterator[None]:
+    """Makes a UserError of a disk that is full or not to be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        what = f"{error.filename or 'a file'}: cannot be read or written ({error.strerror})"
+        raise UserError(f"{what}; make room or choose another path, and run the same command again") from error
 
 
 def _tell(message: str) -> None:
@@ -221,19 +238,19 @@ def _start_processes(non_dist: bool, needs_device: bool) -> torch.device:
 
 
 def _open_run_dir(run_dir: str, config: Config) -> None:
+    stem = _stem()
     try:
         os.makedirs(os.path.join(run_dir, "logging"), exist_ok=True)
+        logger.add(
+            os.path.join(run_dir, "logging", f"{stem}-rank{dist.rank()}.log"),
+            format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}",
+        )
+        if dist.is_master():
+            with write_atomic(os.path.join(run_dir, "metainfo", f"{stem}.yaml")) as file:
+                file.write(yaml.safe_dump(json.loads(json.dumps(config.dict())), sort_keys=False).encode())
+            write_json(os.path.join(run_dir, "metainfo", f"{stem}.json"), environment())
     except OSError as error:
         raise UserError(f"{run_dir}: cannot be made or written ({error.strerror}); choose another --run-dir") from None
-    stem = _stem()
-    logger.add(
-        os.path.join(run_dir, "logging", f"{stem}-rank{dist.rank()}.log"),
-        format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}",
-    )
-    if dist.is_master():
-        with write_atomic(os.path.join(run_dir, "metainfo", f"{stem}.yaml")) as file:
-            file.write(yaml.safe_dump(json.loads(json.dumps(config.dict())), sort_keys=False).encode())
-        write_json(os.path.join(run_dir, "metainfo", f"{stem}.json"), environment())
 
 
 def _stem() -> str:

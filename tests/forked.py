@@ -3,6 +3,7 @@
 The process that forks must have run no tensor operation, or its threads' locks would be copied.
 """
 
+import contextlib
 import importlib
 import os
 import select
@@ -60,6 +61,12 @@ class Command:
         """SIGKILL to one rank; then, as the launcher would, to the others. Their exit statuses."""
         for pid in [self.pids[rank], *self.pids]:
             os.kill(pid, signal.SIGKILL)
+        return self.statuses()
+
+    def statuses_after_kill(self) -> list[int]:
+        """As `kill` of a lone process, which may have ended already."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pids[0], signal.SIGKILL)
         return self.statuses()
 
     def statuses(self) -> list[int]:
