@@ -125,4 +125,5 @@ def stage_table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         cells = "".join(f"{_cell(row['scores'][scope]['miou']):>22}" for scope in SCOPES)
         lines.append(f"{row['stage'] or os.path.basename(row['checkpoint']):<14}{cells}")
-    return "\n".join(lines)
+    warnings = dict.fromkeys(_warning(row["scores"]) for row in rows if row["points"] == "in_view")
+    return "\n".join(lines) + "".join(warnings)

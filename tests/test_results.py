@@ -89,6 +89,8 @@ def test_class_table_says_where_most_points_are_out_of_view():
     found["scores"]["vox/all"]["confusion"] = (4 * np.array(found["scores"]["vox/in_view"]["confusion"])).tolist()
     assert "Only 25 % of the points are in view" in class_table(found)
     assert "Only" not in class_table(row())
+    assert stage_table([found, found]).count("Only 25 % of the points are in view") == 1
+    assert "Only" not in stage_table([row()]) and "Only" not in stage_table([{**found, "points": "all"}])
 
 
 def test_stage_table():
