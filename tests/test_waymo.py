@@ -256,10 +256,12 @@ def test_index_is_built_once_and_again_for_other_files(root, monkeypatch):
     assert len(open_reader(root)) == 2 and len(builds) == 3
     (root.parent / "index/train.npz").write_bytes(b"PK half a file")
     assert len(open_reader(root)) == 2 and len(builds) == 4
+    np.savez(root.parent / "index/train.npz", meta=np.frombuffer(b'{"format": 0}', np.uint8))
+    assert len(open_reader(root)) == 2 and len(builds) == 5
     (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[2]}\n")
-    assert len(open_reader(root, "test")) == 1 and len(builds) == 5
-    (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[1]}\n")
     assert len(open_reader(root, "test")) == 1 and len(builds) == 6
+    (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[1]}\n")
+    assert len(open_reader(root, "test")) == 1 and len(builds) == 7
 
 
 def test_labels_may_vanish_after_the_index_is_built(root):

@@ -120,13 +120,13 @@ def _segments(root: str, split: str, wanted: Sequence[tuple[str, int]] | None) -
 
 def _is_of(path: str, meta: dict[str, Any], root: str, split: str, wanted: Sequence[tuple[str, int]] | None) -> bool:
     """Whether the index is of the files as they are now."""
-    with np.load(path, allow_pickle=False) as archive:
-        before, segments = archive["states"], [text(name) for name in archive["segment"]]
     listed = None if wanted is None else [list(frame) for frame in wanted]
-    components = needed(split)
-    others = [component for component in components if component != LABELS]
     if meta.get("format") != FORMAT or meta.get("wanted") != listed:
         return False
+    with np.load(path, allow_pickle=False) as archive:
+        before, segments = archive["states"], [text(name) for name in archive["segment"]]
+    components = needed(split)
+    others = [component for component in components if component != LABELS]
     if wanted is None and set(list_segments(root, split, others)) != set(segments):
         return False
     now = file_states(root, split, segments, components)
