@@ -1,15 +1,15 @@
 """Weak labels for the training frames: pre-segmentation, then simulated annotation (any data set)."""
 
-from torchpack import distributed as dist
-
-from core import builder
-from core.comm import barrier
-from core.labeling.prepare import prepare_weak_labels
-from core.runtime import argument_parser, run_main, start
-from core.steps import command_line
-
 
 def main() -> None:
+    from torchpack import distributed as dist  # only where needed: workers load this file, too, and need no torch
+
+    from core import builder
+    from core.comm import barrier
+    from core.labeling.prepare import prepare_weak_labels
+    from core.runtime import argument_parser, start
+    from core.steps import command_line
+
     run = start(argument_parser(__doc__), needs_device=False)
     reader = builder.make_reader(run.config, "train", sweeps=True)
     reader.check_files(labels=True, sweeps=True)
@@ -27,4 +27,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    from core.runtime import run_main
+
     run_main(main)

@@ -7,10 +7,46 @@ import numpy as np
 
 from core.datasets.frame import Frame, Sweep
 from core.datasets.nuscenes import NuScenes
-from core.synthetic.generate import City, generate_city
 
-CITY = City("nuscenes", 1, 0, 0, frames=2, azimuth_steps=1084, image_size=(900, 1600), seed=0)
 _NUM_SWEEPS = 5
+
+
+class Repeated(NuScenes):
+    """A data set with each of its frames several times, under other tokens."""
+
+    def __init__(self, root: str, index_path: str, num_sweeps: int, times: int) -> None:
+        self.times = 1
+        super().__init__(root, "v1.0-trainval", "train", index_path, num_sweeps)
+        self.times = times
+
+    def __len__(self) -> int:
+        return super().__len__() * self.times
+
+    def frame(self, index: int) -> Frame:
+        turn, index = divmod(index, super().__len__())
+        frame = super().frame(index)
+        cameras = tuple(replace(camera, token=f"{camera.token}-{turn}") for camera in frame.cameras)
+        return replace(frame, token=f"{frame.token}-{turn}", cameras=cameras)
+
+    def tokens(self) -> list[str]:
+        return [frame.token for frame in self]
+
+
+def make_city(root: str, num_frames: int) -> None:
+    """Makes a city of one training scene, with scans and images of nuScenes' sizes, under `root`; goes on with one."""
+    from core.synthetic.generate import City, generate_city  # here, since worker processes load this file, too
+
+    city = City(
+        format="nuscenes",
+        train_scenes=1,
+        val_scenes=0,
+        test_scenes=0,
+        frames=num_frames,
+        azimuth_steps=1084,
+        image_size=(900, 1600),
+        seed=0,
+    )
+    generate_city(root, city, os.cpu_count() or 1)
 
 
 def open_frame(root: str | None, folder: str, version: str = "v1.0-mini") -> tuple[NuScenes, Frame]:
@@ -24,7 +60,7 @@ def open_frame(root: str | None, folder: str, version: str = "v1.0-mini") -> tup
     index = os.path.join(folder, "index")
     if root is None:
         city = os.path.join(folder, "city")
-        generate_city(city, CITY)
+        make_city(city, num_frames=2)
         reader = NuScenes(city, "v1.0-trainval", "train", index, _NUM_SWEEPS)
         return reader, reader.frame(len(reader) - 1)
     reader = NuScenes(root, version, "train", index, _NUM_SWEEPS)

@@ -1,4 +1,4 @@
-"""Training, E-step and evaluation on prepared data need no library that only preparation does."""
+"""Training, E-step and evaluation on prepared data need no library that only preparation does, and the other way."""
 
 import json
 
@@ -55,3 +55,9 @@ def test_the_hiding_hides(prepared, tmp_path):
     program.write_text(PROGRAM.format(hidden=HIDDEN, root=ROOT, calls=json.dumps(calls)))
     output = shell(f"python3 {program}", status=1)
     assert "building nuScenes' index needs nuscenes-devkit" in output and "pip install nuscenes-devkit" in output
+
+
+def test_workers_that_make_weak_labels_start_without_torch():
+    """They load the script that started them and the job: seconds each, if that took torch along."""
+    output = shell("python3 -c 'import sys, prepare_sparse_label, core.labeling.jobs; print(\"torch\" in sys.modules)'")
+    assert output.split() == ["False"]
