@@ -22,6 +22,7 @@ from core.datasets.image_cache import ImageCache, cache_parameters
 from core.datasets.label_files import IMAGE_CACHE, PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
 from core.datasets.sample import SegmentationDataset
 from core.datasets.sampler import EpochSampler
+from core.datasets.worker_signals import outlive_requests
 from core.errors import UserError
 from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
@@ -54,7 +55,9 @@ def make_reader(config: Config, split: str, sweeps: bool = False) -> Reader:
 def _open_reader(config: Config, split: str, num_sweeps: int) -> Reader:
     dataset = config.dataset
     version = dataset.test_version if split == "test" else dataset.version
-    reader = open_dataset(dataset.name, dataset.root, version, split, dataset.index_path, num_sweeps)
+    reader = open_dataset(
+        dataset.name, dataset.root, version, split, dataset.index_path, num_sweeps, keys=dataset.dict()
+    )
     if reader.classes.num_classes != config.data.num_classes:
         raise UserError(
             f"data.num_classes is {config.data.num_classes}, but {dataset.name} has {reader.classes.num_classes}"
@@ -104,6 +107,7 @@ def make_dataset(
         use_augment=dataset.use_augment,
         rotation=dataset.rotation,
         scale=tuple(dataset.scale),
+        flip=dataset.flip,
         color_jitter=tuple(dataset.color_jitter),
         jitter_probability=dataset.color_jitter_prob,
         gray_probability=dataset.grayscale_prob,
@@ -148,7 +152,8 @@ def _check_labels(
 
     def check(directory: str | None, kind: str, tokens: Iterable[str], expected: dict[str, Any]) -> None:
         if directory is not None:
-            hashes[directory] = check_directory(directory, kind, tokens, expected)["parameters_hash"]
+            meta = check_directory(directory, kind, tokens, expected, config.dataset.name)
+            hashes[directory] = meta["parameters_hash"]
 
     labels = {"parameters": weak_label_parameters(config), "classes": classes}
     check(directories["weak_label_dir"], WEAK_LABEL, reader.tokens(), labels)
@@ -203,6 +208,7 @@ def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_si
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         multiprocessing_context=_worker_context() if workers else None,
+        worker_init_fn=outlive_requests if workers else None,
     )
 
 
@@ -210,7 +216,7 @@ def _worker_context() -> Any:
     """Workers come from a clean server process: forks of this one would inherit the locks of MPI's, OpenMP's and the
     GPU driver's threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["core.datasets.collate"])
+    context.set_forkserver_preload(["core.datasets.loader_server"])
     return context
 
 
@@ -242,35 +248,44 @@ def _from_keys(kind: type[T], node: Config, **given: Any) -> T:
 
 # --- network, losses, optimiser ---
 
-IMAGE_BLOCKS = {"swiftnet18": (2, 2, 2, 2)}
-PROJECTIONS = {"spvcnn_swiftnet18_nusc": False, "spvcnn_swiftnet18_nusc_assop2p": True}
-"""Networks, and whether they have the association's projections."""
+IMAGE_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+NETWORKS = {
+    "spvcnn_swiftnet18_nusc": ("resnet18", False),
+    "spvcnn_swiftnet18_nusc_assop2p": ("resnet18", True),
+    "spvcnn_swiftnet18": ("resnet18", False),
+    "spvcnn_swiftnet18_assop2p": ("resnet18", True),
+    "spvcnn_swiftnet34": ("resnet34", False),
+    "spvcnn_swiftnet34_assop2p": ("resnet34", True),
+}
+"""Networks: the image branch's ResNet, and whether they have the association's projections. The first two are the
+published names; nothing in a network is of one data set."""
 
 
 def make_model(config: Config, device: torch.device, imagenet: bool = True) -> TwoBranchNetwork:
     """The network on its device, in the chosen sparse engine; `imagenet` loads the image branch's weights."""
     model = config.model
     _check_model_name(model.name)
+    resnet, projects = NETWORKS[model.name]
     choose_engine(model.sparse_engine, device)
     network = TwoBranchNetwork(
         num_classes=config.data.num_classes,
         in_channel=model.in_channel,
         cr=model.cr,
-        proj_channel=model.proj_channel if PROJECTIONS[model.name] else 0,
-        image_blocks=IMAGE_BLOCKS["swiftnet18"],
+        proj_channel=model.proj_channel if projects else 0,
+        image_blocks=IMAGE_BLOCKS[resnet],
         image_normalize=config.dataset.image_normalize,
         dropout=model.dropout,
         channels_last=model.channels_last,
         project=not model.is_estep,
     )
     if imagenet:
-        load_imagenet(network.pix_branch, model.imagenet_pretrain)
+        load_imagenet(network.pix_branch, model.imagenet_pretrain, resnet)
     return network.to(device)
 
 
 def _check_model_name(name: str) -> None:
-    if name not in PROJECTIONS:
-        raise UserError(f"model.name: '{name}' is unknown; known are: {', '.join(PROJECTIONS)}")
+    if name not in NETWORKS:
+        raise UserError(f"model.name: '{name}' is unknown; known are: {', '.join(NETWORKS)}")
 
 
 def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.Module:
@@ -316,10 +331,10 @@ def check_association(config: Config) -> None:
     """Raises UserError when training has an association term, but the network no projections for it."""
     m = config.model
     _check_model_name(m.name)
-    if make_loss_weights(config).association and not (PROJECTIONS[m.name] and m.proj_channel and not m.is_estep):
+    if make_loss_weights(config).association and not (NETWORKS[m.name][1] and m.proj_channel and not m.is_estep):
         raise UserError(
-            f"criterion.name: '{config.criterion.name}' with criterion.asso_weight > 0 needs model.name "
-            "spvcnn_swiftnet18_nusc_assop2p, model.proj_channel > 0 and model.is_estep false"
+            f"criterion.name: '{config.criterion.name}' with criterion.asso_weight > 0 needs "
+            "a model.name that ends in _assop2p, model.proj_channel > 0 and model.is_estep false"
         )
 
 

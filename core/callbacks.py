@@ -1,64 +1,48 @@
-"""What happens between the steps of training: resuming, validation, saving, writing scalars."""
+"""What happens between the steps of training: validation, saving the best, writing scalars."""
 
 import json
 import math
 import os
-from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from torchpack.callbacks import Callback
+from torchpack.callbacks import Callback, ProgressBar, TFEventWriter
 from torchpack.callbacks.writers import SummaryWriter
 from torchpack.utils.logging import logger
 
-from core.checkpoint import (
-    check_fits,
-    network_state,
-    newest_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-    step_checkpoints,
-)
-from core.comm import broadcast_buffers, sum_over_processes
-from core.errors import UserError
+from core.checkpoint import save_checkpoint
+from core.comm import broadcast_buffers, min_over_processes, sum_over_processes
+from core.datasets.label_errors import writing
 from core.evaluation import HEADS, confusion_in_view
+from core.files import remove_unfinished, write_atomic
 from core.metrics import class_iou, mean_iou
 from core.progress import progress
 
-TRAINING_STATE = ("model", "optimizer", "scheduler", "scaler", "callbacks", "epoch_num", "local_step", "global_step")
-"""What a checkpoint holds to go on from."""
 
-
-class Resume(Callback):
-    """Goes on from the newest checkpoint of the folder, or from a given one."""
-
-    def __init__(self, folder: str, path: str | None = None):
-        self.folder, self.path = folder, path
-
-    def _before_train(self) -> None:
-        path = newest_checkpoint(self.folder) or self.path
-        if path is None:
-            return
-        state = read_checkpoint(path)
-        missing = [key for key in TRAINING_STATE if key not in state]
-        if missing:
-            raise UserError(
-                f"{path}: cannot be gone on from, '{missing[0]}' is missing in it; expected a whole "
-                "checkpoint of a training command (step-*.pt or max-iou-*-val.pt)"
-            )
-        check_fits(self.trainer.network, network_state(state), path)
-        self.trainer.load_state_dict(state)
-        logger.info(f"Going on from {path}, epoch {self.trainer.epoch_num} of {self.trainer.num_epochs}.")
+def nothing() -> None:
+    """What is done between the batches of validation, if nothing is."""
 
 
 class Validation(Callback):
     """Scores both heads on the points in view, every few epochs and after the last.
 
     Adds `iou/vox/val` and `iou/pix/val` (mean IoU, %) and the per-class IoUs of the point head to the summary.
+
+    Args:
+        between_batches: called by all processes, equally often.
     """
 
-    def __init__(self, loader: Any, class_names: tuple[str, ...], ignore_index: int, every: int):
+    def __init__(
+        self,
+        loader: Any,
+        class_names: tuple[str, ...],
+        ignore_index: int,
+        every: int,
+        between_batches: Callable[[], None] = nothing,
+    ):
         self.loader, self.class_names, self.ignore_index, self.every = loader, class_names, ignore_index, every
+        self.between_batches = between_batches
 
     def _trigger_epoch(self) -> None:
         epoch = self.trainer.epoch_num
@@ -67,7 +51,10 @@ class Validation(Callback):
         broadcast_buffers(self.trainer.network)
         num_classes = len(self.class_names)
         counts = np.zeros((len(HEADS), num_classes, num_classes), np.int64)
-        for batch in progress(self.loader, len(self.loader), f"validation {epoch}"):
+        common = min_over_processes(len(self.loader))  # a process may have a batch more than another
+        for k, batch in enumerate(progress(self.loader, len(self.loader), f"validation {epoch}")):
+            if k < common:
+                self.between_batches()
             outputs = self.trainer.evaluation_step(batch)
             counts += confusion_in_view(outputs, batch, self.loader.dataset.reader, num_classes)
         counts = sum_over_processes(counts)
@@ -76,29 +63,6 @@ class Validation(Callback):
         for name, iou in zip(self.class_names, class_iou(counts[0], self.ignore_index), strict=True):
             if np.isfinite(iou):
                 self.trainer.summary.add_scalar(f"iou/vox/val/{name}", 100 * iou)
-
-
-class CheckpointSaver(Callback):
-    """Writes step-N.pt after every epoch and keeps the newest few. Stands last, so that the others' states are in."""
-
-    master_only = True
-
-    def __init__(self, folder: str, keep: int):
-        self.folder, self.keep = folder, keep
-        self.written: deque[str] = deque()
-
-    def _before_train(self) -> None:
-        self.written = deque(step_checkpoints(self.folder))
-
-    def _trigger_epoch(self) -> None:
-        path = os.path.join(self.folder, f"step-{self.trainer.global_step}.pt")
-        save_checkpoint(path, self.trainer.state_dict())
-        if path not in self.written:
-            self.written.append(path)
-        while len(self.written) > self.keep:
-            oldest = self.written.popleft()
-            if os.path.exists(oldest):
-                os.remove(oldest)
 
 
 class BestSaver(Callback):
@@ -137,12 +101,62 @@ class BestSaver(Callback):
         self.best, self.step = state["best"], state["step"]
 
 
+class StepBar(ProgressBar):
+    """The bar of an epoch; one that is gone on with starts where it was left."""
+
+    def _before_epoch(self) -> None:
+        super()._before_epoch()
+        self.pbar.update(self.trainer.local_step)
+
+
+class EventWriter(TFEventWriter):
+    """TensorBoard's events; those of steps that are run again after a crash are dropped from its pictures."""
+
+    writer: Any = None
+
+    def _set_trainer(self, trainer: Any) -> None:
+        """Nothing yet: the step to go on from is not known."""
+
+    def _before_train(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(self.save_dir, purge_step=self.trainer.global_step + 1)
+
+    def _after_train(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
 class ScalarsWriter(SummaryWriter):
-    """Appends one JSON line per step with scalars to RUN/scalars.jsonl: stage, epoch, step and the values."""
+    """Appends one JSON line per step with scalars to RUN/scalars.jsonl: stage, epoch, step and the values.
+
+    What an interrupted run wrote of steps that are run again is taken out first.
+    """
 
     def __init__(self, path: str, stage: str):
         self.path, self.stage = path, stage
         self.scalars: dict[str, float | None] = {}
+
+    def _before_train(self) -> None:
+        remove_unfinished(os.path.dirname(self.path))
+        if os.path.exists(self.path):
+            with open(self.path, "rb") as file:
+                lines = file.read().splitlines(keepends=True)
+            kept = [line for line in lines if self._counts(line)]
+            if kept != lines:
+                with writing(self.path), write_atomic(self.path) as file:
+                    file.writelines(kept)
+
+    def _counts(self, text: bytes) -> bool:
+        """Whether a line is of another stage, or of a step (and its validation) that is not run again."""
+        try:
+            line = json.loads(text)
+            stage, step, scored = line["stage"], line["step"], "iou/vox/val" in line
+        except (ValueError, TypeError, KeyError):
+            return False  # a crash may leave half a line
+        done = self.trainer.global_step
+        again = step > done or (step == done and scored and self.trainer.steps_done > 0)
+        return text.endswith(b"\n") and (stage != self.stage or not again)
 
     def _add_scalar(self, name: str, scalar: int | float) -> None:
         self.scalars[name] = scalar if math.isfinite(scalar) else None
@@ -158,5 +172,5 @@ class ScalarsWriter(SummaryWriter):
             return
         line = {"stage": self.stage, "epoch": self.trainer.epoch_num, "step": self.trainer.global_step, **self.scalars}
         self.scalars = {}
-        with open(self.path, "a", encoding="utf-8") as file:
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

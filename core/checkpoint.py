@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,9 @@ from torchpack.utils.logging import logger
 from core.errors import UserError
 from core.files import write_atomic
 
-RESNET_URL = "https://download.pytorch.org/models/resnet18-5c106cde.pth"
+RESNETS = {"resnet18": "resnet18-5c106cde.pth", "resnet34": "resnet34-b627a593.pth"}
+"""torchvision's files of ImageNet weights."""
+RESNET_URL = "https://download.pytorch.org/models/"
 
 
 def save_checkpoint(path: str, state: Mapping[str, Any]) -> None:
@@ -33,6 +36,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not os.path.exists(path):
         raise UserError(f"{path}: no such checkpoint; it is written by the training step before (README, commands 1-5)")
     try:
+        _check_bytes(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
@@ -42,6 +46,16 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dict with the network's state as 'model', found {type(content).__name__}")
     return content
+
+
+def _check_bytes(path: str) -> None:
+    """Raises ValueError where a byte has changed since writing: PyTorch does not look at the file's checksums."""
+    if not zipfile.is_zipfile(path):
+        return  # the format before PyTorch 1.6 has none
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"checksum of {damaged} is wrong")
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -74,35 +88,66 @@ def check_fits(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None
         )
 
 
-def load_imagenet(branch: nn.Module, source: str | None) -> None:
+def load_imagenet(branch: nn.Module, source: str | None, resnet: str = "resnet18") -> None:
     """Loads ImageNet weights into the image branch: a torchvision ResNet or a SwiftNet file, or "torchvision".
 
     Tensors are taken by name and shape; the log says how many, and which were not.
+
+    Args:
+        resnet: which ResNet the branch is built on, one of RESNETS.
+    Raises UserError when there is no such file, or it holds another ResNet.
     """
     if source is None:
         return
     if source == "torchvision":
-        from torchvision.models import ResNet18_Weights
+        from torchvision.models import get_model_weights
 
-        state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
+        state = get_model_weights(resnet)["IMAGENET1K_V1"].get_state_dict(progress=True)
     elif os.path.exists(source):
         state = network_state(read_checkpoint(source))
     else:
         raise UserError(
-            f"{source}: ImageNet weights not found; download {RESNET_URL} to that path, or set model.imagenet_pretrain "
-            "to torchvision (downloads it) or null (from scratch)"
+            f"{source}: ImageNet weights not found; download {RESNET_URL}{RESNETS[resnet]} to that path, or set "
+            "model.imagenet_pretrain to torchvision (downloads it) or null (from scratch)"
         )
     own = branch.state_dict()
     state = {name.removeprefix("backbone."): value for name, value in state.items()}
     taken = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if not taken:
-        raise UserError(f"{source}: holds no tensor of the image branch; expected a ResNet-18 or SwiftNet file")
+        raise UserError(f"{source}: holds no tensor of the image branch; expected a {resnet} or SwiftNet file")
+    needed, found = (
+        {".".join(name.split(".")[:2]) for name in names if name.startswith("layer")} for names in (own, state)
+    )
+    if needed != found:
+        raise UserError(
+            f"{source}: holds a ResNet of {len(found)} blocks, that of model.name has {len(needed)}; set "
+            f"model.imagenet_pretrain to a file of {resnet} ({RESNETS[resnet]})"
+        )
     branch.load_state_dict(taken, strict=False)
     left_in_file = sorted(set(state) - set(taken))
     logger.info(
         f"ImageNet weights: {len(taken)} tensors taken from {source}; not taken from it: "
         f"{', '.join(left_in_file) or 'none'}; {len(own) - len(taken)} tensors of the image branch start at random."
     )
+
+
+def newest_readable_checkpoint(folder: str) -> tuple[str, dict[str, Any]] | None:
+    """The step-N.pt with the largest N that can be read, and its content; None where there is no step-N.pt at all.
+
+    Raises UserError where there are some, but none that can be read.
+    """
+    paths = step_checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            return path, read_checkpoint(path)
+        except UserError as error:
+            logger.warning(f"{error}; taking the one before it, if there is one.")
+    if paths:
+        raise UserError(
+            f"{folder}: none of its {len(paths)} step-*.pt can be read; remove them to train from the start, or give "
+            "another checkpoint with --weight-path after that"
+        )
+    return None
 
 
 def newest_checkpoint(folder: str) -> str | None:

@@ -3,6 +3,7 @@
 torchpack's own `allreduce` and `allgather` need a GPU.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,3 +35,43 @@ def broadcast_buffers(network: nn.Module) -> None:
     if dist.size() > 1:
         for buffer in network.buffers():
             torch.distributed.broadcast(buffer, src=0)
+
+
+@lru_cache(maxsize=1)
+def _cpu_group() -> Any:
+    """A group for small things on the CPU, whatever training itself goes through. The first call is collective."""
+    if torch.distributed.get_backend() == "gloo":
+        return torch.distributed.group.WORLD
+    return torch.distributed.new_group(backend="gloo")
+
+
+def any_process(condition: bool) -> bool:
+    """Whether the condition holds in at least one process."""
+    return -min_over_processes(-int(condition)) > 0
+
+
+def min_over_processes(value: int) -> int:
+    """The smallest of the processes' numbers."""
+    if dist.size() == 1:
+        return value
+    tensor = torch.tensor(value)
+    torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MIN, group=_cpu_group())
+    return int(tensor)
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """The values of all processes, in their order, on the first one; an empty list on the others."""
+    if dist.size() == 1:
+        return [value]
+    values = [None] * dist.size() if dist.is_master() else None
+    torch.distributed.gather_object(value, values, group=_cpu_group())
+    return values or []
+
+
+def from_first_process(value: Any) -> Any:
+    """The first process's value, in all of them."""
+    if dist.size() == 1:
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values, group=_cpu_group())
+    return values[0]

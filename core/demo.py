@@ -16,8 +16,7 @@ from core.doctor import check_mpirun, check_ximgproc
 from core.errors import UserError
 from core.results import STAGES, read_rows, stage_table
 from core.runtime import run_main
-
-CITIES = {"nuscenes": "prepare_synthetic_nusc.py --root data/demo/nuscenes"}
+from core.synthetic.formats import format_names
 
 
 class Demo:
@@ -38,7 +37,9 @@ class Demo:
     def run(self) -> None:
         """The city, its labels, the five steps, evaluation, figures, tables."""
         run, configs = self.run_dir, f"configs/{self.dataset}"
-        self._call("made-up city", CITIES[self.dataset].split())
+        self._call(
+            "made-up city", f"prepare_synthetic_nusc.py --format {self.dataset} --root data/demo/{self.dataset}".split()
+        )
         self._step("weak labels", f"prepare_sparse_label.py {configs}/pretrain/preseg.yaml")
         self._step("superpixels", f"prepare_nusc_superpixel.py {configs}/default.yaml")
         pretrain, mstep = "train_lc_sparse_assop2p_nusc.py", "train_lc_sparse_assop2p_mstep_nusc.py"
@@ -119,10 +120,11 @@ class Demo:
 def main() -> None:
     """Parses arguments, checks the machine, runs the demo."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--dataset", choices=list(CITIES), default="nuscenes")
+    parser.add_argument("--dataset", choices=format_names(), help="default: that of configs/default.yaml")
     parser.add_argument("--run-dir", help="default: runs/demo/DATASET")
     parser.add_argument("-np", "--processes", type=int, help="default: 2, or the number of GPUs if that is 1")
     arguments, overrides = parser.parse_known_args()
+    dataset = arguments.dataset or load_config("configs/default.yaml").dataset.name
     # the commands of this environment, also when it is not activated
     os.environ["PATH"] = os.path.dirname(os.path.abspath(sys.executable)) + os.pathsep + os.environ.get("PATH", "")
     check_mpirun()
@@ -130,7 +132,7 @@ def main() -> None:
     gpus = torch.cuda.device_count()
     processes = arguments.processes or (min(2, gpus) if gpus else 2)
     logger.info(f"Demo on {torch.cuda.get_device_name() if gpus else 'the CPU'} with {processes} processes.")
-    Demo(arguments.dataset, arguments.run_dir or f"runs/demo/{arguments.dataset}", processes, overrides).run()
+    Demo(dataset, arguments.run_dir or f"runs/demo/{dataset}", processes, overrides).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The error that a user can mend."""
+"""What ends a command before its time, and with which exit status."""
 
 
 class UserError(Exception):
@@ -6,3 +6,11 @@ class UserError(Exception):
 
     Entry scripts print the message without a traceback and exit with status 2.
     """
+
+
+RESUME_STATUS = 75
+"""Exit status (EX_TEMPFAIL) of training that was asked to stop: the same command goes on."""
+
+
+class Preempted(Exception):
+    """Training was asked to stop, and has written a checkpoint, which the message names."""

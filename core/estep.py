@@ -25,7 +25,7 @@ from core.datasets.label_files import (
 )
 from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
-from core.labeling.prepare import claim_directory
+from core.labeling.prepare import claim_directory, finish_directory
 from core.labeling.pseudo_labels import PseudoLabelRules, pseudo_labels
 from core.metrics import confusion_matrix
 from core.models.two_branch import Outputs
@@ -81,9 +81,7 @@ def run_estep(
     if not dist.is_master():
         return None
     write_meta(directory, PSEUDO_LABEL, parameters, None, reader, statistics, command=command)
-    unfinished = os.path.join(directory, "unfinished.json")
-    if os.path.exists(unfinished):
-        os.remove(unfinished)
+    finish_directory(directory)
     return statistics
 
 

@@ -1,5 +1,6 @@
 """Writing files so that a reader never sees half of one."""
 
+import glob
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ from typing import IO, Any
 
 from core.errors import UserError
 
+UNFINISHED = ".unfinished-"
+
 
 @contextmanager
 def write_atomic(path: str) -> Iterator[IO[bytes]]:
@@ -19,7 +22,7 @@ def write_atomic(path: str) -> Iterator[IO[bytes]]:
     """
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(prefix=".unfinished-", dir=folder)
+    descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED, dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -58,6 +61,12 @@ def write_json(path: str, value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     with write_atomic(path) as file:
         file.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def remove_unfinished(folder: str) -> None:
+    """Removes what a killed process was writing in `folder`. Nobody else may be writing there."""
+    for path in glob.glob(os.path.join(glob.escape(folder), f"{UNFINISHED}*")):
+        os.remove(path)
 
 
 def _umask() -> int:

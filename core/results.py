@@ -28,12 +28,14 @@ def result_row(
     names: Sequence[str],
     ignore_index: int,
     environment: dict[str, Any],
+    benchmark_iou: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """One row of results.json.
 
     Args:
         points: `dataset.points`: with in_view, points out of view have their nearest predicted neighbour's label.
         confusions: {scope: [C, C]} for each of SCOPES.
+        benchmark_iou: float64 [C], IoU of all points by the benchmark's own rule; None where it has none.
     """
     scores = {}
     for scope, confusion in confusions.items():
@@ -42,6 +44,11 @@ def result_row(
             "miou": _percent(mean_iou(confusion, ignore_index)),
             "iou": {name: _percent(iou[c]) for c, name in enumerate(names) if c != ignore_index},
             "confusion": confusion.tolist(),
+        }
+    if benchmark_iou is not None:
+        scores["vox/all"]["benchmark"] = {
+            "miou": _percent(float(np.nanmean(benchmark_iou))),
+            "iou": {name: _percent(benchmark_iou[c]) for c, name in enumerate(names) if c != ignore_index},
         }
     return {
         "checkpoint": checkpoint,
@@ -84,13 +91,28 @@ def class_table(row: dict[str, Any]) -> str:
     scores = row["scores"]
     scopes = [scope for scope in SCOPES if scope in scores]
     titles = {"vox/in_view": "point head, in view", "pix/in_view": "image head, in view", "vox/all": "point head, all"}
-    lines = [f"{'IoU %':<24}" + "".join(f"{titles[scope]:>22}" for scope in scopes)]
+    columns = {titles[scope]: scores[scope] for scope in scopes}
+    if "benchmark" in scores.get("vox/all", {}):
+        columns["all, benchmark's rule"] = scores["vox/all"]["benchmark"]
+    lines = [f"{'IoU %':<24}" + "".join(f"{title:>22}" for title in columns)]
     for name in scores[scopes[0]]["iou"]:
-        lines.append(f"{name:<24}" + "".join(f"{_cell(scores[scope]['iou'][name]):>22}" for scope in scopes))
-    lines.append(f"{'mean':<24}" + "".join(f"{_cell(scores[scope]['miou']):>22}" for scope in scopes))
+        lines.append(f"{name:<24}" + "".join(f"{_cell(column['iou'][name]):>22}" for column in columns.values()))
+    lines.append(f"{'mean':<24}" + "".join(f"{_cell(column['miou']):>22}" for column in columns.values()))
     if row["points"] == "in_view":
-        lines.append("Points out of view have the label of their nearest predicted neighbour.")
+        lines.append("Points out of view have the label of their nearest predicted neighbour." + _warning(scores))
     return "\n".join(lines)
+
+
+def _warning(scores: dict[str, Any]) -> str:
+    """What is to be said where most points lie out of view."""
+    points = {scope: np.sum(scores[scope]["confusion"]) for scope in ("vox/in_view", "vox/all")}
+    if not points["vox/all"] or points["vox/in_view"] >= 0.5 * points["vox/all"]:
+        return ""
+    share = 100 * points["vox/in_view"] / points["vox/all"]
+    return (
+        f"\nOnly {share:.0f} % of the points are in view: such labels of the others are no fair measure; evaluate with "
+        "dataset.points all."
+    )
 
 
 def _cell(value: float | None) -> str:

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,10 @@ from torchpack.utils.config import Config
 from torchpack.utils.logging import logger
 
 from core.config import load_config
-from core.errors import UserError
+from core.errors import RESUME_STATUS, Preempted, UserError
+from core.failures import PATIENCE, FailureWatch, tell_first_process
 from core.files import write_atomic, write_json
+from core.memory import keep_freed_memory
 
 # torchpack's callbacks pull in tensorpack, which prints "Failed to import tensorflow." when first imported
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ImportError):
@@ -76,12 +79,18 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
     config = load_config(arguments.config, arguments.overlays, overrides)
     device = _start_processes(arguments.non_dist, needs_device)
     run_dir = getattr(arguments, "run_dir", None)
+    logs = os.path.join("runs" if run_dir is None else os.path.normpath(run_dir), "logging")
     if run_dir is not None:
         run_dir = os.path.normpath(run_dir)
         _open_run_dir(run_dir, config)
     elif not dist.is_master():
-        logger.add(os.path.join("runs", "logging", f"{_stem()}-rank{dist.rank()}.log"), level="WARNING", delay=True)
+        logger.add(os.path.join(logs, f"{_stem()}-rank{dist.rank()}.log"), level="WARNING", delay=True)
+    failures.folder = logs
+    if dist.size() > 1 and dist.is_master():
+        failures.watch = FailureWatch(logs)
     seed_everything(config.train.seed + dist.rank(), config.train.deterministic)
+    if needs_device:
+        prepare_device(device, config.train.tf32)
     return Run(config, arguments, run_dir, device)
 
 
@@ -101,29 +110,52 @@ def split_overrides(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tup
     return own, overrides
 
 
-def run_main(main: Callable[[], None]) -> None:
-    """Runs an entry script's main function; a UserError becomes one line and exit status 2.
+@dataclass
+class _Failures:
+    """Where processes tell the first one of their errors, and what shows them there."""
 
-    Every process writes its error to its log; only the first one's output reaches the console under dist-run, so the
-    others leave it time to report the same error before their exit ends it.
+    folder: str | None = None
+    watch: FailureWatch | None = None
+
+
+failures = _Failures()
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Runs an entry script's main function; a UserError becomes one line and exit status 2, a request to stop (see
+    core/preemption.py) one line and exit status 75.
+
+    Every process writes its error to its log; under dist-run the first one shows the errors of the others, too.
     """
     try:
         main()
     except UserError as error:
         logger.error(_message(error))
         if dist.rank() > 0:
-            time.sleep(5)
+            time.sleep(2)  # most often the first process has the same error, and its exit ends this one
+        _tell(_message(error))
         _leave(2)
+    except Preempted as request:
+        logger.info(str(request))
+        _leave(RESUME_STATUS)
     except KeyboardInterrupt:
         _leave(130)
     except Exception as error:
         if dist.size() > 1 and _is_lost_connection(error):
-            logger.error("Another process ended first; its log in RUN/logging (or runs/logging) says why.")
+            if failures.watch is None or not failures.watch.shown.wait(PATIENCE):
+                logger.error("Another process ended first; its log in RUN/logging (or runs/logging) says why.")
         else:
             logger.exception(f"Process {dist.rank()} failed.")
+            _tell(traceback.format_exc())
         _leave(1)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _tell(message: str) -> None:
+    if dist.rank() > 0 and failures.folder is not None:
+        with contextlib.suppress(OSError):
+            tell_first_process(failures.folder, message)
 
 
 def _leave(status: int) -> None:
@@ -159,6 +191,13 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         torch.backends.cudnn.benchmark = False
     elif torch.cuda.is_available():
         torch.backends.cudnn.benchmark = True
+
+
+def prepare_device(device: torch.device, tf32: bool) -> None:
+    """Precision of float32 products on a GPU; how memory is handled on a CPU."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    if device.type == "cpu":
+        keep_freed_memory()
 
 
 def _start_processes(non_dist: bool, needs_device: bool) -> torch.device:

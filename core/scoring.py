@@ -74,6 +74,7 @@ def evaluate(run: Run) -> None:
             reader.classes.names,
             config.data.ignore_label,
             environment(),
+            reader.benchmark_iou(counts[SCOPES.index("vox/all")]),
         )
         row["stage"] = BASELINES.get(config.criterion.name, row["stage"])
         path = os.path.join(_run_dir(arguments.run_dir, arguments.weight_path), "results.json")

@@ -3,18 +3,22 @@
 import os
 import shlex
 import sys
+from typing import Any
 
 from torchpack import distributed as dist
-from torchpack.callbacks import Callback, ConsoleWriter, EstimatedTimeLeft, ProgressBar, TFEventWriter
+from torchpack.callbacks import Callback, ConsoleWriter, EstimatedTimeLeft
 from torchpack.utils.logging import logger
 
 from core import builder
-from core.callbacks import BestSaver, CheckpointSaver, Resume, ScalarsWriter, Validation
-from core.checkpoint import file_hash, load_weights, newest_checkpoint, read_checkpoint
+from core.callbacks import BestSaver, EventWriter, ScalarsWriter, StepBar, Validation
+from core.checkpoint import file_hash, load_weights
 from core.datasets.base import Reader
 from core.errors import UserError
 from core.estep import no_grad_inference, quality_table, run_estep
 from core.evaluation import HEADS
+from core.locks import locked
+from core.preemption import Preemption
+from core.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint
 from core.runtime import Run
 from core.trainers import SegmentationTrainer
 
@@ -24,26 +28,33 @@ def train(run: Run) -> None:
 
     A finished one says so and stops.
     """
-    config, device = run.config, run.device
     assert run.run_dir is not None
-    folder = builder.checkpoint_dir(config, run.run_dir)
+    with locked(run.run_dir, dist.is_master()):
+        _train(run, run.run_dir)
+
+
+def _train(run: Run, run_dir: str) -> None:
+    config, device = run.config, run.device
+    folder = builder.checkpoint_dir(config, run_dir)
     builder.check_association(config)
-    if _is_finished(folder, config.num_epochs):
+    newest = find_checkpoint(folder)
+    if newest and _is_finished(*newest, config.num_epochs):
         return
+    start = newest[0] if newest else run.arguments.weight_path
+    del newest
 
     readers = {split: builder.make_reader(config, split) for split in ("train", "val")}
     readers["train"].check_files(labels=builder.make_loss_weights(config).dense > 0)
     validated = _has_labels(readers["val"])
     readers["val"].check_files(labels=validated)
     given = getattr(run.arguments, "pseudo_label_dir", None)
-    train_data = builder.make_dataset(config, readers["train"], "train", run.run_dir, given)
+    train_data = builder.make_dataset(config, readers["train"], "train", run_dir, given)
     logger.info(
         f"{len(train_data)} training frames, {len(readers['val'])} validation frames, "
         f"{dist.size()} process(es) on {device.type}."
     )
 
-    resumed = newest_checkpoint(folder) or run.arguments.weight_path
-    network = builder.make_model(config, device, imagenet=resumed is None)
+    network = builder.make_model(config, device, imagenet=start is None)
     model = builder.distribute(config, network, device)
     trainer = SegmentationTrainer(
         model,
@@ -56,24 +67,28 @@ def train(run: Run) -> None:
         log_every=config.train.log_every,
     )
     stage = os.path.basename(folder).replace("checkpoints", "train")
+    saver = CheckpointSaver(folder, config.train.checkpoints_to_keep, config.train.checkpoint_every_steps)
+    preemption = Preemption(saver)
     validation = Callback()  # stands in its place where there is none: states of callbacks go by their place
     if validated:
         val_loader = builder.make_loader(config, builder.make_dataset(config, readers["val"], "eval"))
         names = readers["val"].classes.names
-        validation = Validation(val_loader, names, config.data.ignore_label, config.train.validate_every)
+        every = config.train.validate_every
+        validation = Validation(val_loader, names, config.data.ignore_label, every, preemption.check)
     trainer.train(
         builder.make_loader(config, train_data),
         num_epochs=config.num_epochs,
         callbacks=[
-            Resume(folder, run.arguments.weight_path),
+            Resume(start),
             validation,  # before the writers, so that an epoch's scores are written with that epoch
             *(BestSaver(folder, head, validated) for head in HEADS),
             ConsoleWriter(["loss/total", "iou/vox/val", "iou/pix/val", "lr"]),
-            TFEventWriter(save_dir=os.path.join(run.run_dir, "tensorboard", stage)),
-            ScalarsWriter(os.path.join(run.run_dir, "scalars.jsonl"), stage),
-            ProgressBar(["loss/total"]),
+            EventWriter(save_dir=os.path.join(run_dir, "tensorboard", stage)),
+            ScalarsWriter(os.path.join(run_dir, "scalars.jsonl"), stage),
+            StepBar(["loss/total"]),
             EstimatedTimeLeft(),
-            CheckpointSaver(folder, config.train.checkpoints_to_keep),
+            preemption,
+            saver,
         ],
     )
 
@@ -91,18 +106,24 @@ def _has_labels(reader: Reader) -> bool:
 
 def estep(run: Run) -> None:
     """An E-step: pseudo-labels for the training frames from a trained network."""
-    config, device = run.config, run.device
+    config = run.config
     if config.step.kind != "estep":
         raise UserError(
             f"{run.arguments.config}: step.kind is '{config.step.kind}'; this command needs estep: take a "
             "configuration of configs/*/estep"
         )
     assert run.run_dir is not None
-    directory = builder.pseudo_label_dir(run.run_dir, config.step.round)
+    with locked(run.run_dir, dist.is_master()):
+        _estep(run, run.run_dir)
+
+
+def _estep(run: Run, run_dir: str) -> None:
+    config, device = run.config, run.device
+    directory = builder.pseudo_label_dir(run_dir, config.step.round)
     reader = builder.make_reader(config, "train")
     reader.check_files(labels=False)
     given = getattr(run.arguments, "pseudo_label_dir", None)
-    dataset = builder.make_dataset(config, reader, "estep", run.run_dir, given)
+    dataset = builder.make_dataset(config, reader, "estep", run_dir, given)
     network = builder.make_model(config, device, imagenet=False)
     load_weights(network, run.arguments.weight_path)
     statistics = run_estep(
@@ -129,15 +150,12 @@ def command_line() -> str:
     return shlex.join(["python3", *words])
 
 
-def _is_finished(folder: str, num_epochs: int) -> bool:
-    newest = newest_checkpoint(folder)
-    if newest is None:
-        return False
-    epoch = read_checkpoint(newest).get("epoch_num", 0)
-    if epoch < num_epochs:
+def _is_finished(path: str, state: dict[str, Any], num_epochs: int) -> bool:
+    epoch, finished = state.get("epoch_num", 0), state.get(EXACT_STATE, {}).get("epoch_finished", True)
+    if epoch < num_epochs or not finished:
         return False
     logger.info(
-        f"Finished already: {newest} is of epoch {epoch} of {num_epochs}. Remove {folder} to train anew, or "
-        "raise num_epochs."
+        f"Finished already: {path} is of epoch {epoch} of {num_epochs}. Remove {os.path.dirname(path)} to train anew, "
+        "or raise num_epochs."
     )
     return True

@@ -12,6 +12,7 @@ from core.datasets.collate import Batch
 from core.datasets.sampler import EpochSampler
 from core.losses import LossWeights, Targets, loss_terms
 from core.models.two_branch import Outputs
+from core.training_state import RandomState, restore_random_state
 
 
 class TrainingError(RuntimeError):
@@ -45,15 +46,37 @@ class SegmentationTrainer(Trainer):
         self.model, self.weights, self.optimizer = model, weights, optimizer
         self.device, self.ignore_index, self.amp_dtype, self.log_every = device, ignore_index, amp_dtype, log_every
         self.seed = torch.initial_seed()
+        self.steps_done = 0  # more: the next epoch is the rest of an interrupted one
+        self.random: RandomState | None = None
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype == torch.float16)
 
     def _before_epoch(self) -> None:
-        torch.manual_seed(self.seed + self.epoch_num)  # dropout follows the epoch: a resumed run is the same run
         self.model.train()
         sampler = self.dataflow.sampler
         if isinstance(sampler, EpochSampler):
-            sampler.set_epoch(self.epoch_num - 1)
+            sampler.set_epoch(self.epoch_num - 1, skip=self.steps_done * self.dataflow.batch_size)
+        self.local_step, self.steps_done = self.steps_done, 0
+
+    def go_on_within_epoch(self, steps_done: int, random: RandomState | None) -> None:
+        """The epoch that was loaded is not at its end: the next one is its rest, from this state of the generators."""
+        self.epoch_num -= 1
+        self.steps_done, self.random = steps_done, random
+
+    def _before_step(self, batch: Batch) -> None:
+        """Sets the generators, now that starting the loader's processes has drawn from them."""
+        if self.local_step == 1:
+            torch.manual_seed(self.seed + self.epoch_num)  # dropout follows the epoch
+            self.random = None
+        self._restore_random()
+
+    def _after_epoch(self) -> None:
+        self._restore_random()  # where no step was left
+
+    def _restore_random(self) -> None:
+        if self.random is not None:
+            restore_random_state(self.random)
+        self.random = None
 
     def _run_step(self, batch: Batch) -> dict[str, Any]:
         """Forward, loss, backward, update."""
@@ -85,8 +108,8 @@ class SegmentationTrainer(Trainer):
         if self.global_step % self.log_every and self.local_step != self.steps_per_epoch:
             return
         for name, value in values.items():
-            self.summary.add_scalar(f"loss/{name}", value)
-        self.summary.add_scalar("lr", self.optimizer.param_groups[0]["lr"])
+            self.summary.add_scalar(f"loss/{name}", value, max_to_keep=1)
+        self.summary.add_scalar("lr", self.optimizer.param_groups[0]["lr"], max_to_keep=1)
 
     def _describe(self, values: dict[str, float], batch: Batch) -> str:
         broken = ", ".join(f"{name}={value}" for name, value in values.items() if not _is_finite(value))

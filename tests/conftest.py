@@ -8,7 +8,8 @@ import pytest
 from core.synthetic.generate import City, generate_city
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN, Project, run_script
 
-CITY = City(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
+SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
+CITY = City(format="nuscenes", **SIZES)
 
 
 @pytest.fixture(scope="session")

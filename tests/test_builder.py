@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def shipped():
-    """Names of all configurations: without the defaults; overlays of the demo go over pretraining."""
+    """Names of all configurations: without the defaults; overlays of the demo go over their data set's pretraining."""
     paths = sorted(glob.glob(os.path.join(CONFIGS, "**/*.yaml"), recursive=True))
     return [os.path.relpath(path, CONFIGS) for path in paths if os.path.basename(path) != "default.yaml"]
 
@@ -34,7 +34,8 @@ def load(name, root, *overrides):
     path = os.path.join(CONFIGS, name)
     if not name.startswith("demo"):
         return fake_config(path, root, *overrides)
-    base = os.path.join(NUSCENES, "pretrain/assop2p.yaml")
+    dataset = os.path.splitext(os.path.basename(name))[0]
+    base = os.path.join(CONFIGS, dataset, "pretrain/assop2p.yaml")
     return fake_config(base, root, *overrides, overlays=(path,))
 
 
@@ -107,7 +108,7 @@ def test_defaults_are_those_of_the_code():
     config = config_of("nuscenes/default.yaml")
     assert builder.weak_label_parameters(config) == WeakLabelParameters()
     assert builder.superpixel_parameters(config, (360, 640)) == SuperpixelParameters()
-    assert builder.make_rules(config) == PseudoLabelRules()
+    assert builder.make_rules(config) == PseudoLabelRules(tuple(range(1, 11)))
     assert builder.make_loss_weights(config) == LossWeights()
 
 
@@ -122,8 +123,8 @@ def test_published_image_size():
 def test_rules_of_both_rounds():
     """Numbers of the paper's E-step."""
     rules = [builder.make_rules(config_of(f"nuscenes/estep/it{i}.yaml")) for i in (1, 2)]
-    assert rules[0] == PseudoLabelRules(10, 0.5, 0.4, 0.1, True, False, False)
-    assert rules[1] == PseudoLabelRules(13, 0.5, 0.4, 0.1, False, True, True)
+    assert rules[0] == PseudoLabelRules(tuple(range(1, 11)), 0.5, 0.4, 0.1, True, False, False)
+    assert rules[1] == PseudoLabelRules(tuple(range(1, 14)), 0.5, 0.4, 0.1, False, True, True)
 
 
 @pytest.mark.parametrize(("name", "step_round"), [("assop2p", 1), ("assop2p_it2", 2)])
@@ -242,7 +243,10 @@ def test_msteps_say_where_pseudo_labels_come_from(root):
     reader = builder.make_reader(config, "train")
     write_weak_labels(config, reader)
     write_all_superpixels(config, reader)
-    with pytest.raises(UserError, match=r"pseudo_labels_0.*make it with: python3 train_lc_estep_nusc\.py"):
+    with pytest.raises(
+        UserError,
+        match=r"pseudo_labels_0.*make it with: python3 train_lc_estep_nusc\.py configs/nuscenes/estep/it1\.yaml",
+    ):
         builder.make_dataset(config, reader, "train", str(root / "RUN"))
     with pytest.raises(UserError, match="--pseudo-label-dir"):
         builder.make_dataset(config, reader, "train")
@@ -273,3 +277,20 @@ def test_loaders(root, monkeypatch):
     remaining = builder.make_remaining_loader(config, dataset, [1])
     assert [batch.tokens for batch in remaining] == [[reader.frame(1).token]]
     assert list(builder.make_remaining_loader(config, dataset, [])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "projects"),
+    [
+        ("spvcnn_swiftnet18", [2, 2, 2, 2], False),
+        ("spvcnn_swiftnet18_assop2p", [2, 2, 2, 2], True),
+        ("spvcnn_swiftnet34", [3, 4, 6, 3], False),
+        ("spvcnn_swiftnet34_assop2p", [3, 4, 6, 3], True),
+    ],
+)
+def test_networks_by_name(name, blocks, projects):
+    config = config_of("nuscenes/pretrain/assop2p.yaml", "--model.name", name, "--model.cr", "0.16")
+    network = builder.make_model(config, torch.device("cpu"), imagenet=False)
+    branch = network.pix_branch
+    assert [len(stage) for stage in (branch.layer1, branch.layer2, branch.layer3, branch.layer4)] == blocks
+    assert (network.projector2d is not None) == projects

@@ -10,13 +10,14 @@ import torch
 from torch.utils.data import DataLoader
 from torchpack.callbacks import Callback, LambdaCallback
 
-from core.callbacks import BestSaver, CheckpointSaver, Resume, ScalarsWriter, Validation
+from core.callbacks import BestSaver, ScalarsWriter, Validation
 from core.checkpoint import load_weights, read_checkpoint
 from core.datasets.collate import collate
 from core.datasets.nuscenes import CLASSES
 from core.errors import UserError
 from core.losses import LossWeights
 from core.metrics import confusion_matrix, mean_iou
+from core.resume import CheckpointSaver, Resume, find_checkpoint
 from core.trainers import SegmentationTrainer
 from tests import made_up
 
@@ -35,7 +36,8 @@ def train(folder, num_epochs, callbacks=(), path=None, stop_after=None, **networ
     trainer = make_trainer(**network)
     saver = CheckpointSaver(str(folder), 2)
     stop = LambdaCallback(trigger_epoch=lambda _: _stop(trainer, stop_after))
-    resume = Resume(str(folder), path)
+    newest = find_checkpoint(str(folder))
+    resume = Resume(newest[0] if newest else path)
     trainer.train(made_up.loader(), num_epochs=num_epochs, callbacks=[resume, *callbacks, saver, stop])
     return trainer
 

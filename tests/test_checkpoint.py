@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torchpack.utils.logging import logger
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet34
 
 from core.checkpoint import (
     file_hash,
@@ -179,6 +179,25 @@ def test_imagenet_tensors_of_other_shape_are_left(tmp_path, log):
     assert "conv1.weight, fc.bias" in "".join(log)
 
 
+def test_imagenet_of_a_deeper_resnet(tmp_path, log):
+    branch, theirs = SwiftNetResNet((3, 4, 6, 3)), resnet34(weights=None)
+    state = {name: value for name, value in theirs.state_dict().items() if "num_batches" not in name}  # as old files
+    load_imagenet(branch, saved(tmp_path, state), "resnet34")
+    own = branch.state_dict()
+    assert all(torch.equal(own[name], state[name]) for name in state if not name.startswith("fc."))
+    assert "180 tensors taken" in "".join(log)
+
+
+def test_imagenet_of_another_depth_is_refused(tmp_path):
+    for blocks, theirs, name, counts in (
+        ((3, 4, 6, 3), resnet18, "resnet34", (8, 16)),
+        ((2, 2, 2, 2), resnet34, "resnet18", (16, 8)),
+    ):
+        path = saved(tmp_path, theirs(weights=None).state_dict())
+        with pytest.raises(UserError, match=f"{counts[0]} blocks, that of model.name has {counts[1]}.*{name}-"):
+            load_imagenet(SwiftNetResNet(blocks), path, name)
+
+
 def test_imagenet_may_be_left_out():
     branch, reference = SwiftNetResNet(), SwiftNetResNet()
     reference.load_state_dict(branch.state_dict())
@@ -189,6 +208,8 @@ def test_imagenet_may_be_left_out():
 def test_imagenet_errors(tmp_path):
     with pytest.raises(UserError, match=r"none\.pth: .*not found; download https://download\.pytorch\.org"):
         load_imagenet(SwiftNetResNet(), str(tmp_path / "none.pth"))
+    with pytest.raises(UserError, match=r"download https://.*/resnet34-b627a593\.pth to that path"):
+        load_imagenet(SwiftNetResNet((3, 4, 6, 3)), str(tmp_path / "none.pth"), "resnet34")
     with pytest.raises(UserError, match="holds no tensor of the image branch"):
         load_imagenet(SwiftNetResNet(), saved(tmp_path, small().state_dict()))
 

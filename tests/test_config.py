@@ -194,12 +194,26 @@ def test_published_keys_and_values():
     assert (config.amp_enabled, config.ddp, config.scheduler.name) == (False, True, "cosine_warmup")
 
 
+def test_values_of_semantic_kitti():
+    config = load_config(os.path.join(ROOT, "configs/semantic_kitti/pretrain/assop2p.yaml"))
+    assert (config.data.num_classes, config.dataset.image_size) == (20, [368, 1224])
+    assert (config.dataset.seeds.num_superpixels, config.dataset.flip, config.dataset.num_sweeps) == (2048, 0.5, 0)
+    assert config.dataset.small_component_class == 13
+    assert config.model.name == "spvcnn_swiftnet34_assop2p" and "resnet34" in config.model.imagenet_pretrain
+    foreground = [
+        load_config(os.path.join(ROOT, f"configs/semantic_kitti/estep/{name}.yaml")).estep.foreground_classes
+        for name in ("it1", "it2")
+    ]
+    assert foreground == [list(range(1, 9)), list(range(1, 13))]
+
+
 def test_all_files_are_known_configurations():
     paths = glob.glob(os.path.join(ROOT, "configs/**/*.yaml"), recursive=True)
     assert len(paths) >= 10
     for path in paths:
         if os.path.basename(os.path.dirname(path)) == "demo":
-            load_config(PRETRAIN, [path])
+            dataset = os.path.splitext(os.path.basename(path))[0]
+            load_config(os.path.join(ROOT, "configs", dataset, "pretrain/assop2p.yaml"), [path])
         else:
             load_config(path)
 
@@ -207,3 +221,15 @@ def test_all_files_are_known_configurations():
 def test_null_is_refused_where_a_value_is_needed(tree):
     with pytest.raises(UserError, match="count should be a whole number"):
         load_config(leaf(tree), overrides=["--count", "null"])
+
+
+def test_waymo_configurations_differ_where_the_method_does():
+    """Things, foreground, building, temperature, both returns' points."""
+    things = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13]
+    for name in ("pretrain/assop2p", "estep/it1", "mstep/assop2p", "estep/it2", "mstep/assop2p_it2"):
+        config = load_config(os.path.join(ROOT, f"configs/waymo/{name}.yaml"))
+        assert (config.dataset.name, config.data.num_classes, config.model.in_channel) == ("waymo", 23, 5)
+        assert config.criterion.temperature == 1.0 and config.dataset.points == "all"
+        assert config.dataset.small_component_class == 14 and config.dataset.near_rings == 0
+        ground = [17, 18, 19, 20, 22] if name == "estep/it2" else []
+        assert config.estep.foreground_classes == things + ground

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from tests.fake_nuscenes import POINTS, write_fake_nuscenes
 from tests.helpers import HERE
 
 CONFIGS = os.path.join(os.path.dirname(HERE), "configs/nuscenes/estep")
+THINGS_VETO = PseudoLabelRules(tuple(range(1, 11)))
 
 
 class Step:
@@ -127,7 +129,7 @@ def test_meta(root):
     statistics = step.run("0123456789abcdef")
     meta = read_meta(step.directory, "pseudo_label")
     assert meta["parameters"]["checkpoint"] == "0123456789abcdef"
-    assert meta["parameters"]["rules"] == vars(PseudoLabelRules())
+    assert meta["parameters"]["rules"] == {**vars(THINGS_VETO), "foreground_classes": list(range(1, 11))}
     assert meta["statistics"] == json.loads(json.dumps(statistics))
     assert meta["command"] == "the command" and meta["classes"] == list(step.reader.classes.names)
     assert sorted(os.listdir(step.directory)) == sorted([*step.contents(), "meta.json"])
@@ -184,7 +186,7 @@ def test_another_checkpoint_or_other_rules_are_refused(root):
     with pytest.raises(UserError, match="checkpoint = hash, now it is other; remove"):
         step.run("other")
     with pytest.raises(UserError, match="threshold = 0.5, now it is 0.6"):
-        step.run(rules=PseudoLabelRules(threshold=0.6))
+        step.run(rules=replace(THINGS_VETO, threshold=0.6))
     assert step.contents() == before and len(step.calls) == 2
 
 

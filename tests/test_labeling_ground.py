@@ -5,16 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.labeling.ground import (
-    find_ground,
-    ground_of_cell,
-    group_points,
-    lies_below,
-    lower_points,
-    normal_threshold,
-    polar_cells,
-)
+from core.labeling.ground import find_ground, ground_of_cells, normal_threshold
 from core.labeling.parameters import WeakLabelParameters
+from core.labeling.plane import Cells, fit_planes
+from core.labeling.polar import group_points, polar_cells
 
 PARAMETERS = WeakLabelParameters()
 FLAT = np.array([0.0, 0.0, 1.0, 0.0])  # z = 0
@@ -27,16 +21,36 @@ def polar(radius, turns):
 
 
 class Planes:
-    """A fitter that returns given planes one after the other and records what it was given."""
+    """A fitter that returns given planes for a single cell one after the other and records what it was given."""
 
     def __init__(self, *planes):
         self.planes, self.calls, self.seeds = list(planes), [], []
 
-    def __call__(self, points, distance, sample_size, iterations, seed):
-        assert (distance, sample_size, iterations) == (0.2, 10, 1000)
-        self.calls.append(points)
-        self.seeds.append(seed)
-        return self.planes.pop(0)
+    def __call__(self, cells, candidate, chosen, seeds, distance, sample_size, iterations):
+        assert (distance, sample_size, iterations, chosen.tolist()) == (0.2, 10, 1000, [True])
+        self.calls.append(cells.xyz[candidate])
+        self.seeds.extend(seeds.tolist())
+        return self.planes.pop(0)[None]
+
+
+def ground_of_cell(xyz, threshold, fitter, seed=0, **changes):
+    """The ground of a single cell."""
+    cells = Cells(xyz, np.array([0, len(xyz)]))
+    parameters = replace(PARAMETERS, **changes)
+    return ground_of_cells(cells, np.array([True]), np.array([threshold]), fitter, np.array([seed]), parameters)
+
+
+def candidates(z):
+    """Which of the points at the heights z are candidates; z has no value twice."""
+    fitter = Planes(np.zeros(4))
+    ground_of_cell(np.column_stack([np.zeros((len(z), 2)), z]), 0.75, fitter, ps_min_num=0)
+    return np.isin(z, fitter.calls[0][:, 2]).tolist()
+
+
+def lies_below(z):
+    """Whether the plane z = 0 is accepted as ground of a cell with the heights z."""
+    xyz = np.column_stack([np.zeros((len(z), 2)), z])
+    return ground_of_cell(xyz, 0.75, Planes(FLAT), ps_min_num=0, ps_max_tries=1, ps_first_try_share=0.0).any()
 
 
 def floor(count, height=0.0):
@@ -70,35 +84,57 @@ def test_angular_bins_count_from_the_smallest_occupied_one():
 
 def test_points_are_grouped_by_ring_then_bin_in_file_order():
     ring, angular_bin = np.array([1, 0, 1, 0, 1]), np.array([0, 2, 0, 1, 3])
-    assert [cell.tolist() for cell in group_points(ring, angular_bin)] == [[3], [1], [0, 2], [4]]
+    order, starts = group_points(ring, angular_bin)
+    assert order.tolist() == [3, 1, 0, 2, 4] and starts.tolist() == [0, 1, 2, 4, 5]
+    order, starts = group_points(ring * 10**9, angular_bin)
+    assert order.tolist() == [3, 1, 0, 2, 4] and starts.tolist() == [0, 1, 2, 4, 5], "also far out"
+
+
+@pytest.mark.parametrize("grid_size", [(5.0, 0.1), (0.5, 0.01), (1.7, 0.25)])
+def test_cells_are_those_of_exact_arithmetic(grid_size):
+    rng = np.random.default_rng(0)
+    borders = (rng.integers(0, 30, 3000) + 0.5) * grid_size[0], (rng.integers(-9, 9, 3000) + 0.5) * grid_size[1] * np.pi
+    radius, angle = (
+        np.concatenate([b + rng.normal(0, 1e-7, 3000), b[:1000] + rng.normal(0, 1e-3, 1000)]) for b in borders
+    )
+    xyz = np.column_stack([radius * np.cos(angle), radius * np.sin(angle), np.zeros(4000)])
+    xyz = np.concatenate([xyz, [[0, 0, 0], [3, 0, 0], [0, 3, 0], [-3, 0, 0], [0, -3, 0]]])
+    ring = np.rint(np.hypot(xyz[:, 0], xyz[:, 1]) / grid_size[0])
+    angular_bin = np.rint(np.arctan2(xyz[:, 1], xyz[:, 0]) / (grid_size[1] * np.pi))
+    angular_bin[angular_bin == round(1 / grid_size[1])] *= -1
+    found = polar_cells(xyz, grid_size)
+    np.testing.assert_array_equal(found[0], ring - ring.min())
+    np.testing.assert_array_equal(found[1], angular_bin - angular_bin.min())
 
 
 def test_all_points_are_candidates_unless_heights_spread():
-    assert lower_points(np.array([-0.74, 0.74]), 0.75).all()
-    assert lower_points(np.array([-0.75, 0.75]), 0.75).tolist() == [True, False]
-    assert lower_points(np.array([0.0, 2.0, 4.0]), 0.75).tolist() == [True, True, False], "the mean itself stays"
+    assert candidates([-0.74, 0.74]) == [True, True]
+    assert candidates([-0.75, 0.75]) == [True, False]
+    assert candidates([0.0, 2.0, 4.0]) == [True, True, False], "the mean itself stays"
 
 
 def test_threshold_is_stricter_straight_behind_the_vehicle():
-    strict = [(r, b) for r in range(4) for b in range(20) if normal_threshold(r, b, PARAMETERS) == 0.95]
-    assert strict == [(0, 4), (0, 5), (1, 4), (1, 5)]
-    assert normal_threshold(2, 4, PARAMETERS) == 0.75
+    ring, angular_bin = np.divmod(np.arange(80), 20)
+    threshold = normal_threshold(ring, angular_bin, PARAMETERS)
+    strict = threshold == 0.95
+    assert np.column_stack([ring, angular_bin])[strict].tolist() == [[0, 4], [0, 5], [1, 4], [1, 5]]
+    assert set(threshold[~strict]) == {0.75}
 
 
 def test_flat_cell_is_ground():
     fitter = Planes(FLAT)
-    assert ground_of_cell(floor(101), 0.75, fitter, 40, PARAMETERS).all()
+    assert ground_of_cell(floor(101), 0.75, fitter, 40).all()
     assert fitter.seeds == [40]
 
 
 def test_no_plane_is_sought_among_100_candidates():
-    assert not ground_of_cell(floor(100), 0.75, Planes(), 0, PARAMETERS).any()
+    assert not ground_of_cell(floor(100), 0.75, Planes(), 0).any()
 
 
 def test_inliers_are_all_points_of_the_cell_not_just_candidates():
     xyz = np.concatenate([floor(150), [[0, 0, 0.19], [0, 0, 0.21], [0, 0, -0.19], [0, 0, 40.0]]])  # std > 0.75
     fitter = Planes(FLAT)
-    inlier = ground_of_cell(xyz, 0.75, fitter, 0, PARAMETERS)
+    inlier = ground_of_cell(xyz, 0.75, fitter, 0)
     assert len(fitter.calls[0]) == 153, "only the points up to the mean height"
     assert inlier[150:].tolist() == [True, False, True, False]
 
@@ -106,14 +142,14 @@ def test_inliers_are_all_points_of_the_cell_not_just_candidates():
 def test_refused_inliers_leave_the_candidates():
     xyz = np.concatenate([wall(130, 0.0, 1.0), floor(120)])
     fitter = Planes(WALL, FLAT)
-    inlier = ground_of_cell(xyz, 0.75, fitter, 7, PARAMETERS)
+    inlier = ground_of_cell(xyz, 0.75, fitter, 7)
     assert [len(c) for c in fitter.calls] == [250, 120] and fitter.seeds == [7, 8]
     np.testing.assert_array_equal(inlier, np.abs(xyz[:, 2]) < 0.2)
 
 
 def test_ends_when_refusals_leave_100_candidates():
     fitter = Planes(WALL)
-    assert not ground_of_cell(np.concatenate([wall(130, 0.0, 1.0), floor(100)]), 0.75, fitter, 0, PARAMETERS).any()
+    assert not ground_of_cell(np.concatenate([wall(130, 0.0, 1.0), floor(100)]), 0.75, fitter, 0).any()
     assert len(fitter.calls) == 1
 
 
@@ -121,54 +157,71 @@ def test_three_tries_at_most():
     elsewhere = np.array([1.0, 0.0, 0.0, -50.0])  # no inliers
     xyz = np.concatenate([wall(300, 0.0, 1.0), floor(200)])
     fitter = Planes(WALL, elsewhere, elsewhere, FLAT)
-    assert not ground_of_cell(xyz, 0.75, fitter, 0, PARAMETERS).any()
+    assert not ground_of_cell(xyz, 0.75, fitter, 0).any()
     assert len(fitter.calls) == 3
 
 
 def test_first_plane_needs_half_of_the_candidates():
     xyz = np.concatenate([floor(101), wall(101, 1.0, 1.2)])
-    assert ground_of_cell(xyz, 0.75, Planes(FLAT), 0, PARAMETERS)[:101].all(), "exactly half is enough"
+    assert ground_of_cell(xyz, 0.75, Planes(FLAT), 0)[:101].all(), "exactly half is enough"
     xyz = np.concatenate([floor(101), wall(102, 1.0, 1.2)])
     fitter = Planes(FLAT, FLAT)
-    assert not ground_of_cell(xyz, 0.75, fitter, 0, PARAMETERS).any()
+    assert not ground_of_cell(xyz, 0.75, fitter, 0).any()
     assert len(fitter.calls) == 1, "fewer end the cell at once"
 
 
 def test_later_planes_need_not_have_half():
     xyz = np.concatenate([wall(400, 0.0, 1.0), floor(110)])
-    assert ground_of_cell(xyz, 0.75, Planes(WALL, FLAT), 0, PARAMETERS).any()
+    assert ground_of_cell(xyz, 0.75, Planes(WALL, FLAT), 0).any()
 
 
 def test_normal_must_be_above_the_threshold():
     tilted = np.array([0.28, 0.0, 0.96, 0.0])
     points = floor(200) * [1, 1, 0]
     points[:, 2] = -points[:, 0] * 0.28 / 0.96
-    assert ground_of_cell(points, 0.95, Planes(tilted), 0, PARAMETERS).all()
-    assert not ground_of_cell(points, 0.96, Planes(tilted), 0, PARAMETERS).any(), "equal is not above"
-    assert ground_of_cell(points, 0.95, Planes(-tilted), 0, PARAMETERS).all(), "the normal's direction is free"
+    assert ground_of_cell(points, 0.95, Planes(tilted), 0).all()
+    assert not ground_of_cell(points, 0.96, Planes(tilted), 0).any(), "equal is not above"
+    assert ground_of_cell(points, 0.95, Planes(-tilted), 0).all(), "the normal's direction is free"
 
 
 def test_plane_with_points_below_is_refused_unless_they_are_few():
     z = np.r_[np.zeros(18), [-1.0, -1.0]]
-    assert lies_below(z, z == 0, 0.1), "2 of 20 off the plane"
+    assert lies_below(z), "2 of 20 off the plane"
     z = np.r_[np.zeros(17), [-1.0, -1.0, -1.0]]
-    assert not lies_below(z, z == 0, 0.1)
-    assert lies_below(-z, z == 0, 0.1), "above is fine"
+    assert not lies_below(z)
+    assert lies_below(-z), "above is fine"
     z = np.r_[np.zeros(17), [-1.0, 0.5, 0.5]]
-    assert lies_below(z, z == 0, 0.1), "not above on average"
+    assert lies_below(z), "not above on average"
 
 
 def test_allowed_outliers_round_half_to_even():
     for points, allowed in ((25, 2), (35, 4)):  # 2.5 -> 2, 3.5 -> 4
         z = np.zeros(points)
         z[:allowed] = -1.0
-        assert lies_below(z, z == 0, 0.1)
+        assert lies_below(z)
         z[: allowed + 1] = -1.0
-        assert not lies_below(z, z == 0, 0.1)
+        assert not lies_below(z)
 
 
 def test_no_plane_no_ground():
-    assert not ground_of_cell(floor(200), 0.75, Planes(np.zeros(4)), 0, PARAMETERS).any()
+    assert not ground_of_cell(floor(200), 0.75, Planes(np.zeros(4)), 0).any()
+
+
+def test_cells_do_not_know_of_each_other():
+    parts = [
+        np.concatenate([wall(130, 0.0, 1.0), floor(120)]),
+        floor(90),
+        floor(300, 0.5),
+        wall(200, 0.0, 1.0),
+        floor(150),
+    ]
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    cells, threshold, seeds = Cells(np.concatenate(parts), starts), np.full(5, 0.75), np.arange(5)
+    wanted = np.array([True, True, True, True, False])
+    ground = ground_of_cells(cells, wanted, threshold, fit_planes, seeds, PARAMETERS)
+    alone = [ground_of_cell(part, 0.75, fit_planes, seed) for seed, part in enumerate(parts)]
+    np.testing.assert_array_equal(ground[: starts[4]], np.concatenate(alone[:4]))
+    assert [part.any() for part in np.split(ground, starts[1:-1])] == [True, False, True, False, False]
 
 
 def test_components_of_a_floor_with_a_wall():

@@ -4,7 +4,21 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.labeling.plane import fit_plane, fit_plane_open3d, plane_fitter
+from core.labeling.plane import Cells, fit_planes, fit_planes_open3d, plane_fitter
+
+
+def fit_by(fitter, points, distance, sample_size, iterations, seed):
+    """The plane of all points of a single cell."""
+    cells, everything = Cells(points, np.array([0, len(points)])), np.ones(len(points), bool)
+    return fitter(cells, everything, np.array([True]), np.array([seed]), distance, sample_size, iterations)[0]
+
+
+def fit_plane(*arguments):
+    return fit_by(fit_planes, *arguments)
+
+
+def fit_plane_open3d(*arguments):
+    return fit_by(fit_planes_open3d, *arguments)
 
 
 def scattered_plane(normal, offset, inliers, outliers, seed, noise=0.03):
@@ -68,12 +82,17 @@ def test_no_plane(fit):
     assert not fit(np.ones((50, 3)), 0.2, 10, 100, 0).any(), "a single place"
 
 
-def test_points_need_not_be_contiguous():
-    points, _ = scattered_plane((0, 0, 1), 0.0, 100, 20, seed=3)
-    strided = np.asfortranarray(points)[::2]
-    np.testing.assert_array_equal(
-        fit_plane(strided, 0.2, 10, 50, 5), fit_plane(np.ascontiguousarray(strided), 0.2, 10, 50, 5)
-    )
+@pytest.mark.parametrize("fitter", [fit_planes, fit_planes_open3d])
+def test_only_candidates_of_chosen_cells_count(fitter):
+    first, _ = scattered_plane((0, 0, 1), 1.0, 200, 0, seed=3)
+    second, _ = scattered_plane((1, 0, 0), 1.0, 200, 0, seed=4)
+    points, starts = np.concatenate([first, second, first, first[:50]]), np.array([0, 400, 600, 650])
+    candidate = np.ones(650, bool)
+    candidate[:200] = False  # of the first cell the plane x = -1 is left
+    candidate[605:] = False  # too few are left
+    planes = fitter(Cells(points, starts), candidate, np.array([True, False, True]), np.arange(3), 0.2, 10, 1000)
+    np.testing.assert_allclose(np.abs(planes[0]), [1, 0, 0, 1], atol=0.05)
+    assert not planes[1:].any()
 
 
 def test_unknown_fitter_is_named():

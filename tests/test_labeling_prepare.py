@@ -12,7 +12,7 @@ import pytest
 
 from core.datasets.label_files import SUPERPIXEL, WEAK_LABEL, check_directory, read_superpixels, read_weak_label
 from core.errors import UserError
-from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
 from core.labeling.prepare import prepare_superpixels, prepare_weak_labels
 from tests.streets import Streets
 
@@ -186,7 +186,7 @@ def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
         prepare_superpixels(reader, str(tmp_path / "s"), PIXELS)
     monkeypatch.setitem(sys.modules, "hdbscan", None)
     with pytest.raises(UserError, match="pip install hdbscan"):
-        prepare_weak_labels(reader, str(tmp_path / "w"), WEAK, 1)
+        prepare_weak_labels(reader, str(tmp_path / "w"), replace(WEAK, clusterer=ClustererParameters("hdbscan")), 1)
     assert not os.path.exists(tmp_path / "w")
 
 

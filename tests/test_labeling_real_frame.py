@@ -49,7 +49,7 @@ def test_ground_is_low_and_flat(reader):
     frame = reader.frame(0)
     points = reader.load_points(frame)
     seen = points[project(points, frame.cameras).seen, :3]
-    component, num_ground = pre_segment(seen, [], PARAMETERS, np.random.default_rng(0))
+    component, num_ground = pre_segment(seen, np.empty((0, 3)), PARAMETERS, np.random.default_rng(0))
     ground = (component >= 0) & (component < num_ground)
     close = np.hypot(seen[:, 0], seen[:, 1]) < 20
     assert num_ground > 20 and 0.3 < ground.mean() < 0.9

@@ -1,5 +1,6 @@
 """The weak label of a frame: steps put together, sweeps, statistics, repeatability."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +12,18 @@ from core.datasets.label_files import WeakLabel
 from core.errors import UserError
 from core.labeling.clusters import find_clusters
 from core.labeling.parameters import ClustererParameters, WeakLabelParameters
-from core.labeling.statistics import average_statistics, frame_statistics, statistics_line
+from core.labeling.statistics import (
+    MAX_SCENES,
+    average_statistics,
+    frame_statistics,
+    scene_statistics,
+    statistics_line,
+    statistics_lines,
+)
 from core.labeling.weak_label import gather_sweeps, make_weak_label, pre_segment
 
 PARAMETERS = WeakLabelParameters()
+NO_SWEEPS = np.empty((0, 3))
 CLASSES = ClassTable(
     ("ignored", "car", "road", "manmade"), (1,), np.zeros((4, 3), np.uint8), np.arange(4, dtype=np.uint8)
 )
@@ -43,7 +52,7 @@ def street(seed=0):
 def label_street(in_view=None, seed=0):
     points, labels = street()
     in_view = np.ones(len(points), bool) if in_view is None else in_view
-    return make_weak_label(points, [], in_view, labels, CLASSES, PARAMETERS, np.random.default_rng(seed))
+    return make_weak_label(points, NO_SWEEPS, in_view, labels, CLASSES, PARAMETERS, np.random.default_rng(seed))
 
 
 def test_street():
@@ -82,13 +91,13 @@ def test_next_to_no_points(count):
     points, labels = street()
     rows = np.arange(count)
     label, statistics = make_weak_label(
-        points[rows], [], np.ones(count, bool), labels[rows], CLASSES, PARAMETERS, np.random.default_rng(0)
+        points[rows], NO_SWEEPS, np.ones(count, bool), labels[rows], CLASSES, PARAMETERS, np.random.default_rng(0)
     )
     assert label.num_points == count == statistics.num_points and not label.sparse.any()
 
 
 def test_ground_comes_before_clusters():
-    component, num_ground = pre_segment(street()[0], [], PARAMETERS, np.random.default_rng(0))
+    component, num_ground = pre_segment(street()[0], NO_SWEEPS, PARAMETERS, np.random.default_rng(0))
     assert num_ground == 2
     assert set(component[:600]) == {0, 1} and set(component[600:1100]) == {2, 3} and set(component[1100:]) == {-1}
 
@@ -119,7 +128,8 @@ def test_sweeps_are_cut_and_moved():
     frame = Frame("t", "s", "key", None, (), sweeps)
     reader: Any = SimpleNamespace(load_sweep=lambda sweep: clouds[sweep.path])
     gathered = gather_sweeps(reader, frame, WeakLabelParameters(num_sweeps=2))
-    assert [g.tolist() for g in gathered] == [[[10, 21, 30], [11, 20, 35]], [[5, 6, 7]]]
+    assert gathered.tolist() == [[10, 21, 30], [11, 20, 35], [5, 6, 7]]
+    assert gather_sweeps(reader, replace(frame, sweeps=()), PARAMETERS).shape == (0, 3)
 
 
 def test_statistics_of_a_frame():
@@ -150,3 +160,22 @@ def test_statistics_are_averaged_over_frames():
     )
     nothing = average_statistics([], ("ignored", "car"))
     assert nothing["sparse"] is None and "sparse -" in statistics_line(nothing)
+
+
+def test_recordings_have_statistics_of_their_own():
+    def frame(sparse, right):
+        return {"sparse": sparse, "propagated": 0.5, "negative": 0.25, "correct": [0, right], "total": [0, 4]}
+
+    frames, names = [frame(0.1, 4), frame(0.2, 2), frame(0.3, 4)], ("ignored", "car")
+    scenes = scene_statistics(frames, ["b", "a", "b"], names)
+    assert list(scenes) == ["b", "a"] and scenes["b"]["frames"] == 2
+    assert scenes["b"]["sparse"] == pytest.approx(0.2) and scenes["a"]["propagated_accuracy"] == 0.5
+    lines = statistics_lines({**average_statistics(frames, names), "scenes": scenes}).splitlines()
+    assert [line.split(" frames")[0] for line in lines] == [
+        "b: weak labels of 2",
+        "a: weak labels of 1",
+        "weak labels of 3",
+    ]
+    many = [str(i) for i in range(MAX_SCENES + 1)]
+    assert scene_statistics([frame(0.1, 4)] * len(many), many, names) == {}
+    assert scene_statistics(frames, ["a"] * 3, names) == {}

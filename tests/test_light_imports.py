@@ -4,7 +4,7 @@ import json
 
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, ESTEP_2, MSTEP, PRETRAIN, ROOT, overrides, shell
 
-HIDDEN = ("open3d", "hdbscan", "cv2", "nuscenes", "sklearn", "matplotlib")
+HIDDEN = ("open3d", "hdbscan", "cv2", "nuscenes", "pyarrow", "sklearn", "matplotlib")
 PROGRAM = """
 import importlib, json, sys
 from importlib.machinery import PathFinder

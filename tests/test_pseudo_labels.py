@@ -15,9 +15,9 @@ from tests.helpers import DEVICES, golden
 
 GOLDEN = {k.removeprefix("few_classes/"): v for k, v in golden("estep.npz").items()}
 ROUNDS = {
-    "round1": PseudoLabelRules(),
+    "round1": PseudoLabelRules(tuple(range(1, 11))),
     "round2": PseudoLabelRules(
-        foreground_max=13, filter_by_candidates=False, ignored_prototype=True, keep_previous=True
+        tuple(range(1, 14)), filter_by_candidates=False, ignored_prototype=True, keep_previous=True
     ),
 }
 
@@ -57,10 +57,24 @@ def test_threshold_follows_the_best_of_the_class():
 def test_without_annotation_prototypes_have_no_say():
     logits = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
     features, none = torch.randn(2, 4), torch.zeros(2, dtype=torch.long)
-    rules = PseudoLabelRules(foreground_max=2, ignored_prototype=True)
+    rules = PseudoLabelRules((1, 2), ignored_prototype=True)
     assert pseudo_labels(logits, features, none, torch.tensor([0b010, 0b010]), None, rules).tolist() == [1, 0]
 
 
 def test_empty_sample():
     empty = torch.zeros(0, dtype=torch.long)
-    assert pseudo_labels(torch.zeros(0, 3), torch.zeros(0, 4), empty, empty, None, PseudoLabelRules()).tolist() == []
+    found = pseudo_labels(torch.zeros(0, 3), torch.zeros(0, 4), empty, empty, None, PseudoLabelRules((1,)))
+    assert found.tolist() == []
+
+
+@pytest.mark.parametrize(("foreground", "expected"), [((1, 2), [1, 0]), ((1,), [1, 2]), ((2,), [1, 0]), ((), [1, 2])])
+def test_prototypes_veto_foreground_classes_only(foreground, expected):
+    """The second point's classifier says 2, its prototypes 1."""
+    logits = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
+    features, sparse = torch.tensor([[9.0, 0.0], [9.0, 0.0]]), torch.tensor([1, 0])
+    features = torch.cat([features, torch.tensor([[0.0, 9.0]])])
+    logits, sparse = torch.cat([logits, torch.tensor([[0.0, 0.0, 9.0]])]), torch.cat([sparse, torch.tensor([2])])
+    rules = PseudoLabelRules(foreground, filter_by_candidates=False)
+    assert (
+        pseudo_labels(logits, features, sparse, torch.zeros(3, dtype=torch.long), None, rules).tolist()[:2] == expected
+    )

@@ -84,6 +84,13 @@ def test_class_table():
     assert "nearest" not in class_table(row(points="all"))
 
 
+def test_class_table_says_where_most_points_are_out_of_view():
+    found = row()
+    found["scores"]["vox/all"]["confusion"] = (4 * np.array(found["scores"]["vox/in_view"]["confusion"])).tolist()
+    assert "Only 25 % of the points are in view" in class_table(found)
+    assert "Only" not in class_table(row())
+
+
 def test_stage_table():
     rows = [row(), row("RUN/checkpoints_mstep_0/max-iou-vox-val.pt", hits=(4, 2)), row("other/mine.pt")]
     lines = stage_table(rows).splitlines()

@@ -228,3 +228,12 @@ def test_more_processes_than_gpus(monkeypatch, gpus):
         assert len(backends) == (0 if gpus else 1)  # --non-dist starts nothing
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_precision_of_float32_products_is_set(tf32, monkeypatch):
+    monkeypatch.setattr(runtime, "keep_freed_memory", lambda: True)  # stays as it is for the other tests
+    for place in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        monkeypatch.setattr(place, "allow_tf32", place.allow_tf32)
+    runtime.prepare_device(torch.device("cpu"), tf32)
+    assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32

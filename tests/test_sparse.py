@@ -184,3 +184,56 @@ def test_torchsparse_engine_agrees_forward():
     kernel, kernel_map = tensor("conv_k3s1_weight"), x.coordinates.kernel_map(3, 1, 1)
     ours, theirs = (engine.convolve(x.feats, kernel, kernel_map) for engine in (native, torchsparse_engine))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def random_set(count: int) -> Coordinates:
+    """`count` voxels of a cube that they fill by a third, in no order."""
+    side = round((3 * count) ** (1 / 3))
+    cells = torch.randperm(side**3, generator=torch.Generator().manual_seed(0))[:count]
+    x, y, z = cells // side**2 - side // 2, cells // side % side, cells % side
+    return Coordinates(torch.stack([x, y, z, torch.zeros_like(x)], 1).int())
+
+
+@pytest.mark.parametrize("count", [1, 40, 3000])
+@pytest.mark.parametrize("kernel_size, stride, transposed", [(3, 1, False), (2, 2, False), (2, 2, True)])
+def test_blocks_and_slices_give_the_same(count, kernel_size, stride, transposed, monkeypatch):
+    """Both layouts of the pairs, forward and backward; with no pairs at all, with padding, with large blocks."""
+    from core.sparse import native
+
+    kernel_map = random_set(count).kernel_map(kernel_size, stride, 1)
+    kernel_map = kernel_map.transposed if transposed else kernel_map
+    results = []
+    for in_blocks in (False, True):
+        monkeypatch.setattr(native, "_in_blocks", lambda feats, answer=in_blocks: answer)
+        torch.manual_seed(0)
+        feats = torch.randn(kernel_map.num_in, 5, requires_grad=True)
+        kernel = torch.randn(len(kernel_map.sizes), 5, 7, requires_grad=True)
+        out = native.convolve(feats, kernel, kernel_map)
+        out.backward(torch.randn(out.shape))
+        results.append((out.detach(), feats.grad, kernel.grad))
+    for slices, blocks in zip(*results, strict=True):
+        torch.testing.assert_close(blocks, slices, rtol=1e-4, atol=1e-4 * float(slices.abs().max()))
+
+
+def test_bfloat16_convolution_is_float32s_rounded():
+    """Under autocast the result differs from float32's by bfloat16's rounding of inputs and result, and by no more."""
+    coordinates, conv = random_set(2000), Conv3d(16, 16, 3)
+    feats = torch.randn(2000, 16)
+    exact = conv(SparseTensor(feats, coordinates)).feats.detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = conv(SparseTensor(feats, coordinates)).feats
+    assert rounded.dtype == torch.bfloat16
+    assert float((rounded.detach().float() - exact).norm() / exact.norm()) < 1e-2
+
+
+def test_neighbours_agree_with_a_search_one_by_one():
+    """The half of the kernel map that is mirrored, and voxels in no order."""
+    coordinates = random_set(300)
+    rows = {tuple(voxel): row for row, voxel in enumerate(coordinates.at(1).coords.tolist())}
+    expected = []
+    for dx, dy, dz in kernel_offsets(3).tolist():
+        for row, (x, y, z, b) in enumerate(coordinates.at(1).coords.tolist()):
+            neighbour = rows.get((x + dx, y + dy, z + dz, b))
+            if neighbour is not None:
+                expected.append([neighbour, row])
+    assert coordinates.kernel_map(3, 1, 1).full_table[0].tolist() == expected

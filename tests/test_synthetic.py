@@ -16,16 +16,18 @@ from core.errors import UserError
 from core.synthetic import camera as camera_module
 from core.synthetic import lidar as lidar_module
 from core.synthetic.camera import View, photograph
+from core.synthetic.formats.nuscenes.labels import CATEGORIES, FINE, LABEL
+from core.synthetic.formats.nuscenes.sensors import nuscenes_rig
+from core.synthetic.formats.nuscenes.timeline import lidar_shots
 from core.synthetic.generate import City, choose_scenes, generate_city, shares
-from core.synthetic.labels import CATEGORIES, LABEL
 from core.synthetic.lidar import measure, scan
 from core.synthetic.poses import quaternion, rotation
 from core.synthetic.raycast import BOX, CONE, CYLINDER, ELLIPSOID, SKY, cast_solids, turn
 from core.synthetic.scene import make_scene
-from core.synthetic.sensors import nuscenes_rig
-from core.synthetic.timeline import lidar_shots
 
-TINY = City(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
+SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
+TINY = City(format="nuscenes", **SIZES)
+RIG = nuscenes_rig(90, (90, 160))
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +186,7 @@ def test_points_fall_on_pixels_of_their_class(city_root, nusc):
     labels = np.fromfile(city_root / nusc.get("lidarseg", lidar["token"])["filename"], dtype=np.uint8)
     cloud = LidarPointCloud.from_file(str(city_root / lidar["filename"])).points[:3]
     shot = lidar_shots("scene-0001", 1)[-1]
-    things = scan(scene, TINY.rig().lidar, shot.time, shot.rng(TINY.seed)).things
+    things = scan(scene, RIG.lidar, shot.time, shot.rng(TINY.seed)).things
     stands = np.array([index < 0 or still[index] for index in things])
 
     def chain(row, inverse):
@@ -202,7 +204,7 @@ def test_points_fall_on_pixels_of_their_class(city_root, nusc):
         u, v = np.round(u / depth), np.round(v / depth)
         kept = stands & (depth > 1) & (u >= 0) & (u < 640) & (v >= 0) & (v < 360) & (labels != LABEL["vehicle.ego"])
         view = View(scene, camera, shot.time + camera.delay / 1e6)
-        pixels = view.labels()[v[kept].astype(int), u[kept].astype(int)]
+        pixels = FINE[view.labels()][v[kept].astype(int), u[kept].astype(int)]
         agree, seen = agree + int((pixels == labels[kept]).sum()), seen + int(kept.sum())
         found = view.distance[v[kept].astype(int), u[kept].astype(int)]
         same = pixels == labels[kept]
@@ -213,12 +215,12 @@ def test_points_fall_on_pixels_of_their_class(city_root, nusc):
 
 def test_images_show_the_colours_of_their_classes(city_root, nusc):
     """Grass is greener than the road in the files themselves."""
-    scene, rig = TINY.scene("scene-0001"), TINY.rig()
+    scene, rig = TINY.scene("scene-0001"), RIG
     greener: dict[str, list[NDArray[np.float64]]] = {"flat.terrain": [], "flat.driveable_surface": []}
     for camera in rig.cameras:
         row = nusc.get("sample_data", nusc.sample[0]["data"][camera.channel])
         image = np.asarray(Image.open(city_root / row["filename"]).convert("RGB")).astype(float)
-        labels = View(scene, camera, camera.delay / 1e6).labels()
+        labels = FINE[View(scene, camera, camera.delay / 1e6).labels()]
         for name, found in greener.items():
             found.append((image[..., 1] - image[..., 2])[labels == LABEL[name]])
     grass, road = (np.concatenate(found) for found in greener.values())
@@ -232,7 +234,7 @@ def test_a_wall_stays_where_it_is_while_the_vehicle_moves(nusc):
     from pyquaternion import Quaternion
 
     scene = TINY.scene("scene-0001")
-    solids, rig = scene.solids, TINY.rig()
+    solids, rig = scene.solids, RIG
     for shot in (lidar_shots("scene-0001", 0)[0], lidar_shots("scene-0001", 1)[4]):
         row = nusc.get("sample_data", shot.token(TINY.seed))
         points = LidarPointCloud.from_file(os.path.join(nusc.dataroot, row["filename"])).points[:3]
@@ -244,8 +246,8 @@ def test_a_wall_stays_where_it_is_while_the_vehicle_moves(nusc):
             world = world @ transform_matrix(record["translation"], Quaternion(record["rotation"]))
         placed = (world @ np.vstack([points, np.ones(points.shape[1])]))[:3].T
         gaps = []
-        for point in placed[found.labels == LABEL["static.manmade"]]:
-            boxes = (solids.label == LABEL["static.manmade"]) & (solids.kind == BOX)
+        for point in placed[FINE[found.labels] == LABEL["static.manmade"]]:
+            boxes = (FINE[solids.label] == LABEL["static.manmade"]) & (solids.kind == BOX)
             local = np.einsum("sij,sj->si", solids.inverse[boxes], point - solids.center[boxes])
             gap = np.abs(np.abs(local).max(axis=1) - 1.0) * solids.half[boxes].min(axis=1)
             gaps.append(gap.min())
@@ -260,7 +262,9 @@ def test_windows_leave_no_hit_out(name, monkeypatch):
     rays = turn(np.ascontiguousarray(pose[:3, :3]), rig.lidar.directions())
     narrow = lidar_module._trace(scene, rig.lidar, pose, rays, 0.3)
     views = [View(scene, camera, 0.3) for camera in rig.cameras]
-    monkeypatch.setattr(lidar_module, "_windows", lambda lidar, corners: np.tile([0, 32, 0, 60], (len(corners), 1)))
+    monkeypatch.setattr(
+        lidar_module, "column_windows", lambda lidar, corners: np.tile([0, 32, 0, 60], (len(corners), 1))
+    )
     everything = np.tile([0, 45, 0, 80], (len(scene.solids.kind), 1))
     monkeypatch.setattr(camera_module, "_windows", lambda *_: everything)
     wide = lidar_module._trace(scene, rig.lidar, pose, rays, 0.3)
@@ -337,9 +341,9 @@ def test_every_scene_has_every_class_at_the_demo_size():
     for name in ("scene-0003", "scene-0012"):
         scene = make_scene(0, name, 5)
         scans = [scan(scene, rig.lidar, 0.5 * k, np.random.default_rng(k)) for k in range(5)]
-        counts = np.bincount(np.concatenate([found.labels for found in scans]), minlength=32)
+        counts = np.bincount(FINE[np.concatenate([found.labels for found in scans])], minlength=32)
         assert all(counts[label] >= 30 for label in wanted)
-        found = shares({CATEGORIES[label]: int(count) for label, count in enumerate(counts)})
+        found = shares({CATEGORIES[label]: int(count) for label, count in enumerate(counts)}, "vehicle.ego")
         assert 0.28 < found["flat.driveable_surface"] < 0.48
         assert 0.08 < found["static.manmade"] < 0.32
 
@@ -401,7 +405,7 @@ def test_a_lidar_may_leave_misses_out():
     scene, full = make_scene(0, "scene-0001", 2), nuscenes_rig(90, (90, 160)).lidar
     bare = replace(full, keeps_misses=False, roof_half_angle=0.0)
     found = scan(scene, bare, 0.0, np.random.default_rng(0))
-    assert LABEL["vehicle.ego"] not in found.labels
+    assert LABEL["vehicle.ego"] not in FINE[found.labels]
     assert np.linalg.norm(found.points[:, :3], axis=1).min() > 1.0
     image = measure(scene, full, 0.0, np.random.default_rng(0))
     assert image.distance.shape == image.labels.shape == (90, 32)
@@ -434,7 +438,7 @@ def test_a_damaged_city_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"val_scenes": 151}, "val split has 0 to 150"),
+        ({"val_scenes": 151}, "val split of nuscenes has 0 to 150"),
         ({"train_scenes": 0, "val_scenes": 0}, "at least one"),
         ({"frames": 0}, "--frames"),
         ({"image_size": (8, 8)}, "--image-size"),
@@ -443,3 +447,19 @@ def test_a_damaged_city_file_is_refused(tmp_path):
 def test_senseless_arguments_are_refused(changed, message):
     with pytest.raises(UserError, match=message):
         choose_scenes(City(**{**TINY.__dict__, **changed}))
+
+
+def test_a_city_of_version_0_1_0_is_known_again(city_root, tmp_path, capsys):
+    """Its city.json names no format."""
+    root = tmp_path / "old"
+    shutil.copytree(city_root, root)
+    state = json.loads((root / "city.json").read_text())
+    del state["arguments"]["format"]
+    (root / "city.json").write_text(json.dumps(state))
+    generate_city(str(root), TINY)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--format kitty: unknown; known are: .*nuscenes"):
+        generate_city(str(tmp_path), replace(TINY, format="kitty"))

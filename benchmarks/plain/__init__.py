@@ -1,1 +1,1 @@
-"""Plain renderings of the published algorithm: slow, short, and sharing no code with `core`."""
+"""Plain renderings of the published algorithms, written to be compared with: straightforward, and not slowed down."""

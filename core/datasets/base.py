@@ -37,8 +37,8 @@ class Reader(ABC):
     Attributes:
         classes: the classes that `load_labels` returns.
         features: names of a point's features beside x, y, z.
-        name: the data set, e.g. "nuscenes".
-        version: its version, e.g. "v1.0-trainval".
+        name: the data set, as the catalog lists it.
+        version: its version, where it has several.
         split: "train", "val" or "test".
     """
 
@@ -99,6 +99,17 @@ class Reader(ABC):
     @abstractmethod
     def open_submission(self, directory: str) -> Submission:
         """A writer of the benchmark's submission into `directory`."""
+
+    def benchmark_iou(self, confusion: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """IoU of each class by the benchmark's own rule, where that is not `core.metrics.class_iou`'s.
+
+        Args:
+            confusion: counts [C, C] over all points: row = label, column = prediction.
+
+        Returns:
+            float64 [C], NaN for classes that its mean leaves out; None where the benchmark has no rule of its own.
+        """
+        return None
 
     def load_image(self, view: CameraView) -> NDArray[np.uint8]:
         """Reads a camera image: uint8 [view.height, view.width, 3], RGB.

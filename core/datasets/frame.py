@@ -35,7 +35,7 @@ class CameraView:
     """One camera image of a key frame.
 
     Attributes:
-        name: the camera, e.g. "CAM_FRONT".
+        name: the camera.
         token: unique key of this image; its superpixel file is named by it.
         image_path: where the image lies.
         width, height: size of the image file, pixels.

@@ -25,15 +25,30 @@ def load_image(path: str, width: int, height: int) -> NDArray[np.uint8]:
     try:
         with open(path, "rb") as file:
             data = file.read()
-        image = _decode(data)
     except FileNotFoundError:
         raise UserError(f"camera image {path} is missing: unpack the data set's image files again") from None
+    except OSError as error:
+        raise UserError(f"camera image {path} cannot be read ({error.strerror})") from None
+    return decode_image(data, path, width, height)
+
+
+def decode_image(data: bytes, name: str, width: int, height: int) -> NDArray[np.uint8]:
+    """Decodes the content of an image file of `width` x `height` pixels; uint8 [height, width, 3], RGB.
+
+    Args:
+        name: what errors call the image.
+
+    Raises:
+        UserError: it does not decode, or has another size.
+    """
+    try:
+        image = _decode(data)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         hint = "unpack the data set's image files again"
-        raise UserError(f"camera image {path} does not decode ({error}): {hint}") from None
+        raise UserError(f"camera image {name} does not decode ({error}): {hint}") from None
     found = f"{image.shape[1]}x{image.shape[0]}"
     if found != f"{width}x{height}":
-        raise UserError(f"camera image {path} is {found}, the data set's tables say {width}x{height}")
+        raise UserError(f"camera image {name} is {found}, the data set's tables say {width}x{height}")
     return image
 
 

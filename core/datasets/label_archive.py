@@ -71,7 +71,7 @@ def _write_member(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     info = zipfile.ZipInfo(name, date_time=_EPOCH)
     info.compress_type = zipfile.ZIP_DEFLATED
     info.create_system = 3
-    archive.writestr(info, content, compresslevel=6)
+    archive.writestr(info, content, compresslevel=4)
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

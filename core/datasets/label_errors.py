@@ -21,10 +21,11 @@ NOUNS = {
     IMAGE_CACHE: "image cache",
 }
 COMMANDS = {
-    WEAK_LABEL: "python3 prepare_sparse_label.py configs/nuscenes/pretrain/preseg.yaml",
-    SUPERPIXEL: "python3 prepare_nusc_superpixel.py",
-    PSEUDO_LABEL: "python3 train_lc_estep_nusc.py configs/nuscenes/estep/it1.yaml --run-dir RUN --weight-path FILE",
-    IMAGE_CACHE: "python3 prepare_nusc_superpixel.py --cache-images --dataset.image_cache DIR",
+    WEAK_LABEL: "python3 prepare_sparse_label.py configs/{dataset}/pretrain/preseg.yaml",
+    SUPERPIXEL: "python3 prepare_nusc_superpixel.py configs/{dataset}/default.yaml",
+    PSEUDO_LABEL: "python3 train_lc_estep_nusc.py configs/{dataset}/estep/it1.yaml --run-dir RUN --weight-path FILE",
+    IMAGE_CACHE: "python3 prepare_nusc_superpixel.py configs/{dataset}/default.yaml --cache-images "
+    "--dataset.image_cache DIR",
 }
 META_NAME = "meta.json"
 UNFINISHED_NAME = "unfinished.json"  # describes the directory until meta.json does
@@ -43,15 +44,15 @@ def label_path(directory: str, kind: str, token: str) -> str:
     return os.path.join(directory, token + SUFFIXES[kind])
 
 
-def mending_command(directory: str, kind: str) -> str:
-    """The command that fills `directory`: the one its meta.json names, else the usual one for this kind."""
+def mending_command(directory: str, kind: str, dataset: str = "DATASET") -> str:
+    """The command that fills `directory`: the one that its meta.json names, else the usual one."""
     for name in (META_NAME, UNFINISHED_NAME):
         try:
             with open(os.path.join(directory, name), encoding="utf-8") as file:
                 return str(json.load(file)["command"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    command = COMMANDS[kind]
+    command = COMMANDS[kind].format(dataset=dataset)
     if kind == PSEUDO_LABEL and os.path.basename(os.path.normpath(directory)).endswith("_1"):
         command = command.replace("train_lc_estep_nusc.py", "train_lc_estep_nusc_2.py").replace("it1.yaml", "it2.yaml")
     if kind == IMAGE_CACHE:  # one folder per split in DIR
@@ -68,9 +69,9 @@ def missing(path: str, kind: str) -> BrokenFile:
     return BrokenFile(f"{path}: no {NOUNS[kind]} file here{hint}; make it with: {command}")
 
 
-def broken(path: str, kind: str, what: str) -> BrokenFile:
+def broken(path: str, kind: str, what: str, dataset: str = "DATASET") -> BrokenFile:
     """The error for a damaged file or one of another frame."""
-    command = mending_command(os.path.dirname(path), kind)
+    command = mending_command(os.path.dirname(path), kind, dataset)
     return BrokenFile(f"{path}: {what}; make it anew with: {command}")
 
 

@@ -69,14 +69,18 @@ def write_meta(
     return meta
 
 
-def read_meta(directory: str, kind: str) -> dict[str, Any]:
-    """Reads meta.json; BrokenFile where it is missing or damaged, ForeignFile where it is of another kind or format."""
+def read_meta(directory: str, kind: str, dataset: str = "DATASET") -> dict[str, Any]:
+    """Reads meta.json; BrokenFile where it is missing or damaged, ForeignFile where it is of another kind or format.
+
+    `dataset` stands in the command that the error names, where the directory does not say how it was made.
+    """
     path = os.path.join(directory, META_NAME)
     if not os.path.isfile(path):
         if not os.path.isdir(directory):
-            command = mending_command(directory, kind)
+            command = mending_command(directory, kind, dataset)
             raise UserError(f"{directory}: no such directory of {NOUNS[kind]} files; make it with: {command}")
-        raise broken(path, kind, f"not there: the {NOUNS[kind]} files of this directory are unfinished or not ours")
+        what = f"not there: the {NOUNS[kind]} files of this directory are unfinished or not ours"
+        raise broken(path, kind, what, dataset)
     try:
         with open(path, encoding="utf-8") as file:
             meta = json.load(file)
@@ -89,7 +93,11 @@ def read_meta(directory: str, kind: str) -> dict[str, Any]:
 
 
 def check_directory(
-    directory: str, kind: str, tokens: Iterable[str], expected: Mapping[str, Any] | None = None
+    directory: str,
+    kind: str,
+    tokens: Iterable[str],
+    expected: Mapping[str, Any] | None = None,
+    dataset: str = "DATASET",
 ) -> dict[str, Any]:
     """Checks a directory of labels before long work and returns its meta.json.
 
@@ -97,9 +105,10 @@ def check_directory(
         tokens: stems of the files that must be there (frame tokens; for superpixels camera tokens).
         expected: part of meta.json that must be equal, nested as there, for instance
             `{"parameters": {"point_per_class": 1}, "classes": [...]}`. Dataclasses are taken too.
+        dataset: see `read_meta`.
     Raises UserError: directory or meta.json missing or of another kind, first key that differs, first missing file.
     """
-    meta = read_meta(directory, kind)
+    meta = read_meta(directory, kind, dataset)
     difference = first_difference({key: plain(value) for key, value in (expected or {}).items()}, meta)
     if difference is not None:
         key, wanted, found = difference

@@ -111,6 +111,7 @@ class SegmentationDataset(Dataset[Sample]):
         use_augment: colour jitter and greyscale of the images ("train" only).
         rotation: angle about z is drawn from [0, rotation), rad ("train" only).
         scale: range of the factor on x, y, z ("train" only).
+        flip: probability of mirroring the sample: y -> -y, images and pixel coordinates alike ("train" only).
         color_jitter, jitter_probability, gray_probability: see `augment_colors`.
         pts_sr: share of the points that is kept, drawn at random ("train" only); 1 = all.
         seed: see above.
@@ -134,6 +135,7 @@ class SegmentationDataset(Dataset[Sample]):
         use_augment: bool = False,
         rotation: float = 2 * math.pi,
         scale: tuple[float, float] = (0.95, 1.05),
+        flip: float = 0.0,
         color_jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
         jitter_probability: float = 0.8,
         gray_probability: float = 0.2,
@@ -148,8 +150,11 @@ class SegmentationDataset(Dataset[Sample]):
             raise UserError(f"dataset.points should be one of {', '.join(POINTS)}, not '{points}'")
         if not 0 < pts_sr <= 1:
             raise UserError(f"dataset.pts_sr should lie in (0, 1], not {pts_sr}")
+        if not 0 <= flip <= 1:
+            raise UserError(f"dataset.flip should lie in [0, 1], not {flip}")
         self.reader, self.mode, self.voxel_size, self.image_size = reader, mode, voxel_size, image_size
         self.points, self.pts_sr, self.rotation, self.scale, self.seed = points, pts_sr, rotation, scale, seed
+        self.flip = flip if mode == "train" else 0.0
         self.weak_label_dir, self.superpixel_dir = weak_label_dir, superpixel_dir
         self.pseudo_label_dir, self.use_dense_labels = pseudo_label_dir, use_dense_labels
         self.use_color, self.use_augment = use_color, use_augment
@@ -177,7 +182,9 @@ class SegmentationDataset(Dataset[Sample]):
         rows = self._rows(projection, rng)
 
         # voxels, and the point that stands for each
-        xyz = self._transform(points[rows, :3], rng)
+        flipped = self.flip > 0 and rng.random() < self.flip
+        mirror = np.array([1, -1 if flipped else 1, 1], np.float32)
+        xyz = self._transform(points[rows, :3] * mirror, rng)
         priority = None if self.mode == "eval" else labels["sparse_label"][rows]
         voxels = voxelize(xyz, self.voxel_size, priority)
         chosen = rows[voxels.representative]
@@ -190,13 +197,16 @@ class SegmentationDataset(Dataset[Sample]):
         feats: list[NDArray[Any]] = [xyz[voxels.representative], points[chosen, 3:]]
         if self.use_color:
             feats.append(_colors(images, camera, pixel))
+        asso_target = self._asso_target(frame.cameras, camera, pixel, labels["sparse_label"])
+        if flipped:  # last: colours and superpixels are looked up in images as they are
+            images, pixel = np.ascontiguousarray(images[..., ::-1]), pixel * (-1, 1)
         return Sample(
             coords=voxels.coords,
             feats=np.column_stack(feats).astype(np.float32),
             camera=camera,
             pixel=pixel.astype(np.float32),
             **labels,
-            asso_target=self._asso_target(frame.cameras, camera, pixel, labels["sparse_label"]),
+            asso_target=asso_target,
             rows=chosen,
             token=frame.token,
             index=index,

@@ -36,13 +36,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
             raise ValueError(f"rank should lie in 0..{world_size - 1}, not {rank}")
         self.num_frames, self.rank, self.world_size = num_frames, rank, world_size
         self.shuffle, self.seed, self.drop_last, self.pad = shuffle, seed, drop_last, pad
-        self.epoch = 0
+        self.epoch, self.skip = 0, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch, counted from 0, of the next iteration."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Sets the epoch, counted from 0, of the next iteration, and how many of this process's frames it leaves out at
+        its start: those that were seen before an interruption."""
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
+        """Frames of a whole epoch."""
         if self.drop_last:
             return self.num_frames // self.world_size
         if self.pad:
@@ -56,4 +58,5 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if self.drop_last or self.pad:
             order = np.resize(order, len(self) * self.world_size)  # cuts, or repeats from the start
         epoch = self.epoch
-        return ((epoch, int(index)) for index in order[self.rank :: self.world_size])
+        own = order[self.rank :: self.world_size][self.skip :]
+        return ((epoch, int(index)) for index in own)

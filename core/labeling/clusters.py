@@ -50,7 +50,7 @@ def import_hdbscan() -> Any:
         import hdbscan
     except ImportError as error:
         raise UserError(
-            f"weak labels need the package hdbscan to cluster points, which does not import ({error}): "
+            f"dataset.clusterer.name is hdbscan, a package that does not import ({error}): "
             "pip install hdbscan==0.8.40, or choose clusterer.name hdbscan_numba"
         ) from error
     return hdbscan

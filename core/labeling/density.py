@@ -1,4 +1,4 @@
-"""HDBSCAN in numba: exact, repeatable on any machine, and several times quicker than the package of that name.
+"""HDBSCAN in numba: exact, independent of the points' order, and several times quicker than the package of that name.
 
 Campello, Moulavi, Sander, "Density-Based Clustering Based on Hierarchical Density Estimates", 2013; the threshold on
 distances from Malzer and Baum, "A Hybrid Approach To Hierarchical Density-based Cluster Selection", 2020.
@@ -87,7 +87,7 @@ def _select(parent, birth, stability, epsilon):  # type: ignore[no-untyped-def]
     subtree = np.zeros(num_clusters)  # best total stability below a cluster
     chosen = np.zeros(num_clusters, np.bool_)
     for c in range(num_clusters - 1, 0, -1):
-        chosen[c] = subtree[c] <= stability[c]
+        chosen[c] = stability[c] > 0 and subtree[c] <= stability[c]
         subtree[parent[c]] += max(stability[c], subtree[c])
     _drop_descendants(chosen, parent)
     raised = np.zeros(num_clusters, np.bool_)

@@ -1,10 +1,12 @@
 """Ground: planes in the cells of a polar grid (paper, section "pre-segmentation and annotation")."""
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from core.labeling.parameters import WeakLabelParameters
-from core.labeling.plane import PlaneFitter, plane_fitter
+from core.labeling.plane import Cells, PlaneFitter, plane_fitter
+from core.labeling.polar import group_points, polar_cells
 
 
 def find_ground(
@@ -27,97 +29,151 @@ def find_ground(
         return component
     xyz = np.concatenate([key_points[:, :3], sweep_points[:, :3]]).astype(np.float64, copy=False)
     ring, angular_bin = polar_cells(xyz, parameters.grid_size)
-    fitter = plane_fitter(parameters.plane_fitter)
+    order, starts = group_points(ring, angular_bin)
+    first = order[starts[:-1]]  # of each cell; the key frame's points come first
+    threshold = normal_threshold(ring[first], angular_bin[first], parameters)
     frame_seed = int(rng.integers(2**62))
-    num_components = 0
-    for cell in group_points(ring, angular_bin):
-        in_key_frame = cell[cell < len(key_points)]
-        if len(in_key_frame) == 0:
-            continue  # ground of sweeps alone is of no use
-        cell_ring, cell_bin = int(ring[cell[0]]), int(angular_bin[cell[0]])
-        threshold = normal_threshold(cell_ring, cell_bin, parameters)
-        seed = (frame_seed + cell_ring * 1_000_003 + cell_bin * 10_007) % 2**62
-        is_ground = ground_of_cell(xyz[cell], threshold, fitter, seed, parameters)
-        ground = in_key_frame[is_ground[: len(in_key_frame)]]  # the key frame's points come first in a cell
-        if len(ground) > 0:
-            component[ground] = num_components
-            num_components += 1
+    seeds = (frame_seed + ring[first] * 1_000_003 + angular_bin[first] * 10_007) % 2**62
+
+    wanted = first < len(key_points)  # ground of sweeps alone is of no use
+    fitter = plane_fitter(parameters.plane_fitter)
+    is_ground = ground_of_cells(Cells(xyz.take(order, 0), starts), wanted, threshold, fitter, seeds, parameters)
+    _number_components(order, starts, is_ground, component)
     return component
 
 
-def polar_cells(
-    xyz: NDArray[np.float64], grid_size: tuple[float, float]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ring and angular bin of each point, int64 [N] both, counted from the smallest occupied one.
-
-    The radius is rounded to `grid_size[0]` (m), the angle to `grid_size[1]`·π. Bins -π and π are the same one.
-    """
-    ring = np.rint(np.hypot(xyz[:, 0], xyz[:, 1]) / grid_size[0]).astype(np.int64)
-    angular_bin = np.rint(np.arctan2(xyz[:, 1], xyz[:, 0]) / (grid_size[1] * np.pi)).astype(np.int64)
-    half_turn = round(1 / grid_size[1])
-    angular_bin[angular_bin == half_turn] = -half_turn
-    return ring - ring.min(), angular_bin - angular_bin.min()
+def normal_threshold(
+    ring: NDArray[np.int64], angular_bin: NDArray[np.int64], parameters: WeakLabelParameters
+) -> NDArray[np.float64]:
+    """Least |n_z| of ground in each cell [K]: stricter straight behind the vehicle, where its own body shows."""
+    near = (ring < parameters.near_rings) & np.isin(angular_bin, parameters.near_bins)
+    return np.where(near, parameters.near_norm_th, parameters.ps_norm_th)
 
 
-def group_points(ring: NDArray[np.int64], angular_bin: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Row indices of each occupied cell, ascending; cells ordered by ring, then by bin."""
-    cell = ring * (angular_bin.max() + 1) + angular_bin
-    order = np.argsort(cell.astype(np.uint16) if cell.max() < 2**16 else cell, kind="stable")  # 16 bits: radix sort
-    return np.split(order, np.flatnonzero(np.diff(cell[order])) + 1)
-
-
-def normal_threshold(ring: int, angular_bin: int, parameters: WeakLabelParameters) -> float:
-    """Least |n_z| of ground in a cell: stricter straight behind the vehicle, where its own body shows."""
-    near = ring < parameters.near_rings and angular_bin in parameters.near_bins
-    return parameters.near_norm_th if near else parameters.ps_norm_th
-
-
-def ground_of_cell(
-    xyz: NDArray[np.float64], threshold: float, fitter: PlaneFitter, seed: int, parameters: WeakLabelParameters
+def ground_of_cells(
+    cells: Cells,
+    wanted: NDArray[np.bool_],
+    threshold: NDArray[np.float64],
+    fitter: PlaneFitter,
+    seeds: NDArray[np.int64],
+    parameters: WeakLabelParameters,
 ) -> NDArray[np.bool_]:
-    """The points of one cell that are ground, bool [n].
+    """The points that are ground, bool [n].
 
     Args:
-        xyz: [n, 3], all points of the cell (m).
-        threshold: ground has |n_z| above it.
+        cells: all points of K cells (m).
+        wanted: bool [K], the cells to look into.
+        threshold: float64 [K], ground has |n_z| above it.
+        seeds: int64 [K], of the cells' random samples.
     """
-    nothing = np.zeros(len(xyz), bool)
-    candidate = lower_points(xyz[:, 2], parameters.ps_std_th)
-    least_inliers = parameters.ps_first_try_share * candidate.sum()
+    xyz, starts = cells.xyz, cells.starts
+    candidate, count = _lower_points(xyz, starts, parameters.ps_std_th)
+    least = parameters.ps_first_try_share * count  # inliers of the first plane
+    ground, unsettled = np.zeros(len(xyz), bool), wanted.copy()
     for attempt in range(parameters.ps_max_tries):
-        if candidate.sum() <= parameters.ps_min_num:
-            return nothing
-        plane = fitter(
-            xyz[candidate],
+        unsettled &= count > parameters.ps_min_num
+        if not unsettled.any():
+            break
+        planes = fitter(
+            cells,
+            candidate,
+            unsettled,
+            seeds + attempt,
             parameters.ps_dis_th,
             parameters.ransac_points,
             parameters.ransac_iterations,
-            seed + attempt,
         )
-        if not plane.any():
-            return nothing
-        inlier = np.abs(heights_over(plane, xyz)) < parameters.ps_dis_th
-        if attempt == 0 and inlier.sum() < least_inliers:
-            return nothing
-        if abs(plane[2]) > threshold and lies_below(xyz[:, 2], inlier, parameters.ps_outlier_th):
-            return inlier
-        candidate &= ~inlier
-    return nothing
+        _judge_planes(
+            xyz,
+            starts,
+            planes,
+            threshold,
+            least if attempt == 0 else np.zeros_like(least),
+            parameters.ps_dis_th,
+            parameters.ps_outlier_th,
+            candidate,
+            count,
+            unsettled,
+            ground,
+        )
+    return ground
 
 
-def lower_points(z: NDArray[np.float64], std_th: float) -> NDArray[np.bool_]:
-    """All points, or those not above the mean where the heights z (m) spread by `std_th` or more."""
-    return z <= z.mean() if z.std() >= std_th else np.ones(len(z), bool)
+@njit(cache=True, nogil=True)
+def _lower_points(xyz, starts, std_th):  # type: ignore[no-untyped-def]
+    """Candidates: a cell's points, or those not above the mean where its heights spread by `std_th` (m) or more.
+
+    Returns bool [n], and their number in each cell, int64 [K].
+    """
+    candidate, count = np.ones(len(xyz), np.bool_), np.empty(len(starts) - 1, np.int64)
+    for k in range(len(count)):
+        start, stop = starts[k], starts[k + 1]
+        count[k] = stop - start
+        total, squares = 0.0, 0.0
+        for i in range(start, stop):
+            total += xyz[i, 2]
+        mean = total / count[k]
+        for i in range(start, stop):
+            squares += (xyz[i, 2] - mean) ** 2
+        if np.sqrt(squares / count[k]) >= std_th:
+            count[k] = 0
+            for i in range(start, stop):
+                candidate[i] = xyz[i, 2] <= mean
+                count[k] += candidate[i]
+    return candidate, count
 
 
-def heights_over(plane: NDArray[np.float64], xyz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Signed distances [n] of points [n, 3] from a plane [4] (m). No BLAS: its rounding depends on its threads."""
-    return plane[0] * xyz[:, 0] + plane[1] * xyz[:, 1] + plane[2] * xyz[:, 2] + plane[3]
+@njit(cache=True, nogil=True)
+def _judge_planes(  # type: ignore[no-untyped-def]
+    xyz, starts, planes, threshold, least, distance, outlier_share, candidate, count, unsettled, ground
+):
+    """Accepts each unsettled cell's plane as ground, or refuses it and takes its inliers from the candidates.
+
+    A cell without a plane, or with fewer inliers than `least`, is settled without ground. Changes the last four arrays.
+    """
+    for k in range(len(planes)):
+        if not unsettled[k]:
+            continue
+        a, b, c, d = planes[k]
+        start, stop = starts[k], starts[k + 1]
+        inlier = np.empty(stop - start, np.bool_)
+        num_inliers, z_inliers, z_outliers = 0, 0.0, 0.0
+        for i in range(start, stop):
+            x, y, z = xyz[i]
+            near = abs(a * x + b * y + c * z + d) < distance
+            inlier[i - start] = near
+            num_inliers += near
+            z_inliers += z if near else 0.0
+            z_outliers += 0.0 if near else z
+        if (a == 0 and b == 0 and c == 0) or num_inliers < least[k]:
+            unsettled[k] = False
+        elif abs(c) > threshold[k] and _lies_below(num_inliers, stop - start, z_inliers, z_outliers, outlier_share):
+            ground[start:stop] = inlier
+            unsettled[k] = False
+        else:
+            for i in range(start, stop):
+                if candidate[i] and inlier[i - start]:
+                    candidate[i] = False
+                    count[k] -= 1
 
 
-def lies_below(z: NDArray[np.float64], inlier: NDArray[np.bool_], outlier_share: float) -> bool:
-    """Whether next to nothing lies off the plane, or what does is no lower on average."""
-    outlier = ~inlier
-    if outlier.sum() <= round(outlier_share * len(z)):
+@njit(cache=True, nogil=True)
+def _lies_below(num_inliers, num_points, z_inliers, z_outliers, outlier_share):  # type: ignore[no-untyped-def]
+    """Whether next to nothing lies off the plane, or what does is no lower on average; z: sums of heights."""
+    num_outliers = num_points - num_inliers
+    if num_outliers <= np.rint(outlier_share * num_points):
         return True
-    return bool(inlier.any() and z[inlier].mean() <= z[outlier].mean())
+    return num_inliers > 0 and z_inliers / num_inliers <= z_outliers / num_outliers
+
+
+@njit(cache=True, nogil=True)
+def _number_components(order, starts, is_ground, component):  # type: ignore[no-untyped-def]
+    """Numbers the cells with ground among the key frame's points in `component`, of which there are as many."""
+    num_components = 0
+    for k in range(len(starts) - 1):
+        found = False
+        for i in range(starts[k], starts[k + 1]):
+            if is_ground[i] and order[i] < len(component):
+                component[order[i]] = num_components
+                found = True
+        num_components += found

@@ -19,7 +19,7 @@ from core.datasets.label_files import (
 from core.labeling.clusters import check_clusterer
 from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.plane import import_open3d, plane_fitter
-from core.labeling.statistics import average_statistics
+from core.labeling.statistics import average_statistics, scene_statistics
 from core.labeling.superpixels import import_opencv, make_superpixels
 from core.labeling.weak_label import label_frame
 
@@ -83,7 +83,8 @@ class WeakLabelJob:
     def statistics(self) -> dict[str, Any]:
         """See Job."""
         frames = [read_weak_label_statistics(self.directory, t, self.identity) for t in self.reader.tokens()]
-        return average_statistics(frames, self.reader.classes.names)
+        scenes, names = [frame.scene for frame in self.reader], self.reader.classes.names
+        return {**average_statistics(frames, names), "scenes": scene_statistics(frames, scenes, names)}
 
 
 @dataclass

@@ -8,13 +8,14 @@ class ClustererParameters:
     """How the points that are not ground are clustered.
 
     Attributes:
-        name: `hdbscan` (the package, whose default spanning tree is approximate) or `hdbscan_numba` (ours: exact,
-            five times quicker, the same on every machine; the two agree but for points at the rim of clusters).
+        name: `hdbscan_numba` (ours: exact, the same for any order of the points and on every machine) or `hdbscan`
+            (the package, several times slower; its labels change with the order of the points, about as much as the
+            two differ: at the rim of clusters).
         min_cluster_size: smallest number of points of a cluster.
         cluster_selection_epsilon: clusters closer than this are not split (m).
     """
 
-    name: str = "hdbscan"
+    name: str = "hdbscan_numba"
     min_cluster_size: int = 5
     cluster_selection_epsilon: float = 0.5
 
@@ -36,12 +37,12 @@ class WeakLabelParameters:
         ps_first_try_share: the first plane's inliers must number at least this share of the starting candidates.
         ps_norm_th: ground has |n_z| above this.
         near_norm_th, near_rings, near_bins: the stricter threshold, and the cells it holds in: the first
-            `near_rings` rings of these angular bins (straight behind the vehicle on nuScenes).
+            `near_rings` rings of these angular bins, e.g. straight behind the vehicle.
         ps_outlier_th: a plane is ground when at most this share of its cell lies off it.
         clusterer: clustering of the rest.
         small_component_sizes: clusters of fewer points are skipped: with a thing class; else with
             `small_component_class`; else.
-        small_component_class: class id (15 = manmade of nuScenes).
+        small_component_class: class id of buildings and the like.
         rare_class_shares: classes with at most this share of a cluster are dropped: cluster without thing class;
             one thing class, the majority; one thing class, not the majority; several thing classes.
         point_per_class: points annotated for each class of a component.

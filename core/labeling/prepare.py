@@ -12,11 +12,12 @@ from core.datasets.image_cache import file_size
 from core.datasets.label_errors import META_NAME, UNFINISHED_NAME
 from core.datasets.label_files import describe, first_difference, write_meta
 from core.errors import UserError
-from core.files import check_room, write_json
+from core.files import check_room, remove_unfinished, write_json
 from core.labeling.jobs import ImageCacheJob, SuperpixelJob, WeakLabelJob
 from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
-from core.labeling.statistics import statistics_line
+from core.labeling.statistics import statistics_lines
 from core.labeling.workers import make_all
+from core.locks import locked
 from core.progress import progress
 
 
@@ -51,7 +52,7 @@ def prepare_weak_labels(
     job = WeakLabelJob(reader, directory, parameters, seed)
     statistics = _prepare(job, parameters, seed, rank, world_size, num_workers, barrier, command)
     if statistics is not None:
-        print(statistics_line(statistics), flush=True)
+        print(statistics_lines(statistics), flush=True)
     return statistics
 
 
@@ -120,19 +121,19 @@ def _prepare(
     packages = job.check_packages()
     description = describe(job.kind, parameters, seed, job.reader, packages)
     job.identity = description["parameters_hash"]
-    claim_directory(job.directory, description)
-
-    own = range(rank, len(job.reader), world_size)
-    made = sum(progress(make_all(job, own, num_workers), len(own), job.kind.replace("_", " ") + "s"))
-    barrier()
-    if rank > 0:
-        return None
-    if made == 0:
-        print(f"{job.directory}: all files were there already", flush=True)
-    statistics = job.statistics()
-    write_meta(job.directory, job.kind, parameters, seed, job.reader, statistics, packages, command)
-    _remove(os.path.join(job.directory, UNFINISHED_NAME), *glob.glob(os.path.join(job.directory, ".unfinished-*")))
-    return statistics
+    with locked(job.directory, rank == 0):
+        claim_directory(job.directory, description)
+        own = range(rank, len(job.reader), world_size)
+        made = sum(progress(make_all(job, own, num_workers), len(own), job.kind.replace("_", " ") + "s"))
+        barrier()
+        if rank > 0:
+            return None
+        if made == 0:
+            print(f"{job.directory}: all files were there already", flush=True)
+        statistics = job.statistics()
+        write_meta(job.directory, job.kind, parameters, seed, job.reader, statistics, packages, command)
+        finish_directory(job.directory)
+        return statistics
 
 
 def claim_directory(directory: str, description: Mapping[str, Any]) -> None:
@@ -180,7 +181,9 @@ def _check_writable(directory: str) -> None:
         raise UserError(f"{directory}: cannot be written ({error.strerror}); choose another path") from error
 
 
-def _remove(*paths: str) -> None:
-    for path in paths:
-        if os.path.exists(path):
-            os.remove(path)
+def finish_directory(directory: str) -> None:
+    """Removes what is there only until meta.json is."""
+    remove_unfinished(directory)
+    unfinished = os.path.join(directory, UNFINISHED_NAME)
+    if os.path.exists(unfinished):
+        os.remove(unfinished)

@@ -14,10 +14,10 @@ from core.losses.terms import multi_hot
 
 @dataclass(frozen=True)
 class PseudoLabelRules:
-    """Rules of an E-step round; the defaults are round 1 on nuScenes.
+    """Rules of an E-step round; the defaults are those of round 1.
 
     Attributes:
-        foreground_max: classes 1..foreground_max are foreground: there prototypes may veto the classifier.
+        foreground_classes: ids of the classes in which prototypes may veto the classifier.
         threshold: the least score of a kept choice.
         score_margin: how far below the sample's best score of a class a prototype choice may lie.
         probability_margin: likewise for the classifier's probabilities.
@@ -26,7 +26,7 @@ class PseudoLabelRules:
         keep_previous: labels of the previous round override.
     """
 
-    foreground_max: int = 10
+    foreground_classes: tuple[int, ...]
     threshold: float = 0.5
     score_margin: float = 0.4
     probability_margin: float = 0.1
@@ -100,7 +100,7 @@ def pseudo_labels(
     by_prototype = confident_choice(scores, rules.threshold, rules.score_margin)
     label = confident_choice(logits.softmax(1), rules.threshold, rules.probability_margin)
 
-    foreground = (label > 0) & (label <= rules.foreground_max)
+    foreground = torch.isin(label, torch.tensor(rules.foreground_classes, device=label.device))
     label = torch.where(foreground & (by_prototype > 0) & (by_prototype != label), 0, label)
     if rules.filter_by_candidates:
         allowed = multi_hot(candidates, num_classes).gather(1, label[:, None]).squeeze(1)

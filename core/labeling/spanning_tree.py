@@ -2,19 +2,20 @@
 
 Mutual reachability of two points: the largest of their distance and their core distances; a core distance is that to
 the k-th nearest neighbour (Campello et al., "Density-Based Clustering Based on Hierarchical Density Estimates", 2013).
-Nearest points are found in a k-d tree whose nodes are halves of a permutation of the points: node i has the children
-2 i + 1 and 2 i + 2, and all leaves lie at the same depth.
+Many edges are as long as a core distance and tie: of those, the one between nearer points is the lighter, so that the
+tree does not depend on the order of the points. Boruvka's algorithm: in each round every component takes its lightest
+edge to another; edges to nearest neighbours are looked at first, and give a bound for the search in a k-d tree.
 """
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_LEAF_SIZE = 12
+from core.labeling.point_tree import box_gap, build_tree, nearest_neighbors, point_gap, sibling
 
 
 def spanning_tree(xyz: NDArray[np.float64], min_samples: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Edges of the minimum spanning tree, lightest first (exact; ties by a fixed order).
+    """Edges of the minimum spanning tree, lightest first (exact).
 
     Args:
         xyz: [n, 3] (m), n > min_samples.
@@ -23,135 +24,80 @@ def spanning_tree(xyz: NDArray[np.float64], min_samples: int) -> tuple[NDArray[n
     Returns:
         int64 [n - 1, 2], the points of each edge; float64 [n - 1], their mutual reachability distance (m).
     """
-    depth = max(0, int(np.ceil(np.log2(len(xyz) / _LEAF_SIZE))))
-    order, bounds, low, high = _build_tree(np.ascontiguousarray(xyz, np.float64), depth)
-    points = np.ascontiguousarray(xyz[order], np.float64)
-    core = _core_distances(points, bounds, low, high, min_samples)
-    edges, weights = _boruvka(points, core, bounds, low, high)
-    lightest_first = np.argsort(weights, kind="stable")
-    return order[edges[lightest_first]], np.sqrt(weights[lightest_first])
+    tree = build_tree(xyz)
+    neighbor, distance = nearest_neighbors(tree, min_samples)
+    edges, weights, lengths = _boruvka(tree.points, neighbor, distance, tree.bounds, tree.low, tree.high)
+    lightest_first = _sort_edges(np.argsort(weights), weights, lengths)
+    return tree.order[edges[lightest_first]], np.sqrt(weights[lightest_first])
 
 
 @njit(cache=True, nogil=True)
-def _build_tree(xyz, depth):  # type: ignore[no-untyped-def]
-    """Permutation of the points; per node its range [start, end) in it and its bounding box."""
-    num_nodes = 2 ** (depth + 1) - 1
-    order = np.arange(len(xyz))
-    bounds = np.zeros((num_nodes, 2), np.int64)
-    low, high = np.empty((num_nodes, 3)), np.empty((num_nodes, 3))
-    bounds[0] = 0, len(xyz)
-    for node in range(num_nodes):
-        start, end = bounds[node]
-        for axis in range(3):
-            low[node, axis], high[node, axis] = np.inf, -np.inf
-            for i in order[start:end]:
-                low[node, axis] = min(low[node, axis], xyz[i, axis])
-                high[node, axis] = max(high[node, axis], xyz[i, axis])
-        if 2 * node + 2 < num_nodes:
-            widest = np.argmax(high[node] - low[node])
-            by_position = np.argsort(xyz[order[start:end], widest], kind="mergesort")
-            order[start:end] = order[start:end][by_position]
-            middle = (start + end) // 2
-            bounds[2 * node + 1] = start, middle
-            bounds[2 * node + 2] = middle, end
-    return order, bounds, low, high
-
-
-@njit(cache=True, nogil=True)
-def _box_distance(x, y, z, low, high):  # type: ignore[no-untyped-def]
-    """Squared distance of a point from a box."""
-    dx = max(max(low[0] - x, x - high[0]), 0.0)
-    dy = max(max(low[1] - y, y - high[1]), 0.0)
-    dz = max(max(low[2] - z, z - high[2]), 0.0)
-    return dx * dx + dy * dy + dz * dz
-
-
-@njit(cache=True, nogil=True)
-def _core_distances(points, bounds, low, high, min_samples):  # type: ignore[no-untyped-def]
-    """Squared distance of each point to its `min_samples`-th neighbour."""
-    core = np.empty(len(points))
-    stack, gaps = np.empty(64, np.int64), np.empty(64)
-    nearest = np.empty(min_samples + 1)  # ascending; the point itself is among them
-    for i in range(len(points)):
-        x, y, z = points[i]
-        nearest[:] = np.inf
-        stack[0], gaps[0], top = 0, 0.0, 1
-        while top > 0:
-            top -= 1
-            node = stack[top]
-            if gaps[top] >= nearest[-1]:
-                continue
-            if 2 * node + 2 < len(bounds):
-                top = _push_children(x, y, z, node, low, high, stack, gaps, top)
-                continue
-            for j in range(bounds[node, 0], bounds[node, 1]):
-                dx, dy, dz = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
-                distance = dx * dx + dy * dy + dz * dz
-                if distance < nearest[-1]:
-                    k = min_samples
-                    while k > 0 and nearest[k - 1] > distance:
-                        nearest[k] = nearest[k - 1]
-                        k -= 1
-                    nearest[k] = distance
-        core[i] = nearest[-1]
-    return core
-
-
-@njit(cache=True, nogil=True)
-def _push_children(x, y, z, node, low, high, stack, gaps, top):  # type: ignore[no-untyped-def]
-    """Puts both children of `node` on the stack, the nearer one on top."""
-    left, right = 2 * node + 1, 2 * node + 2
-    left_gap = _box_distance(x, y, z, low[left], high[left])
-    right_gap = _box_distance(x, y, z, low[right], high[right])
-    if left_gap <= right_gap:
-        left, right, left_gap, right_gap = right, left, right_gap, left_gap
-    stack[top], gaps[top] = left, left_gap
-    stack[top + 1], gaps[top + 1] = right, right_gap
-    return top + 2
-
-
-@njit(cache=True, nogil=True)
-def _boruvka(points, core, bounds, low, high):  # type: ignore[no-untyped-def]
-    """Spanning tree edges: in each round every component takes its lightest edge to another (squared weights)."""
+def _boruvka(points, neighbor, distance, bounds, low, high):  # type: ignore[no-untyped-def]
+    """Spanning tree edges with their squared weights and lengths."""
     n = len(points)
+    core = _row_maxima(distance)
     parent, component = np.arange(n), np.arange(n)
+    roots = np.arange(n)  # of the components
+    mixed = np.arange(n)  # points with a nearest neighbour in another component
     node_component = np.empty(len(bounds), np.int64)
-    # of each point: a lower bound of the weight of its edges that leave its component, and the other end where known
-    least, partner = core.copy(), np.full(n, -1)
-    edges, weights = np.empty((n - 1, 2), np.int64), np.empty(n - 1)
+    least = core.copy()  # of each point: no edge that leaves its component is lighter
+    weight, length = np.empty(n), np.empty(n)  # of each component's lightest edge so far, by its root
+    ends = np.empty((n, 2), np.int64)
+    edges, weights, lengths = np.empty((n - 1, 2), np.int64), np.empty(n - 1), np.empty(n - 1)
     num_edges = 0
-    best, best_from = np.empty(n), np.empty(n, np.int64)
-    stack, gaps = np.empty(64, np.int64), np.empty(64)
     while num_edges < n - 1:
+        weight[roots], length[roots] = np.inf, np.inf
+        mixed = _offer_neighbors(mixed, neighbor, distance, core, component, weight, length, ends)
         _mark_nodes(component, bounds, node_component)
-        best[:] = np.inf
-        best_from[:] = -1
+        _search_tree(
+            points, core, least, component, node_component, bounds, low, high, num_edges == 0, weight, length, ends
+        )
+        for c in roots:
+            a, b = _root(parent, ends[c, 0]), _root(parent, ends[c, 1])
+            if a != b:
+                parent[max(a, b)] = min(a, b)
+                edges[num_edges], weights[num_edges], lengths[num_edges] = ends[c], weight[c], length[c]
+                num_edges += 1
         for i in range(n):
-            if partner[i] >= 0 and component[partner[i]] == component[i]:
-                partner[i] = -1
-            if partner[i] >= 0 and least[i] < best[component[i]]:
-                best[component[i]], best_from[component[i]] = least[i], i
-        for i in range(n):
-            c = component[i]
-            if partner[i] < 0 and least[i] < best[c]:
-                weight, j = _lightest_edge(
-                    i, best[c], points, core, component, node_component, bounds, low, high, stack, gaps
-                )
-                least[i], partner[i] = weight, j
-                if j >= 0:
-                    best[c], best_from[c] = weight, i
-        for c in range(n):
-            i = best_from[c]
-            if i >= 0:
-                a, b = _root(parent, i), _root(parent, partner[i])
-                if a != b:
-                    parent[max(a, b)] = min(a, b)
-                    edges[num_edges] = i, partner[i]
-                    weights[num_edges] = best[c]
-                    num_edges += 1
-        for i in range(n):
+            least[i] = max(least[i], weight[component[i]])
             component[i] = _root(parent, i)
-    return edges, weights
+        roots = np.array([c for c in roots if parent[c] == c])
+    return edges, weights, lengths
+
+
+@njit(cache=True, nogil=True)
+def _row_maxima(table):  # type: ignore[no-untyped-def]
+    maxima = table[:, 0].copy()
+    for i in range(len(table)):
+        for value in table[i, 1:]:
+            maxima[i] = max(maxima[i], value)
+    return maxima
+
+
+@njit(cache=True, nogil=True)
+def _offer(i, j, c, w, d, weight, length, ends):  # type: ignore[no-untyped-def]
+    """Takes the edge from i to j for component c if it is lighter than what that has."""
+    if w < weight[c] or (w == weight[c] and d < length[c]):
+        weight[c], length[c], ends[c, 0], ends[c, 1] = w, d, i, j
+
+
+@njit(cache=True, nogil=True)
+def _offer_neighbors(mixed, neighbor, distance, core, component, weight, length, ends):  # type: ignore[no-untyped-def]
+    """Offers the edges from the points `mixed` to their nearest neighbours; returns the points that had any."""
+    still_mixed, count = np.empty_like(mixed), 0
+    for i in mixed:
+        found = False
+        for k in range(neighbor.shape[1]):
+            j = neighbor[i, k]
+            if component[j] != component[i]:
+                found = True
+                w = max(core[i], core[j])  # nearest neighbours are no farther than the core distance
+                _offer(i, j, component[i], w, distance[i, k], weight, length, ends)
+                _offer(i, j, component[j], w, distance[i, k], weight, length, ends)
+        if found:
+            still_mixed[count] = i
+            count += 1
+    return still_mixed[:count]
 
 
 @njit(cache=True, nogil=True)
@@ -164,33 +110,96 @@ def _mark_nodes(component, bounds, node_component):  # type: ignore[no-untyped-d
         else:
             start, end = bounds[node]
             node_component[node] = component[start]
-            for i in range(start, end):
+            for i in range(start + 1, end):
                 if component[i] != component[start]:
                     node_component[node] = -1
 
 
 @njit(cache=True, nogil=True)
-def _lightest_edge(i, bound, points, core, component, node_component, bounds, low, high, stack, gaps):  # type: ignore[no-untyped-def]
-    """Weight and other end of the lightest edge of point i out of its component; (bound, -1) if none is lighter."""
-    x, y, z = points[i]
-    own, own_core = component[i], core[i]
-    found = -1
-    stack[0], gaps[0], top = 0, 0.0, 1
-    while top > 0 and own_core < bound:
-        top -= 1
-        node = stack[top]
-        if gaps[top] >= bound or node_component[node] == own:
+def _search_tree(  # type: ignore[no-untyped-def]
+    points, core, least, component, node_component, bounds, low, high, first_round, weight, length, ends
+):
+    """Looks from each leaf, from the bottom up, for edges lighter than what the components of its points have.
+
+    In the first round the nearest neighbours have shown all edges as light as a core distance.
+    """
+    stack = np.empty(64, np.int64)
+    num_inner = len(bounds) // 2
+    for leaf in range(num_inner, len(bounds)):
+        limit = _search_limit(leaf, bounds, least, component, first_round, weight)
+        if limit < 0:
             continue
-        if 2 * node + 2 < len(bounds):
-            top = _push_children(x, y, z, node, low, high, stack, gaps, top)
+        own, node = node_component[leaf], leaf
+        stack[0], top = leaf, 1
+        while True:
+            while top > 0:
+                top -= 1
+                other = stack[top]
+                if (own >= 0 and node_component[other] == own) or box_gap(low, high, leaf, other) > limit:
+                    continue
+                if other < num_inner:
+                    stack[top], stack[top + 1] = 2 * other + 1, 2 * other + 2
+                    top += 2
+                else:
+                    if _search_leaf(
+                        points, core, least, component, bounds, low, high, leaf, other, weight, length, ends
+                    ):
+                        limit = _search_limit(leaf, bounds, least, component, first_round, weight)
+            if node == 0:
+                break
+            stack[0], top = sibling(node), 1
+            node = (node - 1) // 2
+
+
+@njit(cache=True, nogil=True)
+def _search_limit(leaf, bounds, least, component, first_round, weight):  # type: ignore[no-untyped-def]
+    """Squared distance up to which other points may offer an edge to a point of the leaf; -1 if none can."""
+    limit = -1.0
+    for i in range(bounds[leaf, 0], bounds[leaf, 1]):
+        w = weight[component[i]]
+        if least[i] < w or (least[i] == w and not first_round):
+            limit = max(limit, w)
+    return limit
+
+
+@njit(cache=True, nogil=True)
+def _search_leaf(  # type: ignore[no-untyped-def]
+    points, core, least, component, bounds, low, high, leaf, other, weight, length, ends
+):
+    """Offers the edges from the points of `leaf` to those of `other`."""
+    improved = False
+    for i in range(bounds[leaf, 0], bounds[leaf, 1]):
+        c = component[i]
+        x, y, z, own_core = points[i, 0], points[i, 1], points[i, 2], core[i]
+        best, best_length, found = weight[c], length[c], -1
+        if least[i] > best or point_gap(x, y, z, low, high, other) > best:
             continue
-        for j in range(bounds[node, 0], bounds[node, 1]):
-            if component[j] != own and core[j] < bound:
-                dx, dy, dz = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
-                weight = max(max(own_core, core[j]), dx * dx + dy * dy + dz * dz)
-                if weight < bound:
-                    bound, found = weight, j
-    return bound, found
+        for j in range(bounds[other, 0], bounds[other, 1]):
+            dx, dy, dz = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
+            d = dx * dx + dy * dy + dz * dz
+            w = max(max(own_core, core[j]), d)
+            if w <= best and component[j] != c and (w < best or d < best_length):
+                best, best_length, found = w, d, j
+        if found >= 0:
+            improved = True
+            _offer(i, found, c, best, best_length, weight, length, ends)
+            _offer(i, found, component[found], best, best_length, weight, length, ends)
+    return improved
+
+
+@njit(cache=True, nogil=True)
+def _sort_edges(by_weight, weights, lengths):  # type: ignore[no-untyped-def]
+    """Orders edges of the same weight by their lengths, the others being in order (insertion sort)."""
+    for k in range(1, len(by_weight)):
+        edge, place = by_weight[k], k
+        while place > 0:
+            before = by_weight[place - 1]
+            if weights[before] != weights[edge] or (lengths[before], before) < (lengths[edge], edge):
+                break
+            by_weight[place] = before
+            place -= 1
+        by_weight[place] = edge
+    return by_weight
 
 
 @njit(cache=True, nogil=True)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from core.datasets.label_files import WeakLabel
 
+MAX_SCENES = 30
+"""Up to so many recordings have statistics of their own."""
+
 
 @dataclass(frozen=True)
 class FrameStatistics:
@@ -66,6 +69,27 @@ def average_statistics(frames: Sequence[Mapping[str, Any]], class_names: Sequenc
             name: _mean_ratio(correct[:, c], total[:, c]) for c, name in enumerate(class_names) if c > 0
         },
     }
+
+
+def scene_statistics(
+    frames: Sequence[Mapping[str, Any]], scenes: Sequence[str], class_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The averages within each recording: {scene: see `average_statistics`}; none where there is but one, or many.
+
+    Args:
+        scenes: the recording that each frame belongs to.
+    """
+    names = list(dict.fromkeys(scenes))
+    if not 1 < len(names) <= MAX_SCENES:
+        return {}
+    grouped = {name: [frame for frame, scene in zip(frames, scenes, strict=True) if scene == name] for name in names}
+    return {name: average_statistics(group, class_names) for name, group in grouped.items()}
+
+
+def statistics_lines(statistics: Mapping[str, Any]) -> str:
+    """The averages of each recording that has its own, then of all frames."""
+    scenes = statistics.get("scenes", {})
+    return "\n".join([*(f"{name}: {statistics_line(s)}" for name, s in scenes.items()), statistics_line(statistics)])
 
 
 def statistics_line(statistics: Mapping[str, Any]) -> str:

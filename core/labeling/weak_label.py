@@ -1,9 +1,9 @@
 """The weak label of one frame (paper, section "pre-segmentation and annotation")."""
 
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from core.datasets.base import Reader
@@ -18,7 +18,7 @@ from core.labeling.statistics import FrameStatistics, frame_statistics
 
 def make_weak_label(
     points: NDArray[np.floating],
-    sweeps: Sequence[NDArray[np.floating]],
+    sweeps: NDArray[np.floating],
     in_view: NDArray[np.bool_],
     labels: NDArray[np.uint8],
     classes: ClassTable,
@@ -29,7 +29,7 @@ def make_weak_label(
 
     Args:
         points: [N, >= 3], x, y, z (m) of the key frame, its sensor frame.
-        sweeps: [M_i, >= 3] each, earlier sweeps in the same frame (see `gather_sweeps`).
+        sweeps: [M, >= 3], earlier sweeps in the same frame (see `gather_sweeps`).
         in_view: bool [N], the points that a camera sees; the others get no label.
         labels: uint8 [N], dense classes, from which the annotator is simulated.
     """
@@ -42,7 +42,7 @@ def make_weak_label(
 
 def pre_segment(
     xyz: NDArray[np.floating],
-    sweeps: Sequence[NDArray[np.floating]],
+    sweeps: NDArray[np.floating],
     parameters: WeakLabelParameters,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int32], int]:
@@ -50,12 +50,12 @@ def pre_segment(
 
     Args:
         xyz: [N, 3] (m), the key frame's points in view.
+        sweeps: [M, >= 3], earlier sweeps in the same frame.
 
     Returns:
         int32 [N], ground components first, then clusters, -1 = none; and the number of ground components.
     """
-    sweep_points = np.concatenate([np.empty((0, 3)), *(sweep[:, :3] for sweep in sweeps)])
-    component = find_ground(xyz, sweep_points, parameters, rng)
+    component = find_ground(xyz, sweeps, parameters, rng)
     num_ground = int(component.max(initial=-1)) + 1
     rest = np.flatnonzero(component < 0)
     cluster = find_clusters(xyz[rest], parameters.clusterer)
@@ -71,27 +71,45 @@ def spread(label: WeakLabel, rows: NDArray[np.int64], num_points: int) -> WeakLa
     return WeakLabel(sparse, propagated, component, label.candidates)
 
 
-def gather_sweeps(reader: Reader, frame: Frame, parameters: WeakLabelParameters) -> list[NDArray[np.float64]]:
-    """The points of the nearest earlier sweeps in the key frame's sensor frame, float64 [M_i, 3] (m) each.
+def gather_sweeps(reader: Reader, frame: Frame, parameters: WeakLabelParameters) -> NDArray[np.float64]:
+    """The points of the nearest earlier sweeps in the key frame's sensor frame, float64 [M, 3] (m), nearest first.
 
     Points on the own vehicle are dropped: a box around each sweep's own sensor. The start of a recording has fewer.
     """
-    gathered = []
-    for sweep in frame.sweeps[: parameters.num_sweeps]:
-        xyz = reader.load_sweep(sweep)[:, :3].astype(np.float64)
-        outside = (np.abs(xyz[:, :2]) >= parameters.own_vehicle_box).any(1)
-        rotated = np.einsum("ni,ji->nj", xyz[outside], sweep.to_key[:3, :3])  # unlike BLAS the same on any threads
-        gathered.append(rotated + sweep.to_key[:3, 3])
-    return gathered
+    sweeps = frame.sweeps[: parameters.num_sweeps]
+    clouds = [reader.load_sweep(sweep) for sweep in sweeps]
+    gathered, count = np.empty((sum(map(len, clouds)), 3)), 0
+    for sweep, cloud in zip(sweeps, clouds, strict=True):
+        count += _move_outside(cloud, parameters.own_vehicle_box, sweep.to_key, gathered[count:])
+    return gathered[:count]
+
+
+@njit(cache=True, nogil=True)
+def _move_outside(points, box, transform, moved):  # type: ignore[no-untyped-def]
+    """Transforms the points [n, >= 3] with |x| or |y| of `box` at least into the rows of `moved`; their number."""
+    count = 0
+    for i in range(len(points)):
+        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+        if abs(x) >= box or abs(y) >= box:
+            for axis in range(3):
+                rotated = transform[axis, 0] * x + transform[axis, 1] * y + transform[axis, 2] * z
+                moved[count, axis] = rotated + transform[axis, 3]
+            count += 1
+    return count
+
+
+def read_key_frame(reader: Reader, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Points float32 [N, 4] and dense classes uint8 [N] of a frame; and bool [N], the points that a camera sees."""
+    points = reader.load_points(frame)
+    labels = reader.load_labels(frame, len(points))
+    return points, labels, reader.project(frame, points).seen
 
 
 def label_frame(
     reader: Reader, frame: Frame, parameters: WeakLabelParameters, seed: int
 ) -> tuple[WeakLabel, FrameStatistics]:
     """Reads one frame and makes its weak label; the result depends on the frame, the parameters and the seed only."""
-    points = reader.load_points(frame)
-    labels = reader.load_labels(frame, len(points))
-    in_view = reader.project(frame, points).seen
+    points, labels, in_view = read_key_frame(reader, frame)
     sweeps = gather_sweeps(reader, frame, parameters)
     rng = np.random.default_rng([seed, zlib.crc32(frame.token.encode())])
     return make_weak_label(points, sweeps, in_view, labels, reader.classes, parameters, rng)

@@ -28,7 +28,7 @@ class NormReluConv(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.relu(self.norm(x)))
+        return self.conv(F.relu(self.norm(x), inplace=True))
 
 
 class PyramidPooling(nn.Module):
@@ -102,8 +102,9 @@ class SwiftNetResNet(nn.Module):
         Returns the four encoder levels (64, 128, 256, 128 channels at 1/2, 1/4, 1/8, 1/16 of the size) and the output
         [B, 128, H/2, W/2].
         """
-        x = F.relu(self.bn1(self.conv1(images)))  # [B, 64, H, W]
-        x = F.max_pool2d(x, 3, stride=2, padding=1)  # [B, 64, H/2, W/2]
+        x = self.bn1(self.conv1(images))  # [B, 64, H, W]
+        # ReLU after the maximum is the ReLU before it, gradient included, on a quarter of the largest map
+        x = F.relu(F.max_pool2d(x, 3, stride=2, padding=1), inplace=True)  # [B, 64, H/2, W/2]
         levels = []
         for i in range(4):
             x = self.get_submodule(f"layer{i + 1}")(x)

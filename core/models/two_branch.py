@@ -1,5 +1,6 @@
 """The network of the method: an image branch, a point branch, fusion at four scales, heads on both."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -109,16 +110,18 @@ class TwoBranchNetwork(nn.Module):
         """
         sample = PointSampler(image_index, pixel)
         levels, image_map = self.pix_branch(self._prepare(images.flatten(0, 1)))
-        features = self._point_branch(coords, feats, levels, sample)
-        x_pix = self._read_linear(F.relu(self.classifier_pix.norm(image_map)), self.classifier_pix.conv, sample)
+        features = self._point_branch(SparseTensor(feats, Coordinates(coords)), levels, sample)
+        x_pix = self._read_linear(
+            F.relu(self.classifier_pix.norm(image_map), inplace=True), self.classifier_pix.conv, sample
+        )
         embedding_vox = embedding_pix = None
         if self.project and self.projector2d is not None and self.projector3d is not None:
             embedding_vox = self.projector3d(features)
             embedding_pix = self._read_linear(self.projector2d[:3](image_map), self.projector2d[3], sample)
         return Outputs(self.classifier_vox(features), x_pix, embedding_vox, embedding_pix, features)
 
-    def _point_branch(self, coords: Tensor, feats: Tensor, levels: list[Tensor], sample: PointSampler) -> Tensor:
-        x0 = self.stem(SparseTensor(feats, Coordinates(coords)))
+    def _point_branch(self, x: SparseTensor, levels: list[Tensor], sample: Callable[[Tensor], Tensor]) -> Tensor:
+        x0 = self.stem(x)
         z0 = devoxelize(x0)
         v = voxelize(z0, x0)
         skips = [x0]

@@ -4,13 +4,12 @@ Coordinates are int32 rows (x, y, z, batch), in units of stride-1 voxels at ever
 multiples of s. Sets and maps are built on demand and kept, so that all layers of a network share them.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from core.sparse.kernel_map import KernelMap
 from core.sparse.rows import RowMap
 
 # Bits of a packed key: batch 12, x 18, y 18, z 15. The offsets make negative coordinates sort in order and leave a
@@ -67,6 +66,11 @@ class VoxelSet:
     def _sorted(self) -> tuple[Tensor, Tensor]:
         return torch.sort(self.keys)
 
+    @property
+    def order(self) -> Tensor:
+        """int64 [N], the rows in the order of their keys."""
+        return self._sorted[1]
+
     def find(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Looks keys up -> (row int64, 0 where absent; found bool), both shaped like `keys`."""
         sorted_keys, order = self._sorted
@@ -76,54 +80,12 @@ class VoxelSet:
         found = sorted_keys[place] == keys
         return torch.where(found, order[place], 0), found
 
+    def find_sorted(self, moves: Tensor) -> tuple[Tensor, Tensor]:
+        """Looks up all voxels, in the order of their keys, moved by each of int64 [K] `moves` -> as `find`, [K, N].
 
-@dataclass
-class KernelMap:
-    """Which input row meets which output row under each kernel slice (a "rule book").
-
-    Attributes:
-        in_rows, out_rows: int64 [n], ordered by slice, then by output row; without the pairs of the identity slice.
-        sizes: number of these pairs of each slice.
-        num_in, num_out: rows of the input and the output.
-        identity: the slice that maps every row to itself (centre of an odd kernel), or -1.
-    """
-
-    in_rows: Tensor
-    out_rows: Tensor
-    sizes: list[int]
-    num_in: int
-    num_out: int
-    identity: int = -1
-
-    @cached_property
-    def pairs_to_out(self) -> RowMap:
-        """Sums the pairs' products into output rows: [num_out, n]."""
-        pairs = torch.arange(self.out_rows.numel(), device=self.out_rows.device)
-        return RowMap.from_pairs(pairs, self.out_rows, None, self.out_rows.numel(), self.num_out)
-
-    @cached_property
-    def transposed(self) -> "KernelMap":
-        """The map of the transposed convolution: the same pairs, read backwards."""
-        return KernelMap(self.out_rows, self.in_rows, self.sizes, self.num_out, self.num_in, self.identity)
-
-    def slices(self) -> Iterator[tuple[int, slice]]:
-        """Yields (kernel slice, its pairs) for every slice that has pairs; the identity has none."""
-        begin = 0
-        for k, size in enumerate(self.sizes):
-            if size:
-                yield k, slice(begin, begin + size)
-            begin += size
-
-    @cached_property
-    def full_table(self) -> tuple[Tensor, list[int]]:
-        """All pairs, the identity's too: (int32 [n, 2] of (input row, output row), pairs of each slice)."""
-        pairs, sizes = torch.stack([self.in_rows, self.out_rows], 1).int(), list(self.sizes)
-        if self.identity >= 0:
-            before = sum(sizes[: self.identity])
-            centre = torch.arange(self.num_in, dtype=torch.int32, device=pairs.device)[:, None].expand(-1, 2)
-            pairs = torch.cat([pairs[:before], centre, pairs[before:]])
-            sizes[self.identity] = self.num_in
-        return pairs.contiguous(), sizes
+        Neighbouring look-ups end near each other in memory, which is faster than any other order.
+        """
+        return self.find(self._sorted[0][None] + moves[:, None])
 
 
 class Coordinates:
@@ -170,12 +132,16 @@ class Coordinates:
     def _neighbour_map(self, kernel_size: int, tensor_stride: int) -> KernelMap:
         voxels = self.at(tensor_stride)
         offsets = kernel_offsets(kernel_size, tensor_stride, voxels.coords.device)
-        rows, found = voxels.find(voxels.keys[None] + _pack_offsets(offsets)[:, None])  # [K, N]
         centre = len(offsets) // 2
-        found[centre] = False
-        kernel_slice, out_rows = found.nonzero(as_tuple=True)
-        sizes = found.sum(1).tolist()
-        return KernelMap(rows[kernel_slice, out_rows], out_rows, sizes, len(voxels), len(voxels), centre)
+        rows, found = voxels.find_sorted(_pack_offsets(offsets[:centre]))  # the other half mirrors them
+        table = rows.new_full((len(offsets), len(voxels)), -1)
+        kernel_slice, place = found.nonzero(as_tuple=True)
+        out_rows, in_rows = voxels.order[place], rows[kernel_slice, place]
+        table[kernel_slice, out_rows] = in_rows
+        table[len(offsets) - 1 - kernel_slice, in_rows] = out_rows
+        kernel_slice, out_rows = (table >= 0).nonzero(as_tuple=True)
+        sizes = torch.bincount(kernel_slice, minlength=len(offsets)).tolist()
+        return KernelMap(table[kernel_slice, out_rows], out_rows, sizes, len(voxels), len(voxels), centre)
 
     def _downsampling_map(self, tensor_stride: int) -> KernelMap:
         fine, coarse = self.at(tensor_stride), self.at(tensor_stride * 2)

@@ -1,13 +1,14 @@
 """Sparse convolution in PyTorch alone, on a CPU or a GPU.
 
-Gather the input rows of all pairs, multiply slice by slice, sum the products of each output row. The sum is a gather,
-too (`RowMap`), so nothing is scattered. The centre of an odd kernel maps every row to itself and skips the gather.
+Gather the input rows of all pairs, multiply them by their kernel slices (`products.py`), sum the products of each
+output row. The sum is a gather, too (`RowMap`), so nothing is scattered. The centre of an odd kernel maps every row to
+itself and skips the gather.
 """
 
 import torch
 from torch import Tensor
 
-from core.sparse.coordinates import KernelMap
+from core.sparse.kernel_map import KernelMap
 
 
 class _Convolution(torch.autograd.Function):
@@ -15,18 +16,36 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx, feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
         ctx.save_for_backward(feats, kernel)
         ctx.kernel_map = kernel_map
-        return _multiply(feats, kernel, kernel_map)
+        pairs = kernel_map.pairs(_in_blocks(feats))
+        out = pairs.sums.apply(pairs.multiply(pairs.gather(feats), kernel))
+        return out.addmm_(feats, kernel[kernel_map.identity]) if kernel_map.identity >= 0 else out
 
     @staticmethod
     def backward(ctx, grad: Tensor):
+        """The same with the transposed map; the rows of `grad` that it gathers serve both gradients."""
         feats, kernel = ctx.saved_tensors
-        grad, backwards = grad.contiguous(), ctx.kernel_map.transposed
+        kernel_map, grad = ctx.kernel_map, grad.contiguous()
+        identity, mirrored = kernel_map.identity, kernel_map.is_symmetric
+        backwards = kernel_map if mirrored else kernel_map.transposed
+        pairs = backwards.pairs(_in_blocks(feats))
+        gathered = pairs.gather(grad)
         grad_feats = grad_kernel = None
         if ctx.needs_input_grad[0]:
-            grad_feats = _multiply(grad, kernel.transpose(1, 2), backwards)
+            turned = kernel.flip(0) if mirrored else kernel
+            grad_feats = pairs.sums.apply(pairs.multiply(gathered, turned.transpose(1, 2)))
+            if identity >= 0:
+                grad_feats.addmm_(grad, kernel[identity].t())
         if ctx.needs_input_grad[1]:
-            grad_kernel = _kernel_gradient(feats, grad, ctx.kernel_map)
+            grad_kernel = pairs.correlate(gathered, feats).transpose(1, 2)
+            grad_kernel = grad_kernel.flip(0) if mirrored else grad_kernel.contiguous()
+            if identity >= 0:
+                torch.mm(feats.t(), grad, out=grad_kernel[identity])
         return grad_feats, grad_kernel, None
+
+
+def _in_blocks(feats: Tensor) -> bool:
+    """Whether products in blocks are the faster ones (see `products.py`)."""
+    return feats.is_cuda or feats.dtype != torch.float32
 
 
 def convolve(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -41,23 +60,3 @@ def convolve(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
         dtype = torch.get_autocast_dtype(feats.device.type)
         feats, kernel = feats.to(dtype), kernel.to(dtype)
     return _Convolution.apply(feats, kernel, kernel_map)
-
-
-def _multiply(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
-    gathered = feats.index_select(0, kernel_map.in_rows)
-    products = feats.new_empty(gathered.shape[0], kernel.shape[2])
-    for k, pairs in kernel_map.slices():
-        torch.mm(gathered[pairs], kernel[k], out=products[pairs])
-    out = kernel_map.pairs_to_out.apply(products)
-    return out.addmm_(feats, kernel[kernel_map.identity]) if kernel_map.identity >= 0 else out
-
-
-def _kernel_gradient(feats: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
-    out = feats.new_zeros(len(kernel_map.sizes), feats.shape[1], grad.shape[1])
-    gathered_feats = feats.index_select(0, kernel_map.in_rows)
-    gathered_grad = grad.index_select(0, kernel_map.out_rows)
-    for k, pairs in kernel_map.slices():
-        torch.mm(gathered_feats[pairs].t(), gathered_grad[pairs], out=out[k])
-    if kernel_map.identity >= 0:
-        torch.mm(feats.t(), grad, out=out[kernel_map.identity])
-    return out

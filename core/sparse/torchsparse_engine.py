@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from core.sparse.coordinates import KernelMap
+from core.sparse.kernel_map import KernelMap
 
 
 def convolve(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:

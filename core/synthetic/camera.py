@@ -57,7 +57,7 @@ class View:
         )
 
     def labels(self) -> NDArray[np.uint8]:
-        """Fine id [H, W] of what each pixel shows; 0 (noise) for the sky."""
+        """Kind [H, W] of what each pixel shows; 0 for the sky."""
         ground = self.scene.ground
         points = self.origin[:2] + np.where(self.hit == GROUND, self.distance, 0.0)[..., None] * self.rays[..., :2]
         cells = np.trunc((points - ground.origin) / CELL).astype(np.int64)

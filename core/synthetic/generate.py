@@ -1,4 +1,4 @@
-"""Making a city: checks, the frames by many processes, the tables at the end."""
+"""Making a city: checks, the frames by many processes, what is left at the end."""
 
 import json
 import multiprocessing
@@ -12,18 +12,13 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from core.errors import UserError
-from core.files import write_atomic, write_json
+from core.files import write_json
 from core.progress import progress
-from core.synthetic.labels import CATEGORIES
-from core.synthetic.nuscenes_files import City, read_record, write_frame
-from core.synthetic.nuscenes_tables import MAP_FILE, build_tables
+from core.synthetic.city import SPLITS, City, Records, read_record, write_frame
 
 _ARGUMENTS_FILE = "city.json"
-_SPLITS = ("train", "val", "test")
-_FOREIGN = ("samples", "sweeps", "lidarseg", "v1.0-trainval", "v1.0-test", "v1.0-mini")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 Job = tuple[str, City, str, int, bool]  # the arguments of write_frame
 
@@ -37,7 +32,7 @@ def generate_city(root: str, city: City, num_workers: int = 1) -> dict[str, dict
         num_workers: processes; the files do not depend on it.
 
     Returns:
-        Points of each fine class by split: {"train": {"vehicle.car": 1234, ...}, ...}.
+        Points of each of the format's classes by split: {"train": {name: 1234, ...}, ...}.
 
     Raises:
         UserError: `root` holds something else, or the arguments make no sense.
@@ -46,7 +41,7 @@ def generate_city(root: str, city: City, num_workers: int = 1) -> dict[str, dict
     complete = _claim(root, city)
     jobs = [
         (root, city, name, frame, split != "test")
-        for split in _SPLITS
+        for split in SPLITS
         for name in scenes[split]
         for frame in range(city.frames)
     ]
@@ -55,23 +50,23 @@ def generate_city(root: str, city: City, num_workers: int = 1) -> dict[str, dict
         print(f"{root} already holds this city, complete: nothing to do.")
     else:
         _make(missing, num_workers, f"City: {len(missing)} of {len(jobs)} key frames to make")
-        _write_tables(root, city, scenes)
+        city.writer().finish(root, city, scenes, _records(root, city, scenes))
         write_json(os.path.join(root, _ARGUMENTS_FILE), {"arguments": _arguments(city), "complete": True})
-    return {split: _count_labels(root, city, scenes[split]) for split in _SPLITS if scenes[split]}
+    return {split: _count_labels(root, city, scenes[split]) for split in SPLITS if scenes[split]}
 
 
 def choose_scenes(city: City) -> dict[str, list[str]]:
-    """Official scene names of nuScenes' splits, as many as the city has: {"train": [...], "val": ..., "test": ...}.
+    """Scene names of the format's splits, as many as the city has: {"train": [...], "val": ..., "test": ...}.
 
     Raises:
-        UserError: more scenes than nuScenes has, or sizes that make no sense.
+        UserError: more scenes than the data set has, or sizes that make no sense.
     """
-    official, chosen = _official_scenes(), {}
-    for split in _SPLITS:
+    official, chosen = city.writer().scene_names(), {}
+    for split in SPLITS:
         wanted = getattr(city, f"{split}_scenes")
         if not 0 <= wanted <= len(official[split]):
             most = len(official[split])
-            raise UserError(f"--{split}-scenes {wanted}: nuScenes' {split} split has 0 to {most} scenes")
+            raise UserError(f"--{split}-scenes {wanted}: the {split} split of {city.format} has 0 to {most} scenes")
         chosen[split] = official[split][:wanted]
     if not chosen["train"] and not chosen["val"]:
         raise UserError("--train-scenes and --val-scenes are both 0: a city needs at least one of them")
@@ -85,16 +80,9 @@ def choose_scenes(city: City) -> dict[str, list[str]]:
     return chosen
 
 
-def _official_scenes() -> dict[str, list[str]]:
-    from nuscenes.utils.splits import create_splits_scenes
-
-    found: dict[str, list[str]] = create_splits_scenes()
-    return found
-
-
-def shares(counts: dict[str, int]) -> dict[str, float]:
-    """Share of each fine class among the points, without the vehicle's own (vehicle.ego)."""
-    counted = {name: count for name, count in counts.items() if name != "vehicle.ego"}
+def shares(counts: dict[str, int], left_out: str) -> dict[str, float]:
+    """Share of each class among the points, without those of the class `left_out`."""
+    counted = {name: count for name, count in counts.items() if name != left_out}
     return {name: count / max(1, sum(counted.values())) for name, count in counted.items()}
 
 
@@ -106,8 +94,8 @@ def _claim(root: str, city: City) -> bool:
     """Marks `root` as this city's; True where it is complete already."""
     path = os.path.join(root, _ARGUMENTS_FILE)
     wanted = _arguments(city)
+    found = [name for name in city.writer().folders if os.path.exists(os.path.join(root, name))]
     if not os.path.exists(path):
-        found = [name for name in _FOREIGN if os.path.exists(os.path.join(root, name))]
         if found:
             raise UserError(
                 f"{root} holds {', '.join(found)} but no {_ARGUMENTS_FILE}: it is no made-up city and stays untouched; "
@@ -121,6 +109,8 @@ def _claim(root: str, city: City) -> bool:
         present, complete = dict(state["arguments"]), bool(state["complete"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: remove {root} or choose another --root") from None
+    if found:  # cities of version 0.1.0 don't name their format
+        present.setdefault("format", city.format)
     for key in sorted(wanted.keys() | present.keys()):
         if present.get(key) != wanted.get(key):
             raise UserError(
@@ -171,35 +161,25 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _write_tables(root: str, city: City, scenes: dict[str, list[str]]) -> None:
-    with write_atomic(os.path.join(root, MAP_FILE)) as file:  # the devkit wants a map; nothing is drawn on it
-        Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(file, "PNG")
-    versions = {"v1.0-trainval": ("train", "val"), "v1.0-test": ("test",)}
-    for version, splits in versions.items():
-        names = [name for split in splits for name in scenes[split]]
-        absent = [name for name in _official_scenes()[splits[-1]] if name not in names]
-        if not names:
-            continue
-        os.makedirs(os.path.join(root, "lidarseg", version), exist_ok=True)
-        records = {}
-        for name in names:
-            for frame in range(city.frames):
-                record = read_record(root, name, frame)
-                if record is None:
-                    raise UserError(f"{root}: files of {name} vanished meanwhile; run the same command again")
-                records[name, frame] = record
-        labelled = version != "v1.0-test"
-        for table, rows in build_tables(city, names, absent, records, labelled).items():
-            write_json(os.path.join(root, version, f"{table}.json"), rows)
+def _records(root: str, city: City, scenes: dict[str, list[str]]) -> Records:
+    records: Records = {}
+    for name in (name for split in SPLITS for name in scenes[split]):
+        for frame in range(city.frames):
+            record = read_record(root, name, frame)
+            if record is None:
+                raise UserError(f"{root}: files of {name} vanished meanwhile; run the same command again")
+            records[name, frame] = record
+    return records
 
 
 def _count_labels(root: str, city: City, names: list[str]) -> dict[str, int]:
-    total = np.zeros(len(CATEGORIES), dtype=np.int64)
+    classes = city.writer().class_names
+    total = np.zeros(len(classes), dtype=np.int64)
     for name in names:
         for frame in range(city.frames):
             record = read_record(root, name, frame)
             total += np.array(record["labels"] if record else 0)
-    return {CATEGORIES[index]: int(count) for index, count in enumerate(total) if count}
+    return {classes[index]: int(count) for index, count in enumerate(total) if count}
 
 
 __all__ = ["City", "choose_scenes", "generate_city", "shares"]

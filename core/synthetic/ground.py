@@ -6,20 +6,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from core.synthetic.labels import LABEL
+from core.synthetic.labels import KIND
 from core.synthetic.solids import Solids
 
-# materials: label, raised above the plane, reflectivity; road, pavement and islands look alike to the LiDAR
-ASPHALT, MARKING, TILES, GRASS, SOIL, PAVERS = range(6)
+# materials: kind, raised above the plane, reflectivity; road, pavement and islands look alike to the LiDAR
+ASPHALT, MARKING, TILES, GRASS, SOIL, PAVERS, PARKING = range(7)
 _MATERIALS = (
-    ("flat.driveable_surface", False, 0.055),
-    ("flat.driveable_surface", False, 0.075),
-    ("flat.sidewalk", False, 0.060),
-    ("flat.terrain", True, 0.090),
-    ("flat.terrain", True, 0.070),
-    ("flat.other", False, 0.060),
+    ("road", False, 0.055),
+    ("marking", False, 0.075),
+    ("sidewalk", False, 0.060),
+    ("grass", True, 0.090),
+    ("soil", True, 0.070),
+    ("paving", False, 0.060),
+    ("parking", False, 0.055),
 )
-GROUND_LABEL = np.array([LABEL[name] for name, _, _ in _MATERIALS], dtype=np.uint8)
+GROUND_LABEL = np.array([KIND[name] for name, _, _ in _MATERIALS], dtype=np.uint8)
 GROUND_RAISED = np.array([raised for _, raised, _ in _MATERIALS])
 GROUND_REFLECTIVITY = np.array([reflectivity for _, _, reflectivity in _MATERIALS])
 CELL = 0.1  # metres

@@ -1,48 +1,51 @@
-"""nuScenes' 32 fine classes and its attributes, by the names and in the order of its tables."""
+"""What the city is made of: fine enough that every format's classes can be told from it."""
 
-CATEGORIES = (
-    "noise",
-    "animal",
-    "human.pedestrian.adult",
-    "human.pedestrian.child",
-    "human.pedestrian.construction_worker",
-    "human.pedestrian.personal_mobility",
-    "human.pedestrian.police_officer",
-    "human.pedestrian.stroller",
-    "human.pedestrian.wheelchair",
-    "movable_object.barrier",
-    "movable_object.debris",
-    "movable_object.pushable_pullable",
-    "movable_object.trafficcone",
-    "static_object.bicycle_rack",
-    "vehicle.bicycle",
-    "vehicle.bus.bendy",
-    "vehicle.bus.rigid",
-    "vehicle.car",
-    "vehicle.construction",
-    "vehicle.emergency.ambulance",
-    "vehicle.emergency.police",
-    "vehicle.motorcycle",
-    "vehicle.trailer",
-    "vehicle.truck",
-    "flat.driveable_surface",
-    "flat.other",
-    "flat.sidewalk",
-    "flat.terrain",
-    "static.manmade",
-    "static.other",
-    "static.vegetation",
-    "vehicle.ego",
+KINDS = (
+    "sky",  # and no echo at all
+    "own_vehicle",
+    "adult",
+    "child",
+    "construction_worker",
+    "barrier",
+    "debris",
+    "rubbish",
+    "traffic_cone",
+    "bicycle",
+    "bicyclist",  # with the bicycle
+    "bus",
+    "car",
+    "excavator",
+    "motorcycle",
+    "motorcyclist",  # with the motorcycle
+    "trailer",
+    "truck",
+    "road",
+    "marking",
+    "parking",
+    "sidewalk",
+    "grass",
+    "soil",
+    "paving",  # of traffic islands and squares
+    "building",
+    "wall",
+    "post",
+    "kiosk",
+    "lamp",
+    "sign",
+    "sign_pole",
+    "trunk",
+    "leaves",
 )
-LABEL = {name: index for index, name in enumerate(CATEGORIES)}  # name -> fine id
+KIND = {name: index for index, name in enumerate(KINDS)}  # name -> id
 
-ATTRIBUTES = (
-    "vehicle.moving",
-    "vehicle.stopped",
-    "vehicle.parked",
-    "cycle.with_rider",
-    "cycle.without_rider",
-    "pedestrian.sitting_lying_down",
-    "pedestrian.standing",
-    "pedestrian.moving",
-)
+
+def kind_table(groups: dict[int, tuple[str, ...]]) -> list[int]:
+    """A format's class of each kind, in the order of KINDS, from the kinds that each class takes in.
+
+    Raises:
+        ValueError: a kind is in no class or in several.
+    """
+    classes = {kind: label for label, kinds in groups.items() for kind in kinds}
+    if sum(map(len, groups.values())) != len(KINDS) or classes.keys() != set(KINDS):
+        raise ValueError("every kind should be in one class")
+    return [classes[kind] for kind in KINDS]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.synthetic.ground import CELL, GROUND_LABEL, GROUND_RAISED, GROUND_REFLECTIVITY
-from core.synthetic.labels import LABEL
+from core.synthetic.labels import KIND
 from core.synthetic.poses import Matrix
 from core.synthetic.raycast import GROUND, SKY, cast_ground, cast_solids, turn
 from core.synthetic.scene import Scene
@@ -21,7 +21,7 @@ class Turn:
 
     distance: NDArray[np.float64]  # [A, B] metres; infinite where no echo came back
     intensity: NDArray[np.float64]  # [A, B] 0..255
-    labels: NDArray[np.uint8]  # [A, B] fine ids; vehicle.ego where no echo came back
+    labels: NDArray[np.uint8]  # [A, B] kinds; own_vehicle where no echo came back
     things: NDArray[np.int64]  # [A, B] index into the scene's things, -1 for ground, the vehicle itself, and no echo
 
 
@@ -30,7 +30,7 @@ class Scan:
     """Points of one turn in firing order, in the sensor frame."""
 
     points: NDArray[np.float32]  # [N, 5] x, y, z in metres, intensity 0..255, ring
-    labels: NDArray[np.uint8]  # [N] fine ids
+    labels: NDArray[np.uint8]  # [N] kinds
     things: NDArray[np.int64]  # [N] as in Turn
 
 
@@ -60,15 +60,13 @@ def measure(scene: Scene, lidar: Lidar, time: float, rng: np.random.Generator) -
     distance += np.where(on_solid, solids.roughness[solid], 0.0) * np.abs(rng.normal(size=reach.shape))
 
     roof = _own_roof(lidar, directions)
-    strength = (intensity + 4.0) * (lidar.range_max / np.maximum(distance, 1.0)) ** 2
-    unheard = rng.random(distance.shape) < np.exp(-strength / _FLOOR_ECHO)
-    lost = (hit == SKY) | (distance > lidar.range_max) | unheard
+    lost = (hit == SKY) | (distance > lidar.range_max) | ~heard(lidar, intensity, distance, rng)
     mine = lost | (roof > 0)
     return Turn(
         distance=np.where(roof > 0, roof, np.where(lost, np.inf, distance)),
         intensity=np.where(mine, rng.uniform(0.0, 30.0, reach.shape), intensity),
         labels=np.where(
-            mine, LABEL["vehicle.ego"], np.where(on_solid, solids.label[solid], GROUND_LABEL[material])
+            mine, KIND["own_vehicle"], np.where(on_solid, solids.label[solid], GROUND_LABEL[material])
         ).astype(np.uint8),
         things=np.where(on_solid & ~mine, solids.thing[solid], -1),
     )
@@ -78,7 +76,7 @@ def scan(scene: Scene, lidar: Lidar, time: float, rng: np.random.Generator) -> S
     """The points of one turn; arguments as for `measure`.
 
     Where `lidar.keeps_misses`, a ray without an echo leaves a point within 30 cm of the sensor that counts as the
-    vehicle's own, as in nuScenes' files.
+    vehicle's own.
     """
     found = measure(scene, lidar, time, rng)
     near = np.minimum(np.abs(rng.normal(0.0, 0.08, found.distance.shape)), 0.3)
@@ -90,6 +88,14 @@ def scan(scene: Scene, lidar: Lidar, time: float, rng: np.random.Generator) -> S
     rings = np.broadcast_to(np.arange(len(lidar.elevations), dtype=np.float64), missed.shape)
     points = np.concatenate([xyz, np.floor(found.intensity)[..., None], rings[..., None]], axis=-1)
     return Scan(points[kept].astype(np.float32), found.labels[kept], found.things[kept])
+
+
+def heard(
+    lidar: Lidar, intensity: NDArray[np.float64], distance: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which echoes of that intensity (0..255) and distance (m) are strong enough, at random; of their shape."""
+    strength = (intensity + 4.0) * (lidar.range_max / np.maximum(distance, 1.0)) ** 2
+    return rng.random(distance.shape) >= np.exp(-strength / _FLOOR_ECHO)
 
 
 def count_points(found: Scan, scene: Scene) -> NDArray[np.int64]:
@@ -108,7 +114,7 @@ def _trace(
     near = np.linalg.norm(centers - origin, axis=1) - np.linalg.norm(solids.axes, axis=(1, 2))
     used = np.flatnonzero(near < lidar.range_max)
     used = used[np.argsort(near[used], kind="stable")]
-    windows = _windows(lidar, corners[used])
+    windows = column_windows(lidar, corners[used])
     distance = np.full(rays.shape[:2], 1e9)
     hit = np.full(rays.shape[:2], SKY, dtype=np.int64)
     cast_solids(
@@ -128,7 +134,7 @@ def _trace(
     return np.ascontiguousarray(distance.T), np.ascontiguousarray(hit.T), used
 
 
-def _windows(lidar: Lidar, corners: NDArray[np.float64]) -> NDArray[np.int64]:
+def column_windows(lidar: Lidar, corners: NDArray[np.float64]) -> NDArray[np.int64]:
     """Which azimuth steps can see which solid, from its corners [S, 8, 3] in the sensor frame: int64 [S, 4]."""
     steps = len(lidar.azimuths)
     step = lidar.azimuths[1] - lidar.azimuths[0]

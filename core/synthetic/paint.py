@@ -22,7 +22,7 @@ from core.synthetic.solids import (
     WHEEL,
 )
 
-_ASPHALT, _MARKING, _TILES, _GRASS, _SOIL = range(5)
+_ASPHALT, _MARKING, _TILES, _GRASS, _SOIL, _PAVERS, _PARKING = range(7)
 
 
 @njit(cache=True, nogil=True)
@@ -100,7 +100,7 @@ def _ground_color(material, x, y, depth, rgb):
     grain = hash3(int(np.floor(x * 25.0)), int(np.floor(y * 25.0)), 5) - 0.5
     fine = max(0.0, 1.0 - depth / 25.0)
     broad = smooth_noise(0.35 * x, 0.35 * y, 6) - 0.5
-    if material == _ASPHALT:
+    if material in (_ASPHALT, _PARKING):
         value = 0.30 + 0.07 * broad + 0.07 * grain * fine
         value -= 0.05 * (smooth_noise(0.12 * x, 1.5 * y, 7) > 0.72)
         rgb[0], rgb[1], rgb[2] = value, value, 1.03 * value

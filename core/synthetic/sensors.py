@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.synthetic.poses import Matrix, rotation, transform
+from core.synthetic.poses import Matrix
 
 
 @dataclass(frozen=True)
@@ -58,49 +58,23 @@ class Rig:
     cameras: tuple[Camera, ...]
 
 
-# channel: x, y, z of the mounting (m), yaw (degrees, left positive), focal length and centre at 1600 x 900 (pixels),
-# delay (ms): each camera looks when the LiDAR, which turns clockwise from the rear, sweeps past the middle of its view
-_NUSCENES_CAMERAS = {
-    "CAM_FRONT_LEFT": (1.52, 0.49, 1.51, 55.0, 1272.6, 826.6, 479.8, -43.1),
-    "CAM_FRONT": (1.70, 0.02, 1.51, 0.0, 1266.4, 816.3, 491.5, -35.5),
-    "CAM_FRONT_RIGHT": (1.55, -0.49, 1.50, -55.0, 1260.8, 808.0, 495.3, -27.6),
-    "CAM_BACK_LEFT": (1.04, 0.48, 1.59, 110.0, 1256.7, 792.1, 492.8, -0.5),
-    "CAM_BACK": (0.03, 0.00, 1.58, 180.0, 809.2, 829.2, 481.8, -10.4),
-    "CAM_BACK_RIGHT": (1.01, -0.48, 1.56, -110.0, 1259.5, 807.3, 501.2, -20.1),
-}
+# camera axes (x right, y down, z forward) in a vehicle's frame, looking along its x
+CAMERA_AXES = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
-def nuscenes_rig(azimuth_steps: int, image_size: tuple[int, int]) -> Rig:
-    """The sensors of nuScenes: a 32-beam LiDAR on the roof and six cameras around it.
+def scaled_intrinsic(
+    focal: float, center: tuple[float, float], full_size: tuple[int, int], size: tuple[int, int]
+) -> Matrix:
+    """Intrinsic matrix [3, 3] of an image resized from `full_size` to `size` (height, width).
 
     Args:
-        azimuth_steps: columns of a LiDAR turn; the real one has 1 084.
-        image_size: height and width of the images in pixels; the real ones have 900 and 1 600.
+        focal: focal length in pixels of the full size; center: (u, v) of the principal point there.
     """
-    elevations = np.radians(np.linspace(-30.67, 10.67, 32))
-    azimuths = np.radians(-173.0) - (np.arange(azimuth_steps) + 0.5) * (2.0 * np.pi / azimuth_steps)
-    lidar = Lidar(
-        channel="LIDAR_TOP",
-        to_vehicle=transform(rotation(np.radians(-89.9)), (0.94, 0.0, 1.84)),
-        elevations=elevations,
-        azimuths=azimuths,
-        keeps_misses=True,
-        roof_half_angle=np.radians(38.0),
-    )
-    return Rig(lidar, tuple(_nuscenes_camera(channel, image_size) for channel in _NUSCENES_CAMERAS))
-
-
-def _nuscenes_camera(channel: str, image_size: tuple[int, int]) -> Camera:
-    x, y, z, yaw, focal, center_u, center_v, delay = _NUSCENES_CAMERAS[channel]
-    height, width = image_size
-    scale_u, scale_v = width / 1600.0, height / 900.0
-    intrinsic = np.array(
+    scale_u, scale_v = size[1] / full_size[1], size[0] / full_size[0]
+    return np.array(
         [
-            [focal * scale_u, 0.0, (center_u + 0.5) * scale_u - 0.5],
-            [0.0, focal * scale_v, (center_v + 0.5) * scale_v - 0.5],
+            [focal * scale_u, 0.0, (center[0] + 0.5) * scale_u - 0.5],
+            [0.0, focal * scale_v, (center[1] + 0.5) * scale_v - 0.5],
             [0.0, 0.0, 1.0],
         ]
     )
-    axes = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])  # camera axes in a vehicle looking along x
-    to_vehicle = transform(rotation(np.radians(yaw)) @ axes, (x, y, z))
-    return Camera(channel, to_vehicle, width, height, intrinsic, round(delay * 1000))

@@ -27,13 +27,14 @@ class Part:
     roughness: float = 0.0  # extra noise of LiDAR ranges, metres
     porosity: float = 0.0  # share of holes
     angles: Vector = (0.0, 0.0, 0.0)  # yaw, pitch, roll in radians
+    label: int | None = None  # of labels.KINDS, where it is another than the thing's
 
 
 @dataclass(frozen=True)
 class Thing:
     """Something that stands or moves in the world. Things with a box are annotated."""
 
-    label: int  # fine id
+    label: int  # of labels.KINDS
     parts: tuple[Part, ...]
     size: Vector | None = None  # length, width, height of the annotated box; None for stuff
     x: float = 0.0  # place of its origin at time 0, metres, scene frame
@@ -63,7 +64,7 @@ class Solids:
     reflectivity: NDArray[np.float64]
     roughness: NDArray[np.float64]
     porosity: NDArray[np.float64]
-    label: NDArray[np.uint8]  # fine id
+    label: NDArray[np.uint8]  # of labels.KINDS
     thing: NDArray[np.int64]  # index of the thing in the scene's list
     corners: NDArray[np.float64] = field(init=False)  # [S, 8, 3] metres, relative to the centre
 
@@ -96,7 +97,7 @@ def build_solids(things: list[Thing]) -> Solids:
         reflectivity=np.array([part.reflectivity for _, _, part in rows]),
         roughness=np.array([part.roughness for _, _, part in rows]),
         porosity=np.array([part.porosity for _, _, part in rows]),
-        label=np.array([thing.label for _, thing, _ in rows], dtype=np.uint8),
+        label=np.array([t.label if p.label is None else p.label for _, t, p in rows], dtype=np.uint8),
         thing=np.array([index for index, _, _ in rows], dtype=np.int64),
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.synthetic import surroundings, things
-from core.synthetic.ground import ASPHALT, GRASS, MARKING, PAVERS, SOIL, TILES, Ground
+from core.synthetic.ground import ASPHALT, GRASS, MARKING, PARKING, PAVERS, SOIL, TILES, Ground
 from core.synthetic.solids import Thing
 
 Rng = np.random.Generator
@@ -83,6 +83,8 @@ def _ground(rng: Rng, street: Street) -> Ground:
         edge, lane = street.edge(side), street.island + 0.2 + _LANE
         ground.paint(x, _strip(side, inner, outer), TILES)
         ground.paint(x, _strip(side, 0.0, edge), ASPHALT)
+        if side == street.parking:
+            ground.paint(x, _strip(side, lane, edge), PARKING)
         for y in (edge - 0.35, street.island + 0.3):
             ground.paint(x, _strip(side, y - 0.06, y + 0.06), MARKING)
         for start in np.arange(x[0], x[1], 6.0) if side == street.parking else ():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from core.synthetic.labels import LABEL
+from core.synthetic.labels import KIND
 from core.synthetic.raycast import CYLINDER, ELLIPSOID
 from core.synthetic.solids import BARK, CONCRETE, FACADE, FOLIAGE, Part, Thing, Vector, box
 
@@ -16,7 +16,6 @@ _FACADES = (
     (0.38, 0.40, 0.44),
 )
 _GREY: Vector = (0.45, 0.45, 0.46)
-_MANMADE, _VEGETATION = LABEL["static.manmade"], LABEL["static.vegetation"]
 
 
 def building(rng: Rng, x: tuple[float, float], front: float, side: int, depth: float) -> Thing:
@@ -58,26 +57,26 @@ def building(rng: Rng, x: tuple[float, float], front: float, side: int, depth: f
                 reflectivity=reflectivity,
             )
         )
-    return Thing(_MANMADE, tuple(parts))
+    return Thing(KIND["building"], tuple(parts))
 
 
 def wall(x: tuple[float, float], y: float, height: float) -> Thing:
     """A grey wall along x, as grey as a concrete barrier."""
     size = (x[1] - x[0], 0.3, height)
     part = box(((x[0] + x[1]) / 2, y, height / 2), size, (0.52, 0.51, 0.49), CONCRETE, reflectivity=0.14)
-    return Thing(_MANMADE, (part,))
+    return Thing(KIND["wall"], (part,))
 
 
 def post(x: float, y: float) -> Thing:
     """A grey post as high as a child."""
-    return Thing(_MANMADE, (Part(CYLINDER, (x, y, 0.6), (0.12, 0.12, 0.6), _GREY, CONCRETE, reflectivity=0.12),))
+    return Thing(KIND["post"], (Part(CYLINDER, (x, y, 0.6), (0.12, 0.12, 0.6), _GREY, CONCRETE, reflectivity=0.12),))
 
 
 def kiosk(rng: Rng, x: float, y: float) -> Thing:
     """A small box: a bus shelter, a switch cabinet, a newsstand."""
     size = (float(rng.uniform(1.0, 2.6)), float(rng.uniform(0.8, 1.4)), float(rng.uniform(1.4, 2.5)))
     color = ((0.2, 0.33, 0.30), (0.45, 0.45, 0.46), (0.42, 0.28, 0.2))[int(rng.integers(3))]
-    return Thing(_MANMADE, (box((x, y, size[2] / 2), size, color, CONCRETE, reflectivity=0.14),))
+    return Thing(KIND["kiosk"], (box((x, y, size[2] / 2), size, color, CONCRETE, reflectivity=0.14),))
 
 
 def lamp(x: float, y: float, towards: float) -> Thing:
@@ -87,17 +86,17 @@ def lamp(x: float, y: float, towards: float) -> Thing:
         box((x, y + towards / 2, 7.15), (0.12, abs(towards), 0.1), _GREY, reflectivity=0.2),
         box((x, y + towards, 7.1), (0.3, 0.7, 0.14), (0.7, 0.7, 0.68), reflectivity=0.2),
     )
-    return Thing(_MANMADE, parts)
+    return Thing(KIND["lamp"], parts)
 
 
 def sign(rng: Rng, x: float, y: float) -> Thing:
     """A traffic sign on a thin pole."""
     color = ((0.75, 0.1, 0.1), (0.1, 0.2, 0.65), (0.85, 0.7, 0.1))[int(rng.integers(3))]
     parts = (
-        Part(CYLINDER, (x, y, 1.3), (0.05, 0.05, 1.3), _GREY, reflectivity=0.3),
+        Part(CYLINDER, (x, y, 1.3), (0.05, 0.05, 1.3), _GREY, reflectivity=0.3, label=KIND["sign_pole"]),
         box((x, y, 2.45), (0.06, 0.7, 0.7), color, reflectivity=0.9),
     )
-    return Thing(_MANMADE, parts)
+    return Thing(KIND["sign"], parts)
 
 
 def tree(rng: Rng, x: float, y: float, scale: float = 1.0) -> Thing:
@@ -114,6 +113,7 @@ def tree(rng: Rng, x: float, y: float, scale: float = 1.0) -> Thing:
             BARK,
             reflectivity=0.12,
             roughness=0.02,
+            label=KIND["trunk"],
         )
     ]
     for _ in range(int(rng.integers(3, 6))):
@@ -123,13 +123,13 @@ def tree(rng: Rng, x: float, y: float, scale: float = 1.0) -> Thing:
         lift = trunk + 0.75 * flat + float(rng.uniform(0.0, 1.2)) * scale
         center = (x + away * np.cos(angle), y + away * np.sin(angle), lift)
         parts.append(_foliage(center, (half, half, flat), color, 0.3))
-    return Thing(_VEGETATION, tuple(parts))
+    return Thing(KIND["leaves"], tuple(parts))
 
 
 def bush(rng: Rng, x: float, y: float) -> Thing:
     """A ragged half-dome on the ground, as green as grass."""
     half = (float(rng.uniform(0.5, 1.1)), float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.5, 1.1)))
-    return Thing(_VEGETATION, (_foliage((x, y, 0.55 * half[2]), half, _leaf(rng), 0.2),))
+    return Thing(KIND["leaves"], (_foliage((x, y, 0.55 * half[2]), half, _leaf(rng), 0.2),))
 
 
 def hedge(rng: Rng, x: tuple[float, float], y: float, height: float) -> Thing:
@@ -138,7 +138,7 @@ def hedge(rng: Rng, x: tuple[float, float], y: float, height: float) -> Thing:
     for at in np.arange(x[0], x[1], 1.4):
         half = (1.0, float(rng.uniform(0.6, 0.9)), 0.62 * height * float(rng.uniform(0.85, 1.15)))
         parts.append(_foliage((float(at) + 0.7, y, 0.45 * height), half, color, 0.15))
-    return Thing(_VEGETATION, tuple(parts))
+    return Thing(KIND["leaves"], tuple(parts))
 
 
 def _leaf(rng: Rng) -> Vector:

@@ -1,4 +1,4 @@
-"""Things of the ten thing classes, and a few of the ignored ones, in characteristic shapes.
+"""Things: vehicles, people and what stands about on a street, in characteristic shapes.
 
 Bus, truck and trailer share one shape: only their paint tells them apart. A grey barrier and a low wall, a walker
 in grey and a post share their colour: only their shape tells them apart.
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.synthetic.labels import LABEL
+from core.synthetic.labels import KIND
 from core.synthetic.raycast import BOX, CONE, CYLINDER, ELLIPSOID
 from core.synthetic.solids import (
     BANDS,
@@ -82,7 +82,7 @@ def car(rng: Rng) -> Thing:
         ),
         *_four_wheels(length, width, 0.32),
     )
-    return Thing(LABEL["vehicle.car"], parts, (length, width, height))
+    return Thing(KIND["car"], parts, (length, width, height))
 
 
 def long_vehicle(rng: Rng, kind: str) -> Thing:
@@ -91,10 +91,10 @@ def long_vehicle(rng: Rng, kind: str) -> Thing:
     Args:
         kind: "bus", "truck" or "trailer".
     """
-    label, paint, colors = {
-        "bus": ("vehicle.bus.rigid", BUS, ((0.78, 0.12, 0.08), (0.82, 0.55, 0.05))),
-        "truck": ("vehicle.truck", TRUCK, ((0.85, 0.85, 0.83), (0.70, 0.78, 0.88))),
-        "trailer": ("vehicle.trailer", TRAILER, ((0.10, 0.28, 0.16), (0.14, 0.22, 0.30))),
+    paint, colors = {
+        "bus": (BUS, ((0.78, 0.12, 0.08), (0.82, 0.55, 0.05))),
+        "truck": (TRUCK, ((0.85, 0.85, 0.83), (0.70, 0.78, 0.88))),
+        "trailer": (TRAILER, ((0.10, 0.28, 0.16), (0.14, 0.22, 0.30))),
     }[kind]
     length, width, height = rng.uniform(7.5, 10.5), rng.uniform(2.4, 2.6), rng.uniform(3.0, 3.5)
     parts = (
@@ -107,7 +107,7 @@ def long_vehicle(rng: Rng, kind: str) -> Thing:
         ),
         *_four_wheels(length, width, 0.48),
     )
-    return Thing(LABEL[label], parts, (length, width, height))
+    return Thing(KIND[kind], parts, (length, width, height))
 
 
 def construction_vehicle(rng: Rng) -> Thing:
@@ -124,7 +124,7 @@ def construction_vehicle(rng: Rng) -> Thing:
         box((3.9, -0.2, 0.9), (0.8, 1.1, 0.9), (0.25, 0.22, 0.2), reflectivity=0.1),
     ]
     middle = tuple(replace(part, center=(part.center[0] - 1.1, *part.center[1:])) for part in parts)
-    return Thing(LABEL["vehicle.construction"], middle, (6.6, 2.6, 4.1))
+    return Thing(KIND["excavator"], middle, (6.6, 2.6, 4.1))
 
 
 def bicycle(rng: Rng, rider: bool) -> Thing:
@@ -140,7 +140,7 @@ def bicycle(rng: Rng, rider: bool) -> Thing:
     ]
     if rider:
         parts += _person(1.72, _pick(rng, _CLOTHES), (0.15, 0.16, 0.22), lift=0.25, x=-0.12)
-    return Thing(LABEL["vehicle.bicycle"], tuple(parts), (1.75, 0.6, 1.95 if rider else 1.15))
+    return Thing(KIND["bicyclist" if rider else "bicycle"], tuple(parts), (1.75, 0.6, 1.95 if rider else 1.15))
 
 
 def motorcycle(rng: Rng, rider: bool) -> Thing:
@@ -155,7 +155,7 @@ def motorcycle(rng: Rng, rider: bool) -> Thing:
     ]
     if rider:
         parts += _person(1.75, (0.12, 0.12, 0.13), (0.15, 0.16, 0.22), lift=0.2, x=-0.3)
-    return Thing(LABEL["vehicle.motorcycle"], tuple(parts), (2.15, 0.8, 1.9 if rider else 1.25))
+    return Thing(KIND["motorcyclist" if rider else "motorcycle"], tuple(parts), (2.15, 0.8, 1.9 if rider else 1.25))
 
 
 def _person(height: float, top: Vector, legs: Vector, lift: float = 0.0, x: float = 0.0) -> list[Part]:
@@ -178,7 +178,7 @@ def pedestrian(rng: Rng) -> Thing:
     if which > 0.88:
         name, height, top = "construction_worker", rng.uniform(1.65, 1.85), (0.85, 0.75, 0.1)
     parts = tuple(_person(height, top, _pick(rng, _CLOTHES)))
-    return Thing(LABEL[f"human.pedestrian.{name}"], parts, (0.6, 0.65, height + 0.02))
+    return Thing(KIND[name], parts, (0.6, 0.65, height + 0.02))
 
 
 def traffic_cone(rng: Rng) -> Thing:
@@ -189,7 +189,7 @@ def traffic_cone(rng: Rng) -> Thing:
         box((0.0, 0.0, 0.03), (0.42, 0.42, 0.06), (0.12, 0.1, 0.1)),
         Part(CONE, (0.0, 0.0, height / 2), (0.19, 0.19, height / 2), orange, CONE_BANDS, reflectivity=0.45),
     )
-    return Thing(LABEL["movable_object.trafficcone"], parts, (0.42, 0.42, height))
+    return Thing(KIND["traffic_cone"], parts, (0.42, 0.42, height))
 
 
 def barrier(rng: Rng) -> Thing:
@@ -200,18 +200,18 @@ def barrier(rng: Rng) -> Thing:
         box((0.0, 0.0, 0.15), (0.6, length, 0.3), color, paint, reflectivity=0.14),
         box((0.0, 0.0, 0.62), (0.28, length, 0.7), color, paint, reflectivity=0.14),
     )
-    return Thing(LABEL["movable_object.barrier"], parts, (0.6, length, 0.97))
+    return Thing(KIND["barrier"], parts, (0.6, length, 0.97))
 
 
 def debris(rng: Rng) -> Thing:
-    """A cardboard box (ignored class movable_object.debris)."""
+    """A cardboard box."""
     size = (float(rng.uniform(0.5, 0.9)), float(rng.uniform(0.5, 0.9)), float(rng.uniform(0.4, 0.7)))
     parts = (box((0.0, 0.0, size[2] / 2), size, (0.5, 0.38, 0.24), reflectivity=0.15),)
-    return Thing(LABEL["movable_object.debris"], parts, size)
+    return Thing(KIND["debris"], parts, size)
 
 
 def other_static(rng: Rng) -> Thing:
-    """A heap of rubbish bags (ignored class static.other)."""
+    """A heap of rubbish bags."""
     parts = tuple(
         Part(
             ELLIPSOID,
@@ -224,7 +224,7 @@ def other_static(rng: Rng) -> Thing:
         )
         for _ in range(4)
     )
-    return Thing(LABEL["static.other"], parts)
+    return Thing(KIND["rubbish"], parts)
 
 
 def place(thing: Thing, x: float, y: float, yaw: float = 0.0, speed: float = 0.0) -> Thing:

@@ -72,3 +72,8 @@ def camera_shot(scene: str, frame: int, channel: str, delay: int) -> Shot:
     """The image of a key frame, `delay` microseconds after the LiDAR's time stamp."""
     key = lidar_shots(scene, frame)[-1]
     return Shot(scene, channel, frame, key.timestamp + delay, key.time + delay / 1e6, True, ".jpg")
+
+
+def label_filename(token: str) -> str:
+    """Path of a key frame's labels below the data root."""
+    return f"lidarseg/v1.0-trainval/{token}_lidarseg.bin"

@@ -3,13 +3,21 @@
 from collections import defaultdict
 from typing import Any
 
-from core.synthetic.labels import ATTRIBUTES, CATEGORIES
-from core.synthetic.nuscenes_files import City, label_filename
+from core.synthetic.city import City, Records
+from core.synthetic.formats.nuscenes.labels import ATTRIBUTES, CATEGORIES, FINE
+from core.synthetic.formats.nuscenes.sensors import nuscenes_rig
+from core.synthetic.formats.nuscenes.timeline import (
+    Shot,
+    camera_shot,
+    label_filename,
+    lidar_shots,
+    logfile,
+    token,
+)
 from core.synthetic.poses import Matrix, quaternion, rotation
 from core.synthetic.scene import Scene
 from core.synthetic.sensors import Camera, Lidar
 from core.synthetic.solids import Thing
-from core.synthetic.timeline import Shot, camera_shot, lidar_shots, logfile, token
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -33,9 +41,7 @@ _TABLES = (
 MAP_FILE = "maps/made-up-city.png"
 
 
-def build_tables(
-    city: City, names: list[str], absent: list[str], records: dict[tuple[str, int], Row], labelled: bool
-) -> Tables:
+def build_tables(city: City, names: list[str], absent: list[str], records: Records, labelled: bool) -> Tables:
     """All tables of one version.
 
     Args:
@@ -47,7 +53,7 @@ def build_tables(
             as in nuScenes' own test version.
     """
     tables: Tables = {table: [] for table in _TABLES}
-    seed, rig = city.seed, city.rig()
+    seed, rig = city.seed, nuscenes_rig(city.azimuth_steps, city.image_size)
     tables["category"] = [
         {"token": token(seed, "category", name), "name": name, "description": "", "index": index}
         for index, name in enumerate(CATEGORIES)
@@ -69,7 +75,7 @@ def build_tables(
     return tables
 
 
-def _add_scene(tables: Tables, city: City, scene: Scene, records: dict[tuple[str, int], Row], labelled: bool) -> None:
+def _add_scene(tables: Tables, city: City, scene: Scene, records: Records, labelled: bool) -> None:
     seed, name = city.seed, scene.name
     scene_token, log_token = token(seed, "scene", name), token(seed, "log", name)
     samples = [token(seed, "sample", name, frame) for frame in range(city.frames)]
@@ -98,7 +104,7 @@ def _add_scene(tables: Tables, city: City, scene: Scene, records: dict[tuple[str
             {"token": samples[frame], "timestamp": lidar_shots(name, frame)[-1].timestamp, "scene_token": scene_token}
         )
     _chain(tables["sample"][-city.frames :])
-    rig = city.rig()
+    rig = nuscenes_rig(city.azimuth_steps, city.image_size)
     lidar = [shot for frame in range(city.frames) for shot in lidar_shots(name, frame)]
     _add_channel(tables, city, scene, rig.lidar, lidar, samples)
     for camera in rig.cameras:
@@ -186,7 +192,7 @@ def _add_annotations(tables: Tables, city: City, scene: Scene, samples: list[str
             {
                 "token": rows[0]["instance_token"],
                 "nbr_annotations": len(rows),
-                "category_token": token(city.seed, "category", CATEGORIES[scene.things[index].label]),
+                "category_token": token(city.seed, "category", CATEGORIES[FINE[scene.things[index].label]]),
                 "first_annotation_token": rows[0]["token"],
                 "last_annotation_token": rows[-1]["token"],
             }
@@ -214,7 +220,7 @@ def _annotation(seed: int, scene: Scene, index: int, shot: Shot, points: int) ->
 
 def _attribute(thing: Thing) -> str:
     """Name of the attribute that nuScenes would give a thing; empty for movable objects."""
-    group, _, kind = CATEGORIES[thing.label].partition(".")
+    group, _, kind = CATEGORIES[FINE[thing.label]].partition(".")
     moves = thing.speed > 0
     if group == "human":
         return "pedestrian.moving" if moves else "pedestrian.standing"

@@ -1,0 +1,184 @@
+"""One split of SemanticKITTI: its frames, and how their files are read."""
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.datasets.base import Reader
+from core.datasets.frame import CameraView, Frame, Sweep
+from core.datasets.projection import Projection, project
+from core.datasets.semantic_kitti.classes import CLASSES, UNKNOWN
+from core.datasets.semantic_kitti.sequence import (
+    COUNTS,
+    SPLITS,
+    expected_scans,
+    image_sizes,
+    list_scans,
+    read_calibration,
+    read_poses,
+)
+from core.datasets.semantic_kitti.submission import KittiSubmission
+from core.errors import UserError
+
+POINT_BYTES = 16  # float32 x, y, z, remission
+CAMERA = "image_2"
+
+
+class SemanticKitti(Reader):
+    """One split of SemanticKITTI. A frame is a scan; those before it in the sequence are its sweeps.
+
+    Args:
+        root: folder that holds sequences/.
+        version: recorded in label folders; there is but one.
+        split: "train", "val" or "test".
+        index_path: folder of the image sizes, which are read once from the images.
+        num_sweeps: earlier scans that each frame lists; they need poses.txt.
+
+    Raises:
+        UserError: the root has no scan of the split, or images, calibration or poses are missing or broken.
+    """
+
+    name = "semantic_kitti"
+    classes = CLASSES
+    features = ("remission",)
+
+    def __init__(self, root: str, version: str, split: str, index_path: str, num_sweeps: int = 0) -> None:
+        self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
+        folders = {name: os.path.join(root, "sequences", name) for name in SPLITS[split]}
+        self.scans = {name: scans for name, folder in folders.items() if (scans := list_scans(folder))}
+        if not self.scans:
+            first, last = SPLITS[split][0], SPLITS[split][-1]
+            where = os.path.join(root, "sequences", f"{first}..{last}" if first != last else first, "velodyne")
+            raise UserError(
+                f"dataset.root {root}: no scan of split '{split}' in {where}: set it to the folder of sequences/"
+            )
+        self.folders = {name: folders[name] for name in self.scans}
+        self._frames = [(name, i) for name, scans in self.scans.items() for i in range(len(scans))]
+        self._calibration = {name: read_calibration(folder) for name, folder in self.folders.items()}
+        self._size = {name: image_sizes(self.folders[name], scans, index_path) for name, scans in self.scans.items()}
+        self._poses = {n: read_poses(self.folders[n], len(scans)) for n, scans in self.scans.items() if num_sweeps}
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def frame(self, index: int) -> Frame:
+        """Frame `index`; see `Reader`."""
+        name, i = self._frames[index]
+        scan, token = self.scans[name][i], self._token(name, i)
+        width, height = map(int, self._size[name][i])
+        image = self._path(name, CAMERA, f"{scan}.png")
+        camera = CameraView(CAMERA, f"{token}_{CAMERA}", image, width, height, self._calibration[name].lidar_to_image)
+        label_path = self._path(name, "labels", f"{scan}.label") if self.split != "test" else None
+        lidar_path = self._path(name, "velodyne", f"{scan}.bin")
+        return Frame(token, name, lidar_path, label_path, (camera,), self._sweeps(name, i))
+
+    def _sweeps(self, name: str, i: int) -> tuple[Sweep, ...]:
+        """Scans before scan i, nearest first; camera 0's poses and Tr lead from one LiDAR frame to the other."""
+        earlier = range(i - 1, max(i - self.num_sweeps, 0) - 1, -1)
+        if not earlier:
+            return ()
+        poses, tr = self._poses[name], self._calibration[name].lidar_to_camera
+        to_key = np.linalg.inv(poses[i] @ tr)
+        return tuple(
+            Sweep(self._path(name, "velodyne", f"{self.scans[name][k]}.bin"), to_key @ poses[k] @ tr) for k in earlier
+        )
+
+    def tokens(self) -> list[str]:
+        """Tokens of all frames, in order."""
+        return [self._token(name, i) for name, i in self._frames]
+
+    def project(self, frame: Frame, points: NDArray[np.floating[Any]]) -> Projection:
+        """Where points fall in image_2; those with x <= 0 are never seen. See `Reader`."""
+        found = project(points, frame.cameras)
+        ahead = points[:, 0] > 0
+        return Projection(np.where(ahead, found.camera, np.int8(-1)), np.where(ahead[:, None], found.pixel, 0.0))
+
+    def load_points(self, frame: Frame) -> NDArray[np.float32]:
+        """float32 [N, 4], x, y, z (m), remission (0..1); see `Reader`."""
+        return _read_points(frame.lidar_path)
+
+    def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
+        """float32 [M, 4] as `load_points`; see `Reader`."""
+        return _read_points(sweep.path)
+
+    def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
+        """Reads uint8 [num_points], class ids; see `Reader`."""
+        if frame.label_path is None:
+            raise UserError(f"scan {frame.token} has no labels: those of split '{self.split}' are not published")
+        hint = "unpack data_odometry_labels.zip again"
+        data = _read(frame.label_path, "label file", hint)
+        if len(data) != 4 * num_points:
+            raise UserError(
+                f"label file {frame.label_path} has {len(data) / 4:g} labels, its scan {num_points} points: {hint}"
+            )
+        raw = np.frombuffer(data, "<u4") & 0xFFFF  # the high half is the instance
+        label = self.classes.from_raw[np.minimum(raw, len(self.classes.from_raw) - 1)]
+        unknown = raw[(label == UNKNOWN) | (raw >= len(self.classes.from_raw))]
+        if len(unknown):
+            raise UserError(f"label file {frame.label_path} holds the unknown raw label {unknown[0]}: {hint}")
+        return label
+
+    def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
+        """Checks that the split is complete and its files are there; see `Reader`."""
+        for name, scans in self.scans.items():
+            expected = expected_scans(self.folders[name])
+            if expected not in (None, len(scans)):
+                raise UserError(
+                    f"{self._path(name, 'velodyne')} has {len(scans)} scans, poses.txt or times.txt {expected}: "
+                    "unpack data_odometry_velodyne.zip again"
+                )
+        if any(len(scans) == COUNTS[name] for name, scans in self.scans.items()):  # the real data set
+            expected = sum(COUNTS[name] for name in SPLITS[self.split])
+            if len(self) != expected:
+                lacking = [n for n in SPLITS[self.split] if len(self.scans.get(n, ())) != COUNTS[n]]
+                raise UserError(
+                    f"{self.root} has {len(self)} scans of split '{self.split}', expected {expected}: unpack sequence "
+                    f"{lacking[0]} of data_odometry_velodyne.zip again"
+                )
+        if labels:
+            self._check_labels()
+
+    def _check_labels(self) -> None:
+        listed = {name: _listed(self._path(name, "labels")) for name in self.scans}
+        paths = [(n, f"{self.scans[n][i]}.label") for n, i in self._frames]
+        missing = [self._path(n, "labels", file) for n, file in paths if file not in listed[n]]
+        if missing:
+            raise UserError(
+                f"label file {missing[0]} is missing, and {len(missing)} of {len(self)} in all (split '{self.split}'): "
+                "unpack data_odometry_labels.zip over the data root"
+            )
+
+    def open_submission(self, directory: str) -> KittiSubmission:
+        """The benchmark's tree and zip; see `Reader`."""
+        return KittiSubmission(directory, self)
+
+    def _token(self, name: str, i: int) -> str:
+        return f"{name}_{self.scans[name][i]}"
+
+    def _path(self, name: str, *parts: str) -> str:
+        return os.path.join(self.folders[name], *parts)
+
+
+def _read_points(path: str) -> NDArray[np.float32]:
+    hint = "unpack data_odometry_velodyne.zip again"
+    data = _read(path, "LiDAR file", hint)
+    if len(data) == 0 or len(data) % POINT_BYTES:
+        raise UserError(f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: {hint}")
+    points = np.frombuffer(data, "<f4").reshape(-1, POINT_BYTES // 4).copy()
+    if not np.isfinite(points).all():
+        raise UserError(f"LiDAR file {path} holds numbers that are not finite: {hint}")
+    return points
+
+
+def _read(path: str, kind: str, hint: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{kind} {path} cannot be read ({error.strerror}): {hint}") from None
+
+
+def _listed(folder: str) -> frozenset[str]:
+    return frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()

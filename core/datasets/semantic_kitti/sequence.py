@@ -1,0 +1,155 @@
+"""One sequence's folder: scans, calibration, poses, image sizes."""
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torchpack.utils.logging import logger
+
+from core.errors import UserError
+from core.files import write_atomic
+
+SPLITS = {
+    "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
+    "val": ("08",),
+    "test": tuple(f"{number:02d}" for number in range(11, 22)),
+}
+COUNTS = dict(
+    zip(
+        (f"{number:02d}" for number in range(22)),
+        (4541, 1101, 4661, 801, 271, 2761, 1101, 1101, 4071, 1591, 1201)
+        + (921, 1061, 3281, 631, 1901, 1731, 491, 1801, 4981, 831, 2721),
+        strict=True,
+    )
+)
+"""Scans of each whole sequence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Of one sequence.
+
+    Attributes:
+        lidar_to_camera: float64 [4, 4], `Tr`; homogeneous point (m) in the LiDAR frame -> rectified camera 0.
+        lidar_to_image: float64 [4, 4], P2 · Tr: -> (u * d, v * d, d, 1) in image_2, see `CameraView`.
+    """
+
+    lidar_to_camera: NDArray[np.float64]
+    lidar_to_image: NDArray[np.float64]
+
+
+def read_calibration(folder: str) -> Calibration:
+    """Reads P2 and Tr of calib.txt.
+
+    Raises:
+        UserError: the file or one of them is missing or broken.
+    """
+    path = os.path.join(folder, "calib.txt")
+    rows = dict(line.split(":", 1) for line in _read_lines(path, "data_odometry_calib.zip") if ":" in line)
+    matrices = {name: _matrices([rows.get(name, "")]) for name in ("P2", "Tr")}
+    for name, matrix in matrices.items():
+        if matrix is None:
+            raise UserError(f"{path}: expected {name} with 12 numbers: unpack data_odometry_calib.zip again")
+    p2, tr = (matrix[0] for matrix in matrices.values() if matrix is not None)
+    return Calibration(tr, p2 @ tr)
+
+
+def read_poses(folder: str, count: int) -> NDArray[np.float64]:
+    """Reads poses.txt: float64 [count, 4, 4], camera 0 at each scan -> camera 0 at the first scan (m).
+
+    Raises:
+        UserError: the file is missing, broken or of another number of scans.
+    """
+    path = os.path.join(folder, "poses.txt")
+    poses = _matrices(_read_lines(path, "data_odometry_labels.zip, which holds poses.txt,"))
+    if poses is None or len(poses) != count:
+        raise UserError(f"{path}: expected {count} lines of 12 numbers, as many as scans: unpack it again")
+    return poses
+
+
+def expected_scans(folder: str) -> int | None:
+    """Scans that the sequence has by poses.txt or times.txt; None where neither is there."""
+    for name in ("poses.txt", "times.txt"):
+        path = os.path.join(folder, name)
+        if os.path.exists(path):
+            return sum(bool(line.strip()) for line in _read_lines(path, name))
+    return None
+
+
+def list_scans(folder: str) -> list[str]:
+    """Names of the scans, e.g. "000000", in order; none where there is no folder velodyne."""
+    velodyne = os.path.join(folder, "velodyne")
+    names = os.listdir(velodyne) if os.path.isdir(velodyne) else []
+    return sorted(name.removesuffix(".bin") for name in names if name.endswith(".bin") and not name.startswith("."))
+
+
+def image_sizes(folder: str, scans: Sequence[str], index_path: str) -> NDArray[np.int32]:
+    """Width and height of each scan's image: int32 [F, 2].
+
+    The images' headers are read once and their sizes kept in `index_path`; again where images come or go.
+
+    Raises:
+        UserError: an image is missing or broken, or `index_path` cannot be written.
+    """
+    images = os.path.join(folder, "image_2")
+    if not os.path.isdir(images):
+        hint = "unpack KITTI odometry's colour images (data_odometry_color.zip) over the data root"
+        raise UserError(f"camera image folder {images} is missing: {hint}")
+    path = os.path.join(index_path, f"{os.path.basename(folder)}.npz")
+    state = np.array([len(scans), os.stat(images).st_mtime_ns])
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if np.array_equal(archive["state"], state):
+                return archive["size"]
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        pass
+    logger.info(f'Index "{path}" of the images in {images}: building it, once.')
+    missing = sorted({f"{scan}.png" for scan in scans} - set(os.listdir(images)))
+    if missing:
+        raise UserError(
+            f"camera image {os.path.join(images, missing[0])} is missing, and {len(missing)} of {len(scans)} in all: "
+            "unpack data_odometry_color.zip again"
+        )
+    size = np.array([_image_size(os.path.join(images, f"{scan}.png")) for scan in scans], np.int32).reshape(-1, 2)
+    try:
+        with write_atomic(path) as file:
+            np.savez(file, state=state, size=size)
+    except OSError as error:
+        hint = "set dataset.index_path to a folder with room that you may write to"
+        raise UserError(f"index file {path} cannot be written ({error.strerror}): {hint}") from None
+    return size
+
+
+def _image_size(path: str) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+        raise UserError(f"camera image {path} does not decode ({error}): unpack its archive again") from None
+
+
+def _read_lines(path: str, archive: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: unpack {archive} over the data root") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): unpack {archive} over the data root") from None
+
+
+def _matrices(lines: Sequence[str]) -> NDArray[np.float64] | None:
+    """float64 [n, 4, 4] of lines of 12 numbers (rows 1 to 3), empty ones left out; None where one is none."""
+    try:
+        numbers = [[float(word) for word in line.split()] for line in lines if line.strip()]
+    except ValueError:
+        return None
+    if not numbers or any(len(row) != 12 for row in numbers) or not np.isfinite(numbers).all():
+        return None
+    matrices = np.tile(np.eye(4), (len(numbers), 1, 1))
+    matrices[:, :3] = np.array(numbers).reshape(-1, 3, 4)
+    return matrices

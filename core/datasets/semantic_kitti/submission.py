@@ -1,0 +1,102 @@
+"""Submissions to SemanticKITTI's single-scan benchmark."""
+
+import os
+import zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.datasets.base import Reader, Submission
+from core.datasets.frame import Frame
+from core.errors import UserError
+from core.files import make_folder, write_atomic
+
+FALLBACK_CLASS = 15
+"""Label (vegetation, the commonest) of points in scans where no camera sees any point: 0 would count as a miss."""
+ZIP_NAME = "submission.zip"
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes every time
+
+
+class KittiSubmission(Submission):
+    """The benchmark's tree sequences/SS/predictions/NNNNNN.label (uint32, raw labels), and submission.zip of it."""
+
+    def __init__(self, directory: str, reader: Reader):
+        self.directory, self.reader = directory, reader
+        make_folder(os.path.join(directory, "sequences"))
+
+    def write(self, frame: Frame, labels: NDArray[np.uint8]) -> None:
+        """See `Submission`."""
+        labels = np.where(labels == 0, np.uint8(FALLBACK_CLASS), labels)
+        with write_atomic(os.path.join(self.directory, self._name(frame))) as file:
+            file.write(self._raw()[labels].astype("<u4").tobytes())
+
+    def finish(self) -> None:
+        """Called by the first process when all frames are written: makes the zip and checks it.
+
+        Raises UserError naming the first file that is missing or wrong.
+        """
+        names = [self._name(frame) for frame in self.reader]
+        folders = sorted({"/".join(name.split("/")[:k]) + "/" for name in names for k in (1, 2, 3)})
+        with (
+            write_atomic(os.path.join(self.directory, ZIP_NAME)) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            for folder in folders:  # the benchmark wants them as entries of their own
+                entry = zipfile.ZipInfo(folder, _ZIP_TIME)
+                entry.external_attr = (0o40755 << 16) | 0x10
+                archive.writestr(entry, b"")
+            for name in names:
+                entry = zipfile.ZipInfo(name, _ZIP_TIME)
+                entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
+                archive.writestr(entry, self._content(name))
+        self.check()
+
+    def check(self) -> None:
+        """Every scan is in the zip, every point labelled, every label a raw one of a class; folders are entries."""
+        path = os.path.join(self.directory, ZIP_NAME)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = set(archive.namelist())
+                for frame in self.reader:
+                    self._check_frame(path, archive, names, frame)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: not readable ({error}); run the same command again") from None
+        for name in names:
+            folder = os.path.dirname(name.rstrip("/"))
+            if folder and f"{folder}/" not in names:
+                raise UserError(f"{path}: lacks the entry of folder {folder}/; run the same command again")
+
+    def _check_frame(self, path: str, archive: zipfile.ZipFile, names: set[str], frame: Frame) -> None:
+        name = self._name(frame)
+        if name not in names:
+            raise UserError(f"{path}: {name} is missing in it; run the same command again")
+        content, num_points = archive.read(name), len(self.reader.load_points(frame))
+        if len(content) != 4 * num_points:
+            raise UserError(
+                f"{path}: {name} has {len(content) / 4:g} labels, its scan {num_points} points; run the command again"
+            )
+        labels = np.frombuffer(content, "<u4")
+        illegal = labels[~np.isin(labels, self._raw()[1:])]
+        if len(illegal):
+            raise UserError(f"{path}: {name} holds label {illegal[0]}, which no class has; run the same command again")
+
+    def _content(self, name: str) -> bytes:
+        path = os.path.join(self.directory, name)
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise UserError(
+                f"{path}: missing in the submission ({error.strerror}); run the same command again"
+            ) from None
+
+    def _raw(self) -> NDArray[np.uint16]:
+        to_raw = self.reader.classes.to_raw
+        assert to_raw is not None
+        return to_raw
+
+    @staticmethod
+    def _name(frame: Frame) -> str:
+        """Path in the tree and in the zip; a scan's file is called as its labels are."""
+        scan = os.path.splitext(os.path.basename(frame.lidar_path))[0]
+        return f"sequences/{frame.scene}/predictions/{scan}.label"

@@ -1,0 +1,111 @@
+"""Which segments of a split are there, and whether their files changed."""
+
+import glob
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.datasets.waymo.components import COMPONENTS, LABELS, component_path
+from core.errors import UserError
+
+FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
+SUFFIX = ".parquet"
+
+
+def check_root(root: str, split: str) -> str:
+    """The folder of a split below the data root.
+
+    Raises:
+        UserError: it is not there, or holds another release.
+    """
+    if split not in FOLDERS:
+        raise UserError(f"Waymo Open has no split '{split}' (it has: {', '.join(FOLDERS)})")
+    folder = FOLDERS[split]
+    if not os.path.isdir(root):
+        raise UserError(f"dataset.root {root} is not a folder: set it to the one with {folder}/lidar, {folder}/...")
+    here = os.path.join(root, folder)
+    if not any(os.path.isdir(os.path.join(here, component)) for component in COMPONENTS):
+        records = [path for place in (root, here) for path in sorted(glob.glob(f"{glob.escape(place)}/*.tfrecord"))]
+        if records:
+            raise UserError(f"{records[0]} is of Waymo Open v1: download the Parquet files of v2 into {here}")
+        raise UserError(
+            f"{here} holds none of Waymo Open v2's components: download its folders "
+            f"{', '.join(needed(split))} into it, or set dataset.root"
+        )
+    return folder
+
+
+def needed(split: str) -> tuple[str, ...]:
+    """The components that a split needs: the test split has no labels."""
+    return tuple(component for component in COMPONENTS if component != LABELS or split != "test")
+
+
+def list_segments(root: str, split: str, components: Sequence[str]) -> list[str]:
+    """Names of the segments of which any of `components` has a file, sorted."""
+    found: set[str] = set()
+    for component in components:
+        place = os.path.join(root, FOLDERS[split], component)
+        names = os.listdir(place) if os.path.isdir(place) else []
+        found |= {name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and name[0] != "."}
+    return sorted(found)
+
+
+def file_states(root: str, split: str, segments: Sequence[str], components: Sequence[str]) -> NDArray[np.int64]:
+    """int64 [S, K, 2]: size (bytes) and time of change (ns) of each segment's files; -1 where there is none."""
+    states = np.full((len(segments), len(components), 2), -1, np.int64)
+    for k, component in enumerate(components):
+        folder = os.path.join(root, FOLDERS[split], component)
+        entries = {}
+        if os.path.isdir(folder):
+            with os.scandir(folder) as listing:
+                entries = {entry.name: entry.stat() for entry in listing if entry.name.endswith(SUFFIX)}
+        for s, segment in enumerate(segments):
+            status = entries.get(f"{segment}{SUFFIX}")
+            if status is not None:
+                states[s, k] = status.st_size, status.st_mtime_ns
+    return states
+
+
+def check_states(
+    root: str, split: str, segments: Sequence[str], components: Sequence[str], states: NDArray[np.int64]
+) -> None:
+    """Raises UserError where a segment lacks the file of a component; names the first and the count."""
+    for k, component in enumerate(components):
+        absent = [segment for segment, size in zip(segments, states[:, k, 0], strict=True) if size < 0]
+        if absent:
+            path = component_path(root, FOLDERS[split], component, absent[0])
+            what = "labels" if component == LABELS else f"component {component}"
+            raise UserError(
+                f"{path} is missing: {what} of {len(absent)} of {len(segments)} segments (split '{split}') "
+                f"{'is' if len(absent) == 1 and component != LABELS else 'are'} not there; download {component} of "
+                "Waymo Open v2, or remove the segments' other files"
+            )
+
+
+def read_test_frames(path: str) -> list[tuple[str, int]]:
+    """The frames to submit: (segment, timestamp in microseconds), one a line with a comma between.
+
+    Raises:
+        UserError: the file is missing or has other lines.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except OSError as error:
+        raise UserError(
+            f"dataset.test_frames {path} cannot be read ({error.strerror}): take the list of test frames from "
+            "Waymo's repository, waymo-open-dataset"
+        ) from None
+    frames = []
+    for number, line in enumerate(lines, 1):
+        segment, _, timestamp = line.partition(",")
+        if not line:
+            continue
+        if not segment or not timestamp.strip().isdigit():
+            raise UserError(f"{path}, line {number}: expected 'segment,timestamp', found '{line[:80]}'")
+        frames.append((segment, int(timestamp)))
+    if not frames:
+        raise UserError(f"dataset.test_frames {path} lists no frames")
+    return frames

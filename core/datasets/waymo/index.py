@@ -1,0 +1,163 @@
+"""What is needed of all files' keys and of the small components, in one file per split.
+
+A Parquet file has to be asked where a frame lies. `build_index` asks all of them once; from then on a frame is one row
+group in each file.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torchpack.utils.logging import logger
+
+from core.datasets.waymo.components import LABELS
+from core.datasets.waymo.files import (
+    FOLDERS,
+    check_root,
+    check_states,
+    file_states,
+    list_segments,
+    needed,
+    read_test_frames,
+)
+from core.datasets.waymo.segment import Arrays, SegmentFiles, read_segment
+from core.errors import UserError
+from core.files import write_atomic
+from core.progress import progress
+
+FORMAT = 1
+MAX_SWEEPS = 10
+KNOWN_FRAMES = {("train", 798): 23691}
+"""Labelled frames of the whole data set by split and number of segments."""
+
+
+def open_index(
+    root: str, split: str, index_path: str, test_frames: str, num_sweeps: int
+) -> tuple[dict[str, Any], Arrays]:
+    """Opens `index_path`/`split`.npz, building it where it is absent or of other files.
+
+    Files of labels may vanish after it is built: weakly supervised training does not open them.
+
+    Returns:
+        The meta data, and the arrays (see `read_segment`); those of single sweeps only where `num_sweeps` > 0.
+
+    Raises:
+        UserError: files are missing, broken or do not fit together.
+    """
+    check_root(root, split)
+    if num_sweeps > MAX_SWEEPS:
+        raise UserError(f"dataset.num_sweeps is {num_sweeps}, at most {MAX_SWEEPS} are supported")
+    wanted = read_test_frames(test_frames) if split == "test" else None
+    path = os.path.join(index_path, f"{split}.npz")
+    meta = _read_meta(path)
+    if meta is None or not _is_of(path, meta, root, split, wanted):
+        why = "building it" if meta is None else "it is of other files; building it anew"
+        logger.info(f'Index "{path}" of {os.path.join(root, FOLDERS[split])}: {why}, once.')
+        build_index(root, split, path, wanted)
+        meta = _read_meta(path)
+        if meta is None:
+            raise UserError(f"index file {path} cannot be read back: is the disk full?")
+    with np.load(path, allow_pickle=False) as archive:
+        skipped = ("meta", "states") if num_sweeps else ("meta", "states", "scan_place", "scan_pose", "scan_segment")
+        return meta, {name: archive[name] for name in archive.files if name not in skipped}
+
+
+def build_index(root: str, split: str, path: str, wanted: Sequence[tuple[str, int]] | None = None) -> None:
+    """Asks the files of all segments of a split, and writes the index file `path`, atomically.
+
+    Args:
+        wanted: the frames, (segment, timestamp); None: those with labels.
+
+    Raises:
+        UserError: files are missing, broken or do not fit together.
+    """
+    components = needed(split)
+    segments = _segments(root, split, wanted)
+    states = file_states(root, split, segments, components)
+    check_states(root, split, segments, components, states)
+    frames_of: dict[str, list[int]] = {}
+    for segment, timestamp in wanted or ():
+        frames_of.setdefault(segment, []).append(timestamp)
+    parts = []
+    for number, segment in enumerate(progress(segments, len(segments), f"index of split {split}")):
+        files = SegmentFiles(root, FOLDERS[split], segment)
+        parts.append(read_segment(files, number, sorted(frames_of[segment]) if wanted else None))
+    arrays = _join(parts)
+    meta = {"format": FORMAT, "split": split, "num_segments": len(segments), "wanted": wanted}
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    arrays["states"] = states
+    try:
+        with write_atomic(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        hint = "set dataset.index_path to a folder with room that you may write to"
+        raise UserError(f"index file {path} cannot be written ({error.strerror}): {hint}") from None
+
+
+def known_count(split: str, num_segments: int) -> int | None:
+    """Frames that the whole, real split has; None where there is another number of segments."""
+    return KNOWN_FRAMES.get((split, num_segments))
+
+
+def _segments(root: str, split: str, wanted: Sequence[tuple[str, int]] | None) -> list[str]:
+    found = list_segments(root, split, needed(split))
+    if not found:
+        raise UserError(f"{os.path.join(root, FOLDERS[split])} holds no Parquet files: download Waymo Open v2 into it")
+    if wanted is None:
+        return found
+    listed = sorted({segment for segment, _ in wanted})
+    absent = sorted(set(listed) - set(found))
+    if absent:
+        raise UserError(
+            f"{os.path.join(root, FOLDERS[split])} lacks {len(absent)} of the {len(listed)} segments that "
+            f"dataset.test_frames lists, the first being {absent[0]}: download all of them"
+        )
+    return listed
+
+
+def _is_of(path: str, meta: dict[str, Any], root: str, split: str, wanted: Sequence[tuple[str, int]] | None) -> bool:
+    """Whether the index is of the files as they are now."""
+    with np.load(path, allow_pickle=False) as archive:
+        before, segments = archive["states"], [text(name) for name in archive["segment"]]
+    listed = None if wanted is None else [list(frame) for frame in wanted]
+    components = needed(split)
+    others = [component for component in components if component != LABELS]
+    if meta.get("format") != FORMAT or meta.get("wanted") != listed:
+        return False
+    if wanted is None and set(list_segments(root, split, others)) != set(segments):
+        return False
+    now = file_states(root, split, segments, components)
+    may_vanish = np.array([component == LABELS for component in components])
+    return bool(((now == before) | (may_vanish[:, None] & (now < 0))).all())
+
+
+def _read_meta(path: str) -> dict[str, Any] | None:
+    """The meta data of an index file; None where there is no readable one."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            meta: dict[str, Any] = json.loads(archive["meta"].tobytes())
+        return meta
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _join(parts: Sequence[Arrays]) -> Arrays:
+    """Arrays of all segments one after the other; scans count through."""
+    begin = 0
+    for part in parts:
+        part["scan"] = part["scan"] + begin
+        begin += len(part["scan_pose"])
+    height = max(part["inclination"].shape[1] for part in parts)
+    for part in parts:
+        part["inclination"] = np.pad(
+            part["inclination"], ((0, 0), (0, height - part["inclination"].shape[1])), constant_values=np.nan
+        )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def text(value: Any) -> str:
+    """One entry of a bytes array as text."""
+    return bytes(value).decode()

@@ -1,0 +1,46 @@
+"""What a process needs, besides the published keys of a checkpoint, to go on as if it had never stopped."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+RandomState = dict[str, Any]
+
+
+def random_state() -> RandomState:
+    """The states of this process's global generators, as tensors and plain values."""
+    version, numbers, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (libraries draw from it)
+    state = {
+        "python": [version, torch.tensor(numbers), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random_state(state: RandomState) -> None:
+    """The reverse of `random_state`."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers.tolist()), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def process_state(network: nn.Module) -> dict[str, Any]:
+    """What differs between processes that train together: generators, and the buffers of batch norms that are not
+    synchronised."""
+    return {"random": random_state(), "buffers": {name: value.cpu() for name, value in network.named_buffers()}}
+
+
+def restore_buffers(network: nn.Module, state: dict[str, Any]) -> None:
+    """Gives the network the buffers of `process_state`."""
+    network.load_state_dict(state["buffers"], strict=False)

@@ -1,0 +1,172 @@
+"""Going on as if nothing had happened: after SIGKILL, after a signal that asks to stop, from a damaged checkpoint."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from torchpack.callbacks import LambdaCallback
+
+from core.checkpoint import newest_readable_checkpoint, read_checkpoint, save_checkpoint
+from core.datasets.sampler import EpochSampler
+from core.errors import RESUME_STATUS, Preempted
+from core.preemption import Preemption
+from core.resume import EXACT_STATE, CheckpointSaver
+from core.training_state import random_state, restore_random_state
+from tests import made_up
+from tests.entry import ASSOP2P, PRETRAIN, ROOT, environment, refusal, run_script
+from tests.test_callbacks import make_trainer
+from tests.test_runtime import draws
+
+
+@pytest.mark.parametrize(("ranks", "kills"), [(1, 3), (2, 2)])
+def test_killed_and_asked_training_ends_as_one_that_was_not(prepared, ranks, kills):
+    """A short run of the script; docs/reliability.md has the long one."""
+    project = [prepared.root, prepared.index, prepared.weak, prepared.seeds]
+    words = ["--kills", kills, "--requests", 1, "--ranks", ranks, "--epochs", 2, "--seed", 3, "--project", *project]
+    command = [sys.executable, "-m", "tests.kill_training", *map(str, words)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert f"{kills} kills" in done.stdout and "bit for bit" in done.stdout
+
+
+def test_a_signal_to_one_process_stops_all_under_dist_run(prepared, tmp_path):
+    """Every process leaves with the status that the launcher hands on; the lock names the process to send to."""
+    run = tmp_path / "run"
+    words = [ASSOP2P, "--run-dir", run, *prepared.words(num_epochs=40)]
+    command = ["torchpack", "dist-run", "-np", "2", "python3", f"{PRETRAIN}.py", *map(str, words)]
+    with open(tmp_path / "output", "w") as output:
+        job = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
+        end = time.monotonic() + 120
+        while not (run / "scalars.jsonl").exists() and job.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        pid = int((run / ".lock").read_text().split()[1])
+        os.kill(pid, signal.SIGUSR1)
+        assert job.wait(60) == RESUME_STATUS, (tmp_path / "output").read_text()[-3000:]
+    assert "Stopped by SIGUSR1 after step" in (tmp_path / "output").read_text()
+    path, state = newest_readable_checkpoint(str(run / "checkpoints"))
+    last = json.loads((run / "scalars.jsonl").read_text().splitlines()[-1])
+    assert state["global_step"] == last["step"] and path.endswith(f"step-{last['step']}.pt")
+    assert len(state[EXACT_STATE]["processes"]) == 2 and not (run / ".lock").exists()
+
+
+# ---- what is taken up ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def resumable(prepared, trained, tmp_path):
+    """A copy of a finished training, and the words that train one more epoch."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    return run, [ASSOP2P, "--run-dir", run, *prepared.words(num_epochs=2)]
+
+
+def flip(path):
+    """Changes one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_the_newest_readable_checkpoint_is_taken(resumable):
+    run, words = resumable
+    newest = run / "checkpoints/step-7.pt"
+    shutil.copy(run / "checkpoints/step-4.pt", newest)
+    flip(newest)
+    lines = run_script(PRETRAIN, *words)
+    (warning,) = [line for line in lines if line.startswith("WARNING")]
+    assert str(newest) in warning and "not a readable checkpoint" in warning
+    assert any(f"Going on from {run}/checkpoints/step-4.pt" in line for line in lines)
+    assert read_checkpoint(str(run / "checkpoints/step-8.pt"))["global_step"] == 8
+
+
+def test_no_readable_checkpoint_is_not_the_same_as_none(resumable):
+    run, words = resumable
+    flip(run / "checkpoints/step-4.pt")
+    assert "none of its 1 step-*.pt can be read; remove them to train" in refusal(PRETRAIN, *words)
+
+
+def test_published_keys_alone_serve(resumable, tmp_path):
+    """A checkpoint without our own key: the end of an epoch."""
+    run, words = resumable
+    path = str(run / "checkpoints/step-4.pt")
+    state = read_checkpoint(path)
+    del state[EXACT_STATE]
+    save_checkpoint(path, state)
+    lines = run_script(PRETRAIN, *words)
+    assert any("step-4.pt, epoch 1 of 2" in line for line in lines)
+    assert read_checkpoint(str(run / "checkpoints/step-8.pt"))["epoch_num"] == 2
+
+
+def test_other_numbers_of_processes_and_frames_a_step(resumable):
+    """Not exactly, but at the place in the epoch: six of its eight frames were seen, half a step is seen twice."""
+    run, words = resumable
+    path = str(run / "checkpoints/step-4.pt")
+    state = read_checkpoint(path)
+    state[EXACT_STATE].update(epoch_finished=False, shape={"processes": 3, "batch size": 1, "frames": 4})
+    save_checkpoint(path, {**state, "local_step": 1})
+    lines = run_script(PRETRAIN, *words)
+    (warning,) = [line for line in lines if line.startswith("WARNING")]
+    assert "processes 3 -> 1" in warning and "not exactly" in warning
+    assert read_checkpoint(str(run / "checkpoints/step-5.pt"))["local_step"] == 4  # one frame was left
+    assert read_checkpoint(str(run / "checkpoints/step-9.pt"))["epoch_num"] == 2
+
+
+def test_checkpoints_every_few_steps(prepared, tmp_path):
+    run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, *prepared.words(train__checkpoint_every_steps=3))
+    state = read_checkpoint(str(tmp_path / "checkpoints/step-3.pt"))
+    assert (state["local_step"], state[EXACT_STATE]["epoch_finished"]) == (3, False)
+    assert read_checkpoint(str(tmp_path / "checkpoints/step-4.pt"))[EXACT_STATE]["epoch_finished"]
+    assert set(state) >= {"model", "optimizer", "scheduler", "scaler", "callbacks", "epoch_num", "global_step"}
+
+
+# ---- the parts -----------------------------------------------------------------------------------------------------
+
+
+def test_the_sampler_leaves_out_what_was_seen():
+    whole, rest = (EpochSampler(11, rank=1, world_size=2, shuffle=True) for _ in range(2))
+    whole.set_epoch(3)
+    rest.set_epoch(3, skip=4)
+    assert list(rest) == list(whole)[4:] and len(rest) == len(whole) == 6
+    rest.set_epoch(4)
+    assert len(list(rest)) == 6
+
+
+def test_random_states_travel_through_a_checkpoint(tmp_path):
+    path = str(tmp_path / "state.pt")
+    save_checkpoint(path, random_state())
+    first = draws()
+    restore_random_state(read_checkpoint(path))
+    assert draws() == first
+
+
+def test_scalars_of_steps_that_run_again_are_taken_out(resumable):
+    run, words = resumable
+    before = (run / "scalars.jsonl").read_text()
+    again = '{"stage": "train", "epoch": 2, "step": 5, "loss/total": 0}\n'
+    other = '{"stage": "train_mstep_0", "epoch": 2, "step": 5, "loss/total": 0}\n'
+    (run / "scalars.jsonl").write_text(before + again + other + '{"stage": "train", "ep')
+    run_script(PRETRAIN, *words)
+    text = (run / "scalars.jsonl").read_text()
+    assert text.startswith(before + other) and again not in text
+    steps = [json.loads(line)["step"] for line in text.splitlines() if "loss/total" in line and '"train"' in line]
+    assert steps == list(range(1, 9))
+
+
+def test_handlers_of_signals_are_put_back(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    trainer = make_trainer()
+    saver = CheckpointSaver(str(tmp_path), 2)
+    preemption = Preemption(saver)
+    ask = LambdaCallback(trigger_step=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+    with pytest.raises(Preempted, match="SIGTERM after step 1: .*step-1.pt is written"):
+        trainer.train(made_up.loader(), num_epochs=1, callbacks=[ask, preemption, saver])
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
+    assert os.listdir(tmp_path) == ["step-1.pt"]

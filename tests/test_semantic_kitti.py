@@ -1,0 +1,294 @@
+"""SemanticKITTI: class tables both ways, projection, poses, flips and bad input, on hand-made files."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core.datasets.catalog import open_dataset
+from core.datasets.images import resize_image
+from core.datasets.sample import SegmentationDataset
+from core.datasets.semantic_kitti import CLASSES
+from core.datasets.semantic_kitti import sequence as sequence_module
+from core.datasets.semantic_kitti.sequence import COUNTS, SPLITS
+from core.errors import UserError
+from core.labeling.parameters import WeakLabelParameters
+from core.labeling.weak_label import gather_sweeps
+from core.models.fusion import PointSampler
+from tests.fake_kitti import LABELS, PIXELS, POINTS, RAW, SEEN, SIZES, STEP, write_sequence
+
+# the official tables, as the format's documentation has them
+RAW_IDS = {
+    "car": {10, 252},
+    "bicycle": {11},
+    "motorcycle": {15},
+    "truck": {18, 258},
+    "other-vehicle": {13, 16, 20, 256, 257, 259},
+    "person": {30, 254},
+    "bicyclist": {31, 253},
+    "motorcyclist": {32, 255},
+    "road": {40, 60},
+    "parking": {44},
+    "sidewalk": {48},
+    "other-ground": {49},
+    "building": {50},
+    "fence": {51},
+    "vegetation": {70},
+    "trunk": {71},
+    "terrain": {72},
+    "pole": {80},
+    "traffic-sign": {81},
+}
+UNLABELED = {0, 1, 52, 99}
+INVERSE = [10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81]
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_sequence(tmp_path, "00")
+    write_sequence(tmp_path, "08", scans=1)
+    write_sequence(tmp_path, "11", labelled=False, scans=1)
+    return tmp_path
+
+
+def reader_of(root, split="train", num_sweeps=0):
+    return open_dataset("semantic_kitti", str(root), "v1.0", split, str(root / "index"), num_sweeps)
+
+
+# ---- classes --------------------------------------------------------------------------------------------------------
+
+
+def test_raw_labels_to_classes():
+    assert CLASSES.names[1:] == tuple(RAW_IDS) and CLASSES.num_classes == len(CLASSES.colors) == 20
+    expected = {raw: 0 for raw in UNLABELED}
+    expected |= {raw: 1 + i for i, ids in enumerate(RAW_IDS.values()) for raw in ids}
+    assert len(expected) == 34
+    found = {raw: int(label) for raw, label in enumerate(CLASSES.from_raw) if label != 255}
+    assert found == expected
+    assert CLASSES.things == tuple(range(1, 9))
+
+
+def test_classes_to_raw_labels():
+    assert CLASSES.to_raw.tolist() == [0, *INVERSE]
+    assert CLASSES.from_raw[CLASSES.to_raw].tolist() == list(range(20))
+
+
+def test_splits_and_counts():
+    assert SPLITS["train"] == ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10") and SPLITS["val"] == ("08",)
+    totals = {split: sum(COUNTS[name] for name in names) for split, names in SPLITS.items()}
+    assert totals == {"train": 19130, "val": 4071, "test": 20351}
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_frames(root):
+    reader = reader_of(root)
+    assert len(reader) == 2 and reader.tokens() == ["00_000000", "00_000001"] == [f.token for f in reader]
+    for i, frame in enumerate(reader):
+        (view,) = frame.cameras
+        assert (frame.scene, view.width, view.height) == ("00", *SIZES[i])
+        assert reader.load_image(view).shape == (*SIZES[i][::-1], 3)
+        points = reader.load_points(frame)
+        np.testing.assert_array_equal(points, POINTS)
+        np.testing.assert_array_equal(reader.load_labels(frame, len(points)), LABELS)
+        assert frame.sweeps == () and reader.has_labels(frame)
+    reader.check_files(sweeps=True)
+
+
+def test_the_test_split_has_no_labels(root):
+    reader = reader_of(root, "test")
+    reader.check_files(labels=False)
+    assert not reader.has_labels(reader.frame(0))
+    with pytest.raises(UserError, match="11_000000 has no labels"):
+        reader.load_labels(reader.frame(0), 5)
+
+
+def test_image_sizes_are_read_once(root, monkeypatch):
+    sizes = [reader_of(root).frame(i).cameras[0].width for i in range(2)]
+
+    def refuse(path):
+        raise AssertionError(f"{path} is opened again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sequence_module, "_image_size", refuse)
+        assert [reader_of(root).frame(i).cameras[0].width for i in range(2)] == sizes
+    os.remove(root / "sequences/00/image_2/000001.png")
+    Image.new("RGB", (99, 55)).save(root / "sequences/00/image_2/000001.png")
+    assert reader_of(root).frame(1).cameras[0].height == 55
+    (root / "index/00.npz").write_bytes(b"broken")
+    assert reader_of(root).frame(1).cameras[0].height == 55
+
+
+def test_projection_by_hand(root):
+    reader = reader_of(root)
+    found = reader.project(reader.frame(0), POINTS)
+    np.testing.assert_array_equal(found.seen, SEEN)
+    np.testing.assert_allclose(found.pixel, PIXELS, atol=1e-5)
+
+
+def test_points_with_x_up_to_zero_are_not_seen(root):
+    """A camera that stands behind the LiDAR sees a point beside it."""
+    path = root / "sequences/00/calib.txt"
+    path.write_text(path.read_text().replace("1.0 0.0 0.0 -0.1", "1.0 0.0 0.0 3.0"))
+    reader = reader_of(root)
+    points = np.array([[-0.5, 0, 0, 0], [0, 0, 0, 0], [0.5, 0, 0, 0]], np.float32)
+    assert reader.project(reader.frame(0), points).seen.tolist() == [False, False, True]
+
+
+def test_poses_move_earlier_scans(root):
+    """What stood 10.1 m ahead of the scan before stands STEP m nearer now."""
+    reader = reader_of(root, num_sweeps=3)
+    first, second = reader
+    assert first.sweeps == () and len(second.sweeps) == 1
+    (moved,) = gather_sweeps(reader, second, WeakLabelParameters())
+    np.testing.assert_allclose(moved, POINTS[:, :3] - (STEP, 0, 0), atol=1e-6)
+
+
+def test_poses_of_a_turn(root):
+    """Camera 0 has turned to the right by 90 degrees; the sensor is 0.1 m behind it, so it has moved as well."""
+    turned = "1 0 0 0 0 1 0 0 0 0 1 0\n0 0 1 0 0 1 0 0 -1 0 0 0\n"  # its z axis is the first camera's x axis
+    (root / "sequences/00/poses.txt").write_text(turned)
+    (sweep,) = reader_of(root, num_sweeps=1).frame(1).sweeps
+    # 10 m ahead of the first camera is 10 m to the left of the second, in whose LiDAR frame x counts from 0.1 m behind
+    np.testing.assert_allclose(sweep.to_key @ [10.1, 0, 0, 1], [0.1, 10, 0, 1], atol=1e-9)
+
+
+# ---- flip -----------------------------------------------------------------------------------------------------------
+
+
+def samples(root, **changes):
+    """The first training sample without turning and scaling, as it is and with `changes`."""
+    plain = dict(voxel_size=0.1, image_size=(41, 121), rotation=0.0, scale=(1.0, 1.0), points="all")
+    reader = reader_of(root)
+    return tuple(SegmentationDataset(reader, "train", **{**plain, **more})[0] for more in ({}, changes))
+
+
+def colors(sample):
+    """Colours at the points' pixels, as the network reads the images."""
+    index = torch.from_numpy(sample.camera.astype(np.int64))
+    return PointSampler(index, torch.from_numpy(sample.pixel))(torch.from_numpy(sample.images).float())
+
+
+def test_flip_keeps_each_point_on_its_pixel(root):
+    plain, flipped = samples(root, flip=1.0, use_color=True)
+    order, mirrored = np.argsort(plain.rows), np.argsort(flipped.rows)
+    np.testing.assert_array_equal(flipped.images, plain.images[..., ::-1])
+    np.testing.assert_allclose(flipped.feats[mirrored, :4], plain.feats[order] * (1, -1, 1, 1), rtol=1e-6)
+    np.testing.assert_array_equal(flipped.pixel[mirrored], plain.pixel[order] * np.float32([-1, 1]))
+    torch.testing.assert_close(colors(flipped)[mirrored], colors(plain)[order], atol=1e-3, rtol=1e-5)
+    assert colors(flipped)[mirrored][SEEN].std() > 10
+    _, colored = samples(root, use_color=True)
+    np.testing.assert_array_equal(flipped.feats[mirrored, 4:], colored.feats[np.argsort(colored.rows), 4:])
+
+
+def test_flip_looks_superpixels_up_where_they_are(root, monkeypatch):
+    """Maps are of the image as it is: targets do not change."""
+    ids = np.random.default_rng(0).integers(0, 251, (41, 121))
+    monkeypatch.setattr("core.datasets.sample.read_superpixels", lambda *_: ids)
+    monkeypatch.setattr("core.datasets.sample.association_targets", lambda found, *_: found.astype(np.uint8))
+    _, plain = samples(root, superpixel_dir="maps")
+    _, flipped = samples(root, superpixel_dir="maps", flip=1.0)
+    order, mirrored = np.argsort(plain.rows), np.argsort(flipped.rows)
+    assert len(np.unique(plain.asso_target)) > 2
+    np.testing.assert_array_equal(flipped.asso_target[mirrored], plain.asso_target[order])
+
+
+def test_half_of_the_samples_are_flipped(root):
+    dataset = SegmentationDataset(reader_of(root), "train", voxel_size=0.1, image_size=(41, 121), flip=0.5)
+    image = resize_image(dataset.reader.load_image(dataset.reader.frame(0).cameras[0]), (41, 121)).transpose(2, 0, 1)
+    flipped = [not np.array_equal(dataset[epoch, 0].images[0], image) for epoch in range(60)]
+    assert 15 < sum(flipped) < 45
+    assert flipped == [not np.array_equal(dataset[epoch, 0].images[0], image) for epoch in range(60)]
+
+
+@pytest.mark.parametrize("mode", ["estep", "eval"])
+def test_only_training_samples_are_flipped(root, mode):
+    dataset = SegmentationDataset(reader_of(root), mode, voxel_size=0.1, image_size=(41, 121), flip=1.0)
+    assert dataset[0].feats[:, 1].min() == -1
+
+
+def test_a_senseless_probability_is_refused(root):
+    with pytest.raises(UserError, match=r"dataset\.flip should lie in \[0, 1\], not 2"):
+        SegmentationDataset(reader_of(root), "train", voxel_size=0.1, image_size=(41, 121), flip=2.0)
+
+
+# ---- bad input ------------------------------------------------------------------------------------------------------
+
+
+def drop(path):
+    shutil.rmtree(path) if path.is_dir() else os.remove(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("image_2", "camera image folder .*00/image_2 is missing: unpack .*data_odometry_color.zip"),
+        ("image_2/000001.png", "camera image .*000001.png is missing, and 1 of 2"),
+        ("calib.txt", "00/calib.txt is missing: unpack data_odometry_calib.zip"),
+        ("labels", "label file .*labels/000000.label is missing, and 2 of 2"),
+        ("velodyne/000001.bin", "velodyne has 1 scans, poses.txt or times.txt 2"),
+        ("poses.txt", "poses.txt is missing"),
+    ],
+)
+def test_missing_files(root, name, message):
+    drop(root / "sequences/00" / name)
+    with pytest.raises(UserError, match=message) as caught:
+        reader_of(root, num_sweeps=1 if "poses" in name else 0).check_files()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_root(tmp_path):
+    with pytest.raises(UserError, match="dataset.root .*nowhere: no scan of split 'val' in .*sequences/08/velodyne"):
+        reader_of(tmp_path / "nowhere", "val")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("P2: 1 2 3\nTr: 1\n", "expected P2 with 12"), (f"P2: {'1 ' * 12}\nTr: {'x ' * 12}\n", "expected Tr with 12")],
+)
+def test_a_broken_calibration(root, text, message):
+    (root / "sequences/00/calib.txt").write_text(text)
+    with pytest.raises(UserError, match=f"calib.txt: {message}"):
+        reader_of(root)
+
+
+def test_broken_poses(root):
+    (root / "sequences/00/poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
+    with pytest.raises(UserError, match="poses.txt: expected 2 lines"):
+        reader_of(root, num_sweeps=1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (RAW[:4], "has 4 labels, its scan 5 points"),
+        (np.append(RAW, RAW[:1]), "has 6 labels, its scan 5 points"),
+        (np.where(np.arange(5) == 2, 12, RAW).astype(np.uint32), "holds the unknown raw label 12"),
+        (np.where(np.arange(5) == 2, 300 | 1 << 16, RAW).astype(np.uint32), "holds the unknown raw label 300"),
+    ],
+)
+def test_bad_labels(root, raw, message):
+    raw.tofile(root / "sequences/00/labels/000000.label")
+    reader = reader_of(root)
+    with pytest.raises(UserError, match=f"000000.label {message}"):
+        reader.load_labels(reader.frame(0), 5)
+
+
+@pytest.mark.parametrize("content", [b"", b"123", np.full(4, np.nan, np.float32).tobytes()])
+def test_bad_scans(root, content):
+    (root / "sequences/00/velodyne/000000.bin").write_bytes(content)
+    reader = reader_of(root)
+    with pytest.raises(UserError, match="000000.bin (has|holds)"):
+        reader.load_points(reader.frame(0))
+
+
+def test_a_half_unpacked_data_set_is_told(root, monkeypatch):
+    """One whole sequence tells the real data set from a made-up one."""
+    monkeypatch.setitem(COUNTS, "00", 2)
+    with pytest.raises(UserError, match="has 2 scans of split 'train', expected 14591: unpack sequence 01"):
+        reader_of(root).check_files()
+    reader_of(root, "val").check_files()

@@ -1,0 +1,470 @@
+"""The reader of Waymo Open v2, on hand-written files: every number is computed here a second way."""
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.datasets.catalog import open_dataset
+from core.datasets.waymo import CLASSES, Waymo
+from core.datasets.waymo import index as waymo_index
+from core.datasets.waymo.components import MOST_OPEN
+from core.datasets.waymo.range_image import beam_inclinations, column_azimuths
+from core.errors import UserError
+from tests.fake_waymo import (
+    EXTRINSIC,
+    HEIGHT,
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
+    INCLINATIONS,
+    LABELLED,
+    SEGMENTS,
+    SIDE_HEIGHT,
+    TIMES,
+    WIDTH,
+    cell_poses,
+    edit,
+    labels,
+    matrix,
+    projection,
+    range_images,
+    seconds_of,
+    vehicle_pose,
+    write_fake_waymo,
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Nobody changes it."""
+    root = tmp_path_factory.mktemp("waymo") / "data"
+    write_fake_waymo(root, test=True)
+    return root
+
+
+@pytest.fixture
+def root(files, tmp_path):
+    """A copy that the test may damage."""
+    return Path(shutil.copytree(files, tmp_path / "data"))
+
+
+def open_reader(root, split="train", num_sweeps=0, **changes):
+    index = root.parent / "index"
+    return Waymo(str(root), "v2", split, str(index), num_sweeps, str(root / "test_frames.txt"), **changes)
+
+
+def world_points(time):
+    """The points of a turn in the world, [N, 3], by matrices: first all of return 1, row by row, then return 2."""
+    poses = cell_poses(time).astype(np.float64)
+    points = []
+    for image in range_images(time):
+        for row in range(HEIGHT):
+            for column in range(WIDTH):
+                r = float(image[row, column, 0])
+                if r <= 0:
+                    continue
+                azimuth = ((WIDTH - column - 0.5) / WIDTH * 2 - 1) * np.pi - np.arctan2(
+                    EXTRINSIC[1, 0], EXTRINSIC[0, 0]
+                )
+                up = INCLINATIONS[HEIGHT - 1 - row]
+                ray = np.array([np.cos(azimuth) * np.cos(up), np.sin(azimuth) * np.cos(up), np.sin(up)])
+                points.append((matrix(poses[row, column]) @ EXTRINSIC @ np.append(r * ray, 1))[:3])
+    return np.array(points)
+
+
+def masks(time):
+    return [image[..., 0] > 0 for image in range_images(time)]
+
+
+# ---- points ---------------------------------------------------------------------------------------------------------
+
+
+def test_points_of_both_returns_are_where_they_are_in_the_world(files):
+    reader = open_reader(files)
+    for index, time in enumerate(LABELLED):
+        frame = reader.frame(index)
+        points = reader.load_points(frame)
+        assert points.dtype == np.float32 and points.shape == (sum(mask.sum() for mask in masks(time)), 5)
+        pose = matrix(vehicle_pose(seconds_of(time)))
+        in_world = points[:, :3].astype(np.float64) @ pose[:3, :3].T + pose[:3, 3]
+        np.testing.assert_allclose(in_world, world_points(time), atol=1e-4)  # poses are float32
+        first, second = range_images(time)
+        values = np.concatenate([first[first[..., 0] > 0], second[second[..., 0] > 0]])
+        np.testing.assert_array_equal(points[:, 3], np.tanh(values[:, 1]))
+        np.testing.assert_array_equal(points[:, 4], values[:, 2])
+
+
+def test_a_pose_for_the_whole_turn_would_be_metres_off(files):
+    """The vehicle moves and turns fast enough that the test above can fail."""
+    still = matrix(vehicle_pose(seconds_of(TIMES[0])))
+    moving = matrix(cell_poses(TIMES[0])[0, WIDTH - 1].astype(np.float64))
+    assert np.linalg.norm((still - moving)[:3, 3]) > 0.5 and np.abs((still - moving)[:3, :3]).max() > 0.03
+
+
+def test_directions():
+    np.testing.assert_allclose(beam_inclinations(None, -0.4, 0.4, 4), [0.3, 0.1, -0.1, -0.3])
+    np.testing.assert_array_equal(beam_inclinations(np.array([-0.2, 0.0, 0.3]), 0, 0, 3), [0.3, 0.0, -0.2])
+    np.testing.assert_allclose(column_azimuths(4, np.eye(4)), np.radians([135, 45, -45, -135]))
+    turned = matrix(np.array([0, 0, np.pi / 2, 0, 0, 0]))
+    np.testing.assert_allclose(column_azimuths(4, turned), np.radians([45, -45, -135, -225]))
+
+
+def test_even_beams_where_the_calibration_lists_none(root):
+    name = "[LiDARCalibrationComponent].beam_inclination.values"
+    for segment in SEGMENTS:
+        edit(
+            root / f"training/lidar_calibration/{segment}.parquet", lambda columns: columns.update({name: [None, None]})
+        )
+    reader = open_reader(root)
+    turn = reader.frame(0).turn
+    assert turn.inclination is None and turn.inclination_limits == (-0.3, 0.04)
+    assert len(reader.load_points(reader.frame(0))) == sum(mask.sum() for mask in masks(TIMES[0]))
+
+
+def test_earlier_turns_move_with_the_vehicle(files):
+    reader = open_reader(files, num_sweeps=5)
+    assert [len(frame.sweeps) for frame in reader] == [0, 2, 0, 2]  # none from the segment before
+    frame = reader.frame(1)
+    to_world = matrix(vehicle_pose(seconds_of(TIMES[2])))
+    for sweep, time in zip(frame.sweeps, (TIMES[1], TIMES[0]), strict=True):
+        xyz = reader.load_sweep(sweep)[:, :3].astype(np.float64)
+        moved = xyz @ sweep.to_key[:3, :3].T + sweep.to_key[:3, 3]
+        np.testing.assert_allclose(moved @ to_world[:3, :3].T + to_world[:3, 3], world_points(time), atol=1e-4)
+    assert len(open_reader(files, num_sweeps=1).frame(1).sweeps) == 1
+    with pytest.raises(UserError, match=r"dataset.num_sweeps is 11, at most 10"):
+        open_reader(files, num_sweeps=11)
+
+
+# ---- what belongs to the points -------------------------------------------------------------------------------------
+
+
+def test_labels_stay_with_their_points(files):
+    reader = open_reader(files)
+    frame = reader.frame(3)
+    expected = np.concatenate([image[..., 1][mask] for image, mask in zip(labels(), masks(TIMES[2]), strict=True)])
+    found = reader.load_labels(frame, len(reader.load_points(frame)))
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(open_reader(files).load_labels(frame, len(expected)), expected)  # points not loaded
+
+
+def test_pixels_stay_with_their_points(files):
+    """Camera 4 is later than camera 1 and counts, but not on the rim of its image, which is lower than others."""
+    reader = open_reader(files)
+    frame = reader.frame(0)
+    points = reader.load_points(frame)
+    found = reader.project(frame, points)
+    camera, pixel = [], []
+    for image, mask in zip(projection(), masks(TIMES[0]), strict=True):
+        for name1, u1, v1, name2, u2, v2 in image[mask]:
+            seen = {}
+            for name, u, v in ((name1, u1, v1), (name2, u2, v2)):
+                height = SIDE_HEIGHT if name >= 4 else IMAGE_HEIGHT
+                if name and 0 < u < IMAGE_WIDTH - 1 and 0 < v < height - 1:
+                    seen[name] = (u, v)
+            camera.append(max(seen, default=0) - 1)
+            pixel.append(seen[max(seen)] if seen else (0, 0))
+    np.testing.assert_array_equal(found.camera, camera)
+    np.testing.assert_array_equal(found.pixel, pixel)
+    assert found.camera.dtype == np.int8 and found.pixel.dtype == np.float64
+    assert set(found.camera.tolist()) == {-1, 1, 3}
+
+
+def test_pixels_on_the_rim_do_not_count(root):
+    """The side cameras' rim is that of the image itself; where the later camera does not see a point the other does."""
+
+    def change(columns):
+        prefix = "[LiDARCameraProjectionComponent].range_image_return1.values"
+        for row in range(len(columns[prefix])):
+            image = np.array(columns[prefix][row]).reshape(HEIGHT, WIDTH, 6)
+            image[:] = 0
+            image[0, 1:8] = [
+                (4, 5, SIDE_HEIGHT - 1, 1, 7, 8),  # below the last counted row of camera 4: camera 1
+                (4, 5, SIDE_HEIGHT - 2, 1, 7, 8),
+                (1, 5, SIDE_HEIGHT - 1, 0, 0, 0),
+                (1, 0, 5, 0, 0, 0),  # first column
+                (1, 5, 5, 0, 0, 0),  # has no echo
+                (1, IMAGE_WIDTH - 1, 5, 0, 0, 0),
+                (9, 5, 5, 0, 0, 0),  # no such camera
+            ]
+            columns[prefix][row] = image.reshape(-1).tolist()
+
+    for segment in SEGMENTS:
+        edit(root / f"training/lidar_camera_projection/{segment}.parquet", change)
+    reader = open_reader(root)
+    frame = reader.frame(0)
+    found = reader.project(frame, reader.load_points(frame))
+    assert found.camera[:6].tolist() == [0, 3, 0, -1, -1, -1]  # cells 0 and 5 have no echo
+    assert found.pixel[:3].tolist() == [[7, 8], [5, SIDE_HEIGHT - 2], [5, SIDE_HEIGHT - 1]]
+
+
+def test_images_of_two_sizes_are_padded_to_one(files):
+    reader = open_reader(files)
+    views = reader.frame(0).cameras
+    assert [view.name for view in views] == ["FRONT", "FRONT_LEFT", "FRONT_RIGHT", "SIDE_LEFT", "SIDE_RIGHT"]
+    assert {(view.width, view.height) for view in views} == {(IMAGE_WIDTH, IMAGE_HEIGHT)}
+    for camera, view in enumerate(views, 1):
+        image = reader.load_image(view)
+        assert image.shape == (IMAGE_HEIGHT, IMAGE_WIDTH, 3) and image.dtype == np.uint8
+        height = SIDE_HEIGHT if camera > 3 else IMAGE_HEIGHT
+        assert np.abs(image[:height].astype(int) - 40 * camera).max() <= 2
+        assert not image[height:].any()
+
+
+# ---- frames and index -----------------------------------------------------------------------------------------------
+
+
+def test_frames(files):
+    reader = open_reader(files)
+    assert reader.tokens() == [f"{segment}_{time}" for segment in SEGMENTS for time in LABELLED]
+    assert [frame.token for frame in reader] == reader.tokens() and len(reader) == 4
+    frame = reader.frame(2)
+    assert frame.scene == SEGMENTS[1] and frame.timestamp == TIMES[0] and reader.has_labels(frame)
+    assert frame.cameras[4].token == f"{SEGMENTS[1]}_{TIMES[0]}_SIDE_RIGHT"
+    reader.check_files()
+    assert len(open_reader(files, "val")) == 2
+
+
+def test_test_split_has_the_listed_frames(files):
+    reader = open_reader(files, "test")
+    assert reader.tokens() == [f"{SEGMENTS[0]}_{TIMES[0]}", f"{SEGMENTS[0]}_{TIMES[1]}", f"{SEGMENTS[1]}_{TIMES[1]}"]
+    frame = reader.frame(1)
+    assert frame.label_path is None and not reader.has_labels(frame)
+    assert len(reader.load_points(frame)) == sum(mask.sum() for mask in masks(TIMES[1]))
+    reader.check_files(labels=False)
+    with pytest.raises(UserError, match="without labels"):
+        reader.check_files()
+    with pytest.raises(UserError, match="without"):
+        reader.load_labels(frame, 3)
+
+
+def test_index_is_built_once_and_again_for_other_files(root, monkeypatch):
+    builds = []
+    build = waymo_index.build_index
+    monkeypatch.setattr(waymo_index, "build_index", lambda *args: builds.append(args) or build(*args))
+    open_reader(root)
+    open_reader(root)
+    assert len(builds) == 1
+    os.utime(root / f"training/lidar/{SEGMENTS[0]}.parquet", ns=(1, 1))
+    open_reader(root)
+    assert len(builds) == 2
+    for component in os.listdir(root / "training"):
+        os.remove(root / f"training/{component}/{SEGMENTS[1]}.parquet")
+    assert len(open_reader(root)) == 2 and len(builds) == 3
+    (root.parent / "index/train.npz").write_bytes(b"PK half a file")
+    assert len(open_reader(root)) == 2 and len(builds) == 4
+    (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[2]}\n")
+    assert len(open_reader(root, "test")) == 1 and len(builds) == 5
+    (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[1]}\n")
+    assert len(open_reader(root, "test")) == 1 and len(builds) == 6
+
+
+def test_labels_may_vanish_after_the_index_is_built(root):
+    """Weakly supervised training opens none."""
+    open_reader(root)
+    shutil.rmtree(root / "training/lidar_segmentation")
+    reader = open_reader(root)
+    assert len(reader) == 4 and not reader.has_labels(reader.frame(0))
+    reader.check_files(labels=False)
+    with pytest.raises(UserError, match=r"lidar_segmentation/.*parquet is missing: labels of 2 of 2 segments"):
+        reader.check_files()
+    with pytest.raises(UserError, match=r"lidar_segmentation/.*parquet is missing"):
+        reader.load_labels(reader.frame(0), 50)
+
+
+def test_few_files_stay_open_and_none_travels(files):
+    reader = open_reader(files)
+    for _ in range(2):
+        for frame in reader:
+            reader.load_labels(frame, len(reader.load_points(frame)))
+            reader.load_image(frame.cameras[0])
+            reader.project(frame, reader.load_points(frame))
+    assert len(reader._files._open) <= MOST_OPEN
+    copy = pickle.loads(pickle.dumps(reader))
+    assert not copy._files._open
+    np.testing.assert_array_equal(copy.load_points(copy.frame(1)), reader.load_points(reader.frame(1)))
+
+
+def test_catalog_hands_over_further_keys(files, tmp_path):
+    (tmp_path / "frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[0]}\n")
+    keys = {"test_frames": str(tmp_path / "frames.txt"), "voxel_size": 0.1, "root": "not this"}
+    reader = open_dataset("waymo", str(files), "v2", "test", str(tmp_path / "index"), 0, keys=keys)
+    assert len(reader) == 1 and reader.name == "waymo"
+
+
+def test_classes():
+    assert CLASSES.num_classes == 23 == len(CLASSES.colors) and CLASSES.names[0] == "ignored"
+    assert [CLASSES.names[c] for c in (1, 8, 13, 14, 18, 22)] == [
+        "car",
+        "sign",
+        "motorcycle",
+        "building",
+        "road",
+        "sidewalk",
+    ]
+    assert [CLASSES.names[c] for c in CLASSES.things] == [
+        *("car", "truck", "bus", "other_vehicle", "motorcyclist", "bicyclist", "pedestrian", "sign"),
+        *("construction_cone", "bicycle", "motorcycle"),
+    ]
+    assert len(np.unique(CLASSES.colors, axis=0)) == 23
+
+
+# ---- bad input ------------------------------------------------------------------------------------------------------
+
+
+def training(root, component, segment=0):
+    return root / f"training/{component}/{SEGMENTS[segment]}.parquet"
+
+
+def test_missing_component(root):
+    shutil.rmtree(root / "training/lidar_pose")
+    with pytest.raises(
+        UserError, match=r"lidar_pose/1000.*parquet is missing: component lidar_pose of 2 of 2 segments"
+    ):
+        open_reader(root)
+
+
+def test_segment_without_labels(root):
+    os.remove(training(root, "lidar_segmentation", 1))
+    with pytest.raises(UserError, match=r"lidar_segmentation/2000.*parquet is missing: labels of 1 of 2 segments"):
+        open_reader(root)
+
+
+def test_segment_whose_labels_are_of_no_frame(root):
+    edit(training(root, "lidar_segmentation"), lambda columns: [values.clear() for values in columns.values()])
+    with pytest.raises(UserError, match=r"lidar_segmentation/1000.*: no labelled frame of the TOP LiDAR"):
+        open_reader(root)
+
+
+@pytest.mark.parametrize(
+    "component", ["lidar", "lidar_pose", "lidar_camera_projection", "camera_image", "vehicle_pose"]
+)
+def test_keys_that_do_not_join(root, component):
+    def shift(columns):
+        times = columns["key.frame_timestamp_micros"]
+        columns["key.frame_timestamp_micros"] = [time + (time == TIMES[2]) for time in times]
+
+    edit(training(root, component), shift)
+    with pytest.raises(UserError, match=rf"{component}/1000.*: no row with .*{TIMES[2]}, which .*lidar_segmentation"):
+        open_reader(root)
+
+
+def test_file_of_another_segment(root):
+    shutil.copy(training(root, "lidar", 1), training(root, "lidar", 0))
+    with pytest.raises(
+        UserError, match=r"lidar/1000.*: holds segment 2000.*; download component lidar of Waymo Open v2"
+    ):
+        open_reader(root)
+
+
+def test_other_columns(root):
+    shutil.copy(training(root, "vehicle_pose"), training(root, "lidar"))
+    with pytest.raises(
+        UserError, match=r"lidar/1000.*: no column key.laser_name, so it is not component lidar of Waymo"
+    ):
+        open_reader(root)
+
+
+def test_other_release(tmp_path):
+    (tmp_path / "training").mkdir()
+    with pytest.raises(
+        UserError, match=r"training holds none of Waymo Open v2's components: download its folders lidar"
+    ):
+        Waymo(str(tmp_path), "v2", "train", str(tmp_path / "index"))
+    (tmp_path / "training/segment-1_with_camera_labels.tfrecord").touch()
+    with pytest.raises(
+        UserError, match=r"camera_labels.tfrecord is of Waymo Open v1: download the Parquet files of v2"
+    ):
+        Waymo(str(tmp_path), "v2", "train", str(tmp_path / "index"))
+    with pytest.raises(UserError, match=r"nowhere is not a folder"):
+        Waymo(str(tmp_path / "nowhere"), "v2", "train", str(tmp_path / "index"))
+    with pytest.raises(UserError, match=r"no split 'trian' \(it has: train, val, test\)"):
+        Waymo(str(tmp_path), "v2", "trian", str(tmp_path / "index"))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 3000])
+def test_cut_file(root, keep):
+    path = training(root, "camera_image")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(
+        UserError, match=r"camera_image/1000.*: not readable as Parquet \(.*\); download component"
+    ) as error:
+        open_reader(root)
+    assert "\n" not in str(error.value)
+
+
+def test_file_that_is_damaged_inside(root):
+    """The index needs the keys alone; a damaged range image is found when it is read."""
+    path = training(root, "lidar_pose")
+    reader = open_reader(root)
+    content = bytearray(path.read_bytes())
+    content[40:-3000] = bytes(len(content) - 3040)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"lidar_pose/1000.*; download component lidar_pose"):
+        reader.load_points(reader.frame(0))
+
+
+def test_images_that_do_not_fit_each_other(root):
+    reader = open_reader(root)
+    frame = reader.frame(0)
+    points = reader.load_points(frame)
+
+    def narrow(columns):
+        for name in columns:
+            if name.endswith(".shape"):
+                columns[name] = [[HEIGHT, WIDTH // 2, 4] for _ in columns[name]]
+            if name.endswith(".values"):
+                columns[name] = [[1] * (HEIGHT * WIDTH * 2) for _ in columns[name]]
+
+    edit(training(root, "lidar_segmentation"), narrow)
+    edit(training(root, "lidar_pose"), narrow)
+    reader = open_reader(root)
+    with pytest.raises(UserError, match=r"lidar_segmentation/.* has images \(4, 6, 4\), its range images \(4, 12\)"):
+        reader.load_labels(frame, len(points))
+    with pytest.raises(
+        UserError, match=r"lidar_pose/.*: pose image \[4, 6, 4\] and 4 beams for a range image of 4 x 12"
+    ):
+        reader.load_points(reader.frame(0))
+
+
+def test_values_that_do_not_fill_their_shape(root):
+    name = "[LiDARComponent].range_image_return1.values"
+    edit(training(root, "lidar"), lambda columns: columns.update({name: [values[:-1] for values in columns[name]]}))
+    reader = open_reader(root)
+    with pytest.raises(UserError, match=r"lidar/1000.*: a range image of shape \[4, 12, 4\] has 191 values"):
+        reader.load_points(reader.frame(0))
+
+
+def test_unknown_class(root):
+    name = "[LiDARSegmentationLabelComponent].range_image_return1.values"
+    edit(training(root, "lidar_segmentation"), lambda columns: columns.update({name: [[23] * 96] * 2}))
+    reader = open_reader(root)
+    frame = reader.frame(0)
+    with pytest.raises(UserError, match=r"holds classes \d+..23, expected 0..22"):
+        reader.load_labels(frame, len(reader.load_points(frame)))
+
+
+def test_image_of_another_size(root):
+    name = "[CameraCalibrationComponent].height"
+    edit(training(root, "camera_calibration"), lambda columns: columns.update({name: [13, 14, 20, 20, 20]}))
+    reader = open_reader(root)
+    with pytest.raises(UserError, match=r"SIDE_RIGHT in .*camera_image.* is 32x14, the data set's tables say 32x13"):
+        reader.load_image(reader.frame(0).cameras[4])
+
+
+def test_list_of_test_frames(root):
+    with pytest.raises(UserError, match=r"dataset.test_frames .*nowhere.txt cannot be read"):
+        Waymo(str(root), "v2", "test", str(root.parent / "index"), 0, str(root / "nowhere.txt"))
+    path = root / "test_frames.txt"
+    for text, message in (
+        ("", "lists no frames"),
+        ("abc\n", "line 1: expected 'segment,timestamp', found 'abc'"),
+        (f"{SEGMENTS[0]},{TIMES[0]}\n3000_0,5\n", "lacks 1 of the 2 segments that dataset.test_frames lists.* 3000_0"),
+        (f"{SEGMENTS[0]},77\n", r"lidar/1000.*: no row with .* 77, which dataset.test_frames has"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            open_reader(root, "test")
