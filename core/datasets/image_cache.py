@@ -1,7 +1,7 @@
 """Resized camera images, stored as they are: reading them takes a tenth of decoding and resizing the files again.
 
-One file per frame, named by its token: NumPy's format (`numpy.load` opens it), uint8 [K, 3, H, W], followed by a JSON
-line with the frame's token, what the images were made with, and their CRC.
+One file per frame, named by its token: NumPy's format (`numpy.load` opens it), uint8 [K, 3, H, W], followed by JSON
+with the frame's token, what the images were made with, and their CRC.
 """
 
 import io
@@ -67,7 +67,7 @@ def write_images(directory: str, token: str, images: NDArray[np.uint8], paramete
     with writing(path), write_atomic(path) as file:
         file.write(_array_head(images.shape))
         file.write(images.data)
-        file.write(json.dumps({**header, "crc": zlib.crc32(images.data)}, sort_keys=True).encode() + b"\n")
+        file.write(json.dumps({**header, "crc": zlib.crc32(images.data)}, sort_keys=True).encode())
 
 
 def read_images(directory: str, token: str, shape: Shape, parameters_hash: str | None = None) -> NDArray[np.uint8]:

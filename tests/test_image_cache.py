@@ -1,0 +1,147 @@
+"""The image cache: the same samples in less time, and every file that does not fit is told."""
+
+import os
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from core import builder
+from core.config import load_config
+from core.datasets.image_cache import ImageCache, read_images, resized_images, write_images
+from core.datasets.label_files import IMAGE_CACHE, BrokenFile, ForeignFile, check_file
+from core.datasets.sample import PER_VOXEL, SegmentationDataset
+from core.errors import UserError
+from core.labeling.prepare import check_image_cache_room, prepare_image_cache
+from tests.entry import ASSOP2P, CONFIGS, refusal, run_script
+from tests.streets import Streets
+
+SHAPE = (2, 3, 5, 7)
+SIZE = (16, 24)
+
+
+def images(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, SHAPE).astype(np.uint8)
+
+
+def test_images_come_back(tmp_path):
+    write_images(str(tmp_path / "deep"), "t", images(), "h")
+    np.testing.assert_array_equal(read_images(str(tmp_path / "deep"), "t", SHAPE, "h"), images())
+    np.testing.assert_array_equal(np.load(tmp_path / "deep/t.npy"), images())
+    check_file(str(tmp_path / "deep"), IMAGE_CACHE, "t", "h")
+
+
+def test_bad_files_are_told(tmp_path):
+    """Each with its name and the command, by reading; by the quick check too where size or header tell it."""
+    folder = str(tmp_path / "cache" / "train")
+    path = tmp_path / "cache" / "train" / "t.npy"
+    write_images(folder, "t", images(), "h")
+    whole = path.read_bytes()
+
+    def failing(error, *words, token="t", shape=SHAPE, parameters="h", quick=True):
+        calls = [lambda: read_images(folder, token, shape, parameters)]
+        if quick:
+            calls.append(lambda: check_file(folder, IMAGE_CACHE, token, parameters))
+        for call in calls:
+            with pytest.raises(error) as caught:
+                call()
+            text = str(caught.value)
+            command = f"prepare_nusc_superpixel.py --cache-images --dataset.image_cache {tmp_path / 'cache'}"
+            for word in (command, f"{token}.npy", *words):
+                assert word in text, text
+
+    failing(BrokenFile, "no image cache file", token="other")
+    failing(ForeignFile, "other parameters", parameters="another")
+    failing(ForeignFile, "(2, 3, 5, 7)", "expected (2, 3, 10, 14)", shape=(2, 3, 10, 14), quick=False)
+    shutil.copy(path, path.with_name("copy.npy"))
+    failing(BrokenFile, "another frame", token="copy")
+    for content in (
+        whole[:-1][: len(whole) // 2],
+        whole[:60],
+        b"",
+        b"no array at all",
+        whole[: whole.index(b"{", 128)],
+    ):
+        path.write_bytes(content)
+        failing(BrokenFile, "truncated or damaged")
+    damaged = bytearray(whole)
+    damaged[200] ^= 1
+    path.write_bytes(damaged)
+    failing(BrokenFile, "CRC", quick=False)
+
+
+@pytest.mark.parametrize("points", ["in_view", "all"])
+def test_samples_are_the_same(tmp_path, points):
+    reader = Streets(tmp_path / "images", num_frames=2)
+    reader.features = ("intensity",)
+    prepare_image_cache(reader, str(tmp_path / "cache"), SIZE)
+    options = {"voxel_size": 0.3, "image_size": SIZE, "points": points, "use_augment": True, "use_color": True}
+    plain = SegmentationDataset(reader, "train", **options)
+    cached = SegmentationDataset(reader, "train", **options, image_cache=ImageCache(str(tmp_path / "cache"), SIZE))
+    expected = [plain[epoch, index] for epoch in range(3) for index in range(2)]
+    shutil.rmtree(tmp_path / "images")  # the cache alone is read
+    for sample, other in zip(expected, (cached[epoch, index] for epoch in range(3) for index in range(2)), strict=True):
+        for name in (*PER_VOXEL, "images"):
+            np.testing.assert_array_equal(getattr(sample, name), getattr(other, name))
+
+
+def test_prepared_again_only_where_needed(tmp_path):
+    reader, folder = Streets(tmp_path / "images", num_frames=3), str(tmp_path / "cache")
+    assert prepare_image_cache(reader, folder, SIZE, command="make it") == {"frames": 3, "images": 6}
+    files = {name: (tmp_path / "cache" / name).read_bytes() for name in os.listdir(folder)}
+    assert sorted(files) == ["frame0.npy", "frame1.npy", "frame2.npy", "meta.json"]
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "cache/frame1.npy"), resized_images(reader, reader.frame(1).cameras, SIZE)
+    )
+    times = {name: os.stat(tmp_path / "cache" / name).st_mtime_ns for name in files}
+    (tmp_path / "cache/frame1.npy").write_bytes(files["frame1.npy"][:-1])
+    os.remove(tmp_path / "cache/frame2.npy")
+    prepare_image_cache(reader, folder, SIZE, command="make it")
+    assert {name: (tmp_path / "cache" / name).read_bytes() for name in os.listdir(folder)} == files
+    assert os.stat(tmp_path / "cache/frame0.npy").st_mtime_ns == times["frame0.npy"]
+    with pytest.raises(UserError, match=r"parameters.image_size = \[16, 24\], now it is \[8, 12\]"):
+        prepare_image_cache(reader, folder, (8, 12))
+
+
+def test_room_is_checked_beforehand(tmp_path, monkeypatch, capsys):
+    reader, folder = Streets(tmp_path / "images", num_frames=3), str(tmp_path / "not" / "there")
+    usage = SimpleNamespace(free=3 * 2 * 3 * 16 * 24)
+    monkeypatch.setattr("core.files.shutil.disk_usage", lambda path: usage)
+    check_image_cache_room({folder: reader}, SIZE)
+    assert "images of 3 frames, 0.00 GB" in capsys.readouterr().out
+    usage.free -= 1
+    with pytest.raises(UserError, match="needs .* GB, the disk has .* GB left"):
+        check_image_cache_room({folder: reader}, SIZE)
+    usage.free += 1
+    prepare_image_cache(Streets(tmp_path / "images", num_frames=1), folder, SIZE)
+    usage.free = 2 * 2 * 3 * 16 * 24  # one frame is there already
+    check_image_cache_room({folder: reader}, SIZE)
+
+
+def test_by_the_commands(own, tmp_path):
+    """The superpixel step stores both splits; the builder reads them, and refuses what does not fit."""
+    cache = tmp_path / "cache"
+    words = own.words(dataset__image_cache=cache)
+    run_script("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", "--cache-images", *words)
+    config = load_config(ASSOP2P, overrides=words)
+    plain = load_config(ASSOP2P, overrides=own.words())
+    for split, mode in (("train", "train"), ("train", "estep"), ("val", "eval")):
+        ours, theirs = (builder.make_dataset(c, builder.make_reader(c, split), mode)[0].images for c in (config, plain))
+        np.testing.assert_array_equal(ours, theirs)
+    assert builder.make_dataset(config, builder.make_reader(config, "test"), "eval").image_cache is None
+
+    train = "train_lc_sparse_assop2p_nusc"
+    run = ["--run-dir", tmp_path / "run"]
+    smaller = {**own.keys, "dataset.image_cache": cache, "dataset.image_crop_rate": 0.2, "dataset.superpixel": tmp_path}
+    config = load_config(ASSOP2P, overrides=[w for k, v in smaller.items() for w in (f"--{k}", str(v))])
+    with pytest.raises(UserError, match="image_size = .* the configuration says .*--cache-images"):
+        builder.make_dataset(config, builder.make_reader(config, "val"), "eval")
+    token = builder.make_reader(plain, "train").frame(1).token
+    os.remove(cache / "train" / f"{token}.npy")
+    line = refusal(train, ASSOP2P, *run, *words)
+    assert f"{token}.npy: no image cache file here" in line and "--cache-images" in line
+    shutil.rmtree(cache / "val")
+    run_script("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", "--cache-images", "train", *words)
+    line = refusal(train, ASSOP2P, *run, *words)
+    assert f"{cache}/val: no such directory of image cache files" in line
