@@ -22,7 +22,7 @@ from core.datasets.image_cache import ImageCache, cache_parameters
 from core.datasets.label_files import IMAGE_CACHE, PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
 from core.datasets.sample import SegmentationDataset
 from core.datasets.sampler import EpochSampler
-from core.datasets.worker_signals import outlive_requests
+from core.datasets.worker_signals import follow_training
 from core.errors import UserError
 from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
@@ -208,7 +208,7 @@ def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_si
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         multiprocessing_context=_worker_context() if workers else None,
-        worker_init_fn=outlive_requests if workers else None,
+        worker_init_fn=follow_training if workers else None,
     )
 
 
