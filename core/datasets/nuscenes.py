@@ -10,6 +10,7 @@ from core.datasets.base import Reader
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
 from core.datasets.nuscenes_index import build_index, known_count, open_index, text
 from core.datasets.nuscenes_tables import CAMERAS
+from core.datasets.point_checks import check_points
 from core.errors import UserError
 
 __all__ = ["CLASSES", "NuScenes", "build_index"]
@@ -114,8 +115,7 @@ class NuScenes(Reader):
                 "unpack nuScenes' files again"
             )
         points = np.frombuffer(data, np.float32).reshape(-1, POINT_BYTES // 4)[:, :4].copy()
-        if not np.isfinite(points).all():
-            raise UserError(f"LiDAR file {path} holds numbers that are not finite: unpack nuScenes' files again")
+        check_points(points, path, "unpack nuScenes' files again")
         return points
 
     def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
