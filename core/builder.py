@@ -28,6 +28,7 @@ from core.labeling.parameters import ClustererParameters, SuperpixelParameters, 
 from core.labeling.pseudo_labels import PseudoLabelRules
 from core.losses import LossWeights
 from core.models import TwoBranchNetwork
+from core.models.few_rows import tolerate_single_rows
 from core.schedulers import cosine_warmup
 from core.sparse import choose_engine
 
@@ -278,6 +279,7 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
         channels_last=model.channels_last,
         project=not model.is_estep,
     )
+    tolerate_single_rows(network)
     if imagenet:
         load_imagenet(network.pix_branch, model.imagenet_pretrain, resnet)
     return network.to(device)

@@ -18,6 +18,7 @@ from core.evaluation import HEADS, confusion_in_view
 from core.files import remove_unfinished, write_atomic
 from core.metrics import class_iou, mean_iou
 from core.progress import progress
+from core.training_state import random_state, restore_random_state
 
 
 def nothing() -> None:
@@ -48,6 +49,11 @@ class Validation(Callback):
         epoch = self.trainer.epoch_num
         if epoch != self.trainer.num_epochs and (self.every < 1 or epoch % self.every):
             return
+        state = random_state()  # starting the loader's processes draws from the generators
+        self._validate(epoch)
+        restore_random_state(state)
+
+    def _validate(self, epoch: int) -> None:
         broadcast_buffers(self.trainer.network)
         num_classes = len(self.class_names)
         counts = np.zeros((len(HEADS), num_classes, num_classes), np.int64)

@@ -89,6 +89,9 @@ def read_meta(directory: str, kind: str, dataset: str = "DATASET") -> dict[str, 
     found = (meta.get("kind"), meta.get("format")) if isinstance(meta, dict) else (None, None)
     if found != (kind, FORMAT_VERSION):
         raise foreign(path, kind, f"expected kind '{kind}', format {FORMAT_VERSION}; found '{found[0]}', {found[1]}")
+    described = {key: value for key, value in meta.items() if key not in ("parameters_hash", "statistics", "command")}
+    if meta.get("parameters_hash") != parameters_hash(described):
+        raise broken(path, kind, "damaged or changed by hand: parameters_hash is not that of its content")
     return meta
 
 

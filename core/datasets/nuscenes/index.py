@@ -7,6 +7,7 @@ frame what the reader wants as plain arrays; later processes open that file in a
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torchpack.utils.logging import logger
 
-from core.datasets.nuscenes.tables import CAMERAS, Tables, check_root, load_tables, scene_splits, tables_digest
+from core.datasets.nuscenes.tables import BROKEN, CAMERAS, Tables, check_root, load_tables, scene_splits, tables_digest
 from core.errors import UserError
 from core.files import write_atomic
 
 FORMAT = 1
 MAX_SWEEPS = 10
+
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
+_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, *_BROKEN)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -54,6 +58,11 @@ def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SW
         raise UserError(
             f"the tables in {folder} don't fit together (no row for {error}): unpack the metadata of {version} again"
         ) from None
+    except BROKEN as error:
+        folder = os.path.join(root, version)
+        raise UserError(
+            f"the tables in {folder} are broken ({error}): unpack the metadata of {version} again"
+        ) from None
     meta = {
         "format": FORMAT,
         "version": version,
@@ -85,36 +94,46 @@ def open_index(root: str, version: str, index_path: str, split: str, num_sweeps:
     check_root(root, version)
     path = os.path.join(index_path, f"{version}.npz")
     digest = tables_digest(root, version)
-    meta = _read_meta(path)
-    if meta is None or (meta.get("format"), meta.get("digest")) != (FORMAT, digest):
-        why = "building it" if meta is None else "it is of other tables; building it anew"
-        logger.info(f'Index "{path}" of {os.path.join(root, version)}: {why}, once.')
+    found = _read(path, split, num_sweeps, digest)
+    if found is None:
+        logger.info(f'Index "{path}" of {os.path.join(root, version)}: building it, once.')
         build_index(root, version, path)
-        meta = _read_meta(path)
-        if meta is None:
+        found = _read(path, split, num_sweeps, digest)
+        if found is None:
             raise UserError(f"index file {path} cannot be read back: is the disk full?")
+    meta, arrays = found
     if split not in meta["frames"]:
         known = ", ".join(meta["frames"])
         raise UserError(f"nuScenes {version} has no split '{split}' (it has: {known}): set dataset.version")
     if num_sweeps > meta["num_sweeps"]:
         raise UserError(f"{num_sweeps} earlier sweeps are asked for, the index holds {meta['num_sweeps']}")
-    with np.load(path, allow_pickle=False) as archive:
-        names = [name for name in archive.files if name.startswith(f"{split}/")]
-        names = [name for name in names if num_sweeps > 0 or "sweep" not in name]
-        arrays = {name.removeprefix(f"{split}/"): archive[name] for name in names}
     for name in ("sweep_path", "sweep_to_key"):
         if name in arrays:
             arrays[name] = arrays[name][:, :num_sweeps].copy()
     return meta, arrays
 
 
-def _read_meta(path: str) -> dict[str, Any] | None:
-    """The meta data of an index file; None where there is no readable one."""
+def _read(path: str, split: str, num_sweeps: int, digest: dict[str, list[int]]) -> tuple[dict[str, Any], Arrays] | None:
+    """The meta data of an index file and the arrays of a split; None where there is no whole one of these tables."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             meta: dict[str, Any] = json.loads(archive["meta"].tobytes())
-        return meta
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+            if (meta.get("format"), meta.get("digest")) != (FORMAT, digest):
+                return None
+            names = [name for name in archive.files if name.startswith(f"{split}/")]
+            names = [name for name in names if num_sweeps > 0 or "sweep" not in name]
+            return meta, {name.removeprefix(f"{split}/"): archive[name] for name in names}
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        zlib.error,
+    ):
         return None
 
 
@@ -125,7 +144,10 @@ def _split_arrays(tables: Tables, samples: Sequence[str], num_sweeps: int) -> Ar
     shape = (len(samples), len(CAMERAS))
     rows = tables.sample_data
     lidar_to_world = tables.sensor_to_world(lidar)
-    world_to_image = tables.intrinsics(flat) @ invert_rigid(tables.sensor_to_world(flat))
+    intrinsics = tables.intrinsics(flat)
+    world_to_image = intrinsics @ invert_rigid(tables.sensor_to_world(flat))
+    _check_calibration(flat, intrinsics, world_to_image)
+    _check_calibration(lidar, lidar_to_world, lidar_to_world)
     scene_of_sample = dict(tables.samples)
     return {
         "token": _strings(lidar),
@@ -139,6 +161,15 @@ def _split_arrays(tables: Tables, samples: Sequence[str], num_sweeps: int) -> Ar
         "lidar_to_image": world_to_image.reshape(*shape, 4, 4) @ lidar_to_world[:, None],
         **_sweep_arrays(tables, lidar, lidar_to_world, num_sweeps),
     }
+
+
+def _check_calibration(tokens: Sequence[str], *matrices: NDArray[np.float64]) -> None:
+    """Raises ValueError for the first image or sweep whose calibration or pose is not finite or cannot be inverted."""
+    for stack in matrices:
+        wrong = ~np.isfinite(stack).all((1, 2))
+        wrong |= np.abs(np.linalg.det(np.where(np.isfinite(stack), stack, 0))) < 1e-9
+        if wrong.any():
+            raise ValueError(f"the calibration or pose of {tokens[int(wrong.argmax())]} is singular")
 
 
 def _sweep_arrays(tables: Tables, lidar: Sequence[str], lidar_to_world: NDArray[np.float64], num_sweeps: int) -> Arrays:

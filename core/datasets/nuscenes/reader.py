@@ -11,6 +11,7 @@ from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
 from core.datasets.nuscenes.index import known_count, open_index, text
 from core.datasets.nuscenes.submission import LidarsegSubmission
 from core.datasets.nuscenes.tables import CAMERAS
+from core.datasets.point_checks import check_points
 from core.errors import UserError
 
 POINT_BYTES = 20  # float32 x, y, z, intensity, ring
@@ -178,8 +179,7 @@ def _read_points(path: str) -> NDArray[np.float32]:
             f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: unpack nuScenes' files again"
         )
     points = np.frombuffer(data, np.float32).reshape(-1, POINT_BYTES // 4)[:, :4].copy()
-    if not np.isfinite(points).all():
-        raise UserError(f"LiDAR file {path} holds numbers that are not finite: unpack nuScenes' files again")
+    check_points(points, path, "unpack nuScenes' files again")
     return points
 
 

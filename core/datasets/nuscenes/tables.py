@@ -16,6 +16,9 @@ CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "C
 TABLES = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor")
 LABEL_TABLE = "lidarseg"
 
+BROKEN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+"""What tables with missing or misplaced values give rise to."""
+
 
 class SampleData(NamedTuple):
     """What is needed of a row of sample_data; `size` is (width, height), `prev` the token before it or ""."""
@@ -72,7 +75,8 @@ class Tables:
 def pose_matrices(poses: Sequence[Pose]) -> NDArray[np.float64]:
     """float64 [n, 4, 4] of n poses."""
     quaternion = np.array([pose.rotation for pose in poses], np.float64).reshape(-1, 4)
-    w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
+    with np.errstate(invalid="ignore"):  # a rotation of zeros is found later
+        w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
     matrices = np.tile(np.eye(4), (len(poses), 1, 1))
     matrices[:, 0, :3] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=1)
     matrices[:, 1, :3] = np.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], axis=1)
@@ -139,6 +143,14 @@ def load_tables(root: str, version: str) -> Tables:
     """
     check_root(root, version)
     folder = os.path.join(root, version)
+    try:
+        return _load_rows(folder)
+    except BROKEN as error:
+        what = f"the tables in {folder} are broken ({type(error).__name__}: {error})"
+        raise UserError(f"{what}: unpack the metadata of {version} again") from None
+
+
+def _load_rows(folder: str) -> Tables:
     scenes = {row["token"]: row["name"] for row in _load(folder, "scene")}
     samples = [(row["token"], scenes.get(row["scene_token"], "")) for row in _load(folder, "sample")]
     channels = {row["token"]: row["channel"] for row in _load(folder, "sensor")}
@@ -185,5 +197,5 @@ def _load(folder: str, table: str, keep: Callable[[dict[str, Any]], None] | None
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file, object_hook=keep)
-    except (ValueError, KeyError) as error:
+    except BROKEN as error:
         raise UserError(f"table {path} is broken ({error}): unpack the metadata of nuScenes again") from None

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView, Frame, Sweep
+from core.datasets.point_checks import check_points
 from core.datasets.projection import Projection, project
 from core.datasets.semantic_kitti.classes import CLASSES, UNKNOWN
 from core.datasets.semantic_kitti.sequence import (
@@ -167,8 +168,7 @@ def _read_points(path: str) -> NDArray[np.float32]:
     if len(data) == 0 or len(data) % POINT_BYTES:
         raise UserError(f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: {hint}")
     points = np.frombuffer(data, "<f4").reshape(-1, POINT_BYTES // 4).copy()
-    if not np.isfinite(points).all():
-        raise UserError(f"LiDAR file {path} holds numbers that are not finite: {hint}")
+    check_points(points, path, hint)
     return points
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.datasets.point_checks import check_points
 from core.datasets.waymo.components import LIDAR, POSE, ParquetFiles, again
 from core.datasets.waymo.frame import Turn
 from core.datasets.waymo.range_image import beam_inclinations, echo_cells, points_of_cells
@@ -62,9 +63,9 @@ def load_turn(files: ParquetFiles, turn: Turn) -> tuple[NDArray[np.float32], Ech
         points[begin : begin + len(cells), :3] = xyz
         begin += len(cells)
     points[:, 3], points[:, 4] = np.tanh(values[:, 1]), values[:, 2]
-    if len(points) == 0 or not np.isfinite(points).all():
-        what = "no echoes" if len(points) == 0 else "numbers that are not finite"
-        raise UserError(f"{turn.range_path}: range images or poses with {what}; {again(LIDAR)}")
+    if len(points) == 0:
+        raise UserError(f"{turn.range_path}: range images with no echoes; {again(LIDAR)}")
+    check_points(points, turn.range_path, again(LIDAR))
     return points, echoes
 
 

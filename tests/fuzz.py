@@ -1,0 +1,237 @@
+"""Feeds damaged files to every reader. Allowed are the same content, or a UserError; of files of others, which hold no
+checksum (points, dense labels, images, tables), any content that passes the reader's checks. Never another exception,
+a hang, a crash.
+
+    python -m tests.fuzz --cases 20000
+    python -m tests.fuzz --seconds 600 --seed 7
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.checkpoint import read_checkpoint, save_checkpoint
+from core.datasets.images import load_image
+from core.datasets.label_files import (
+    WEAK_LABEL,
+    WeakLabel,
+    check_file,
+    read_meta,
+    read_pseudo_label,
+    read_superpixels,
+    read_weak_label,
+    read_weak_label_statistics,
+    verify_superpixels,
+    write_meta,
+    write_pseudo_label,
+    write_superpixels,
+    write_weak_label,
+)
+from core.datasets.nuscenes import NuScenes
+from core.datasets.nuscenes.tables import TABLES, load_tables
+from core.errors import UserError
+from core.results import read_rows
+from core.resume import EXACT_STATE
+from tests.fake_nuscenes import SIZE, VERSION, write_fake_nuscenes
+
+HANG = 20
+"""Seconds that no reader may take."""
+
+
+@dataclass
+class Target:
+    """A file to damage.
+
+    Attributes:
+        path: of the file.
+        read: reads it; its result is compared.
+        exact: a damaged file must not give another result.
+    """
+
+    path: str
+    read: Callable[[], Any]
+    exact: bool = True
+
+
+def damage(data: bytes, rng: random.Random) -> bytes:
+    """The content with some of it flipped, cut, doubled, put in, taken out, zeroed."""
+    content = bytearray(data)
+    for _ in range(rng.choice([1, 1, 1, 2, 5])):
+        size = len(content)
+        place, length = rng.randrange(size + 1), min(rng.choice([1, 2, 8, 64, 1000]), size)
+        kind = rng.choice(["flip", "flip", "flip", "cut", "double", "insert", "remove", "zero", "append", "byte"])
+        if kind == "flip" and size:
+            content[place % size] ^= 1 << rng.randrange(8)
+        elif kind == "byte" and size:
+            content[place % size] = rng.randrange(256)
+        elif kind == "cut":
+            del content[place:]
+        elif kind == "double":
+            content[place:place] = content[place : place + length]
+        elif kind == "insert":
+            content[place:place] = rng.randbytes(length)
+        elif kind == "remove":
+            del content[place : place + length]
+        elif kind == "zero":
+            content[place : place + length] = bytes(len(content[place : place + length]))
+        elif kind == "append":
+            content += rng.randbytes(length)
+    return bytes(content)
+
+
+def targets(folder: Path) -> dict[str, Target]:
+    """Every format, as small as it goes."""
+    root = write_fake_nuscenes(folder / "nuscenes")
+    index = str(folder / "index")
+    reader = NuScenes(str(root), VERSION, "train", index)
+    frame, rng = reader.frame(0), np.random.default_rng(0)
+    image = frame.cameras[0].image_path
+    labels = str(folder / "labels")
+    weak = WeakLabel(
+        rng.integers(0, 17, 300).astype(np.uint8),
+        rng.integers(0, 17, 300).astype(np.uint8),
+        rng.integers(-1, 4, 300).astype(np.int32),
+        rng.integers(0, 1 << 17, 4).astype(np.uint32),
+    )
+    write_weak_label(labels, "weak", weak, {"share": 0.5}, "abc")
+    write_superpixels(labels, "map", rng.integers(0, 99, (9, 16)), "abc")
+    write_pseudo_label(labels, "pseudo", rng.integers(0, 17, 300).astype(np.uint8), "abc")
+    write_meta(labels, WEAK_LABEL, {"grid": [5.0, 0.1]}, 1, reader, {}, command="make them")
+    checkpoint = str(folder / "step-1.pt")
+    state = {"model": {"w": torch.randn(50), "b": torch.arange(7)}, "epoch_num": 3, EXACT_STATE: {"ranks": [[1, "x"]]}}
+    save_checkpoint(checkpoint, state)
+    results = str(folder / "results.json")
+    Path(results).write_text('[{"checkpoint": "a.pt", "scores": {"vox": 1.5}}]')
+
+    def weak_labels():
+        check_file(labels, WEAK_LABEL, "weak", "abc")
+        return vars(read_weak_label(labels, "weak", 300, "abc")), read_weak_label_statistics(labels, "weak", "abc")
+
+    def superpixels():
+        check_file(labels, "superpixel", "map", "abc")
+        verify_superpixels(labels, "map", (9, 16), "abc")
+        return read_superpixels(labels, "map", (9, 16), "abc")
+
+    def described():
+        return {
+            key: value for key, value in read_meta(labels, WEAK_LABEL).items() if key not in ("statistics", "command")
+        }
+
+    def frames():
+        opened = NuScenes(str(root), VERSION, "train", index)
+        return [opened.frame(i).lidar_path for i in range(len(opened))], opened.frame(0).cameras[2].lidar_to_image
+
+    def points():
+        found = reader.load_points(frame)
+        assert found.dtype == np.float32 and found.shape[1] == 4 and np.isfinite(found).all()
+
+    def dense():
+        found = reader.load_labels(frame, 400)
+        assert len(found) == 400 and found.max() < 17
+
+    def decoded():
+        assert load_image(image, *SIZE).shape == (SIZE[1], SIZE[0], 3)
+
+    def tables():
+        load_tables(str(root), VERSION)
+        again = NuScenes(str(root), VERSION, "train", str(folder / "other index"))
+        shutil.rmtree(folder / "other index", ignore_errors=True)
+        assert all(np.isfinite(again.frame(i).cameras[0].lidar_to_image).all() for i in range(len(again)))
+
+    aims = {
+        "weak label": Target(f"{labels}/weak.npz", weak_labels),
+        "superpixels": Target(f"{labels}/map.png", superpixels),
+        "pseudo-label": Target(f"{labels}/pseudo.npz", lambda: read_pseudo_label(labels, "pseudo", 300, "abc")),
+        "meta.json": Target(f"{labels}/meta.json", described),
+        "checkpoint": Target(checkpoint, lambda: read_checkpoint(checkpoint)),
+        "index": Target(f"{index}/{VERSION}.npz", frames),
+        "results.json": Target(results, lambda: len(read_rows(results)), exact=False),
+        "points": Target(frame.lidar_path, points, exact=False),
+        "dense labels": Target(str(frame.label_path), dense, exact=False),
+        "image": Target(image, decoded, exact=False),
+    }
+    for name in (*TABLES, "lidarseg"):
+        aims[f"{name}.json"] = Target(f"{root}/{VERSION}/{name}.json", tables, exact=False)
+    return aims
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two results are equal to the last bit."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def _hang(number, frame):
+    raise AssertionError(f"no answer within {HANG} s")
+
+
+def fuzz(folder: Path, cases: int, seconds: float, seed: int) -> Counter:
+    """Damages each target in turn; {(target, outcome): how often}. A case that must not be stays in `folder`."""
+    rng, outcomes, end = random.Random(seed), Counter(), time.monotonic() + seconds
+    aims = targets(folder)
+    whole = {name: (Path(aim.path).read_bytes(), aim.read()) for name, aim in aims.items()}
+    signal.signal(signal.SIGALRM, _hang)
+    for k in range(cases):
+        name = list(aims)[k % len(aims)]
+        aim, (content, expected) = aims[name], whole[name]
+        damaged = damage(content, rng)
+        Path(aim.path).write_bytes(damaged)
+        signal.alarm(HANG)
+        try:
+            found = aim.read()
+            if aim.exact and not same(found, expected):
+                raise AssertionError("another content was read, and nothing said")
+            outcomes[name, "read"] += 1
+        except UserError as error:
+            if "\n" in str(error):
+                raise AssertionError(f"{name}: an error of more than one line") from error
+            outcomes[name, "refused"] += 1
+        except BaseException as error:
+            kept = folder.with_name(f"fuzz-{seed}-{k}-{os.path.basename(aim.path)}")
+            kept.write_bytes(damaged)
+            raise AssertionError(f"{name}: case {k} of seed {seed}, kept as {kept}") from error
+        finally:
+            signal.alarm(0)
+            Path(aim.path).write_bytes(content)
+        if time.monotonic() > end:
+            break
+    return outcomes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=10**9)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.cases == 10**9 and arguments.seconds == float("inf"):
+        arguments.seconds = 60
+    with tempfile.TemporaryDirectory() as name:
+        outcomes = fuzz(Path(name) / "files", arguments.cases, arguments.seconds, arguments.seed)
+    for target in sorted({target for target, _ in outcomes}):
+        print(f"{target:<24}{outcomes[target, 'refused']:>8} refused{outcomes[target, 'read']:>8} read")
+    print(f"{sum(outcomes.values())} damaged files")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""Odd and hostile data: each kind is either handled by a whole training step, E-step and evaluation, or refused in one
+clear line that names the file."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core import builder
+from core.datasets.collate import collate
+from core.datasets.label_files import read_pseudo_label
+from core.datasets.nuscenes import NuScenes
+from core.datasets.nuscenes.tables import CAMERAS
+from core.datasets.sample import SegmentationDataset
+from core.errors import UserError
+from core.estep import no_grad_inference, run_estep
+from core.evaluation import confusion_in_view, label_all_points, predictions
+from core.labeling.pseudo_labels import PseudoLabelRules
+from core.losses import LossWeights
+from core.models.few_rows import tolerate_single_rows
+from core.trainers import SegmentationTrainer, network_inputs
+from tests import made_up
+from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
+from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
+from tests.fuzz import fuzz
+from tests.helpers import HERE
+
+CONFIG = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_fake_nuscenes(tmp_path / "nuscenes")
+
+
+def reader_of(root):
+    return NuScenes(str(root), VERSION, "train", str(root.parent / "index_path"))
+
+
+def write_points(root, points):
+    """Replaces the first frame's points, float32 [POINTS, 5]."""
+    Path(reader_of(root).frame(0).lidar_path).write_bytes(np.asarray(points, np.float32).tobytes())
+
+
+def points_of(root):
+    return np.fromfile(reader_of(root).frame(0).lidar_path, np.float32).reshape(-1, 5)
+
+
+def dataset(root, mode, points="in_view"):
+    config = fake_config(CONFIG, root.parent, f"--dataset.points={points}", "--dataset.voxel_size=0.5")
+    reader = builder.make_reader(config, "train")
+    if not os.path.exists(root.parent / "sparse_label_path"):
+        write_weak_labels(config, reader)
+        write_all_superpixels(config, reader)
+    return builder.make_dataset(config, reader, mode)
+
+
+def whole_steps(root, tmp_path, points="in_view"):
+    """A training step on two frames, another on the first alone, an E-step, an evaluation; all of it finite."""
+    data = dataset(root, "train", points)
+    network = made_up.network(dropout=0.3)
+    tolerate_single_rows(network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02)
+    trainer = SegmentationTrainer(network, LossWeights(), optimizer, lambda k: 1.0, CPU)
+    batches = [collate([data[0], data[1]]), collate([data[0]])]
+    trainer.train(batches_loader(batches), num_epochs=1)
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+    infer = no_grad_inference(network, CPU, None)
+    estep = dataset(root, "estep", points)
+    rules = PseudoLabelRules(foreground_classes=tuple(range(1, 11)))
+
+    def load(indices):
+        return [collate([estep[i]]) for i in indices]
+
+    assert run_estep(infer, estep, load, str(tmp_path / "pseudo"), rules, "hash")["points"] == 2 * POINTS
+    for token in estep.reader.tokens():
+        assert len(read_pseudo_label(str(tmp_path / "pseudo"), token)) == POINTS
+
+    batch = collate([dataset(root, "eval", points)[0]])
+    outputs = infer(batch)
+    counts = confusion_in_view(outputs, batch, estep.reader, 17)
+    (prediction,) = predictions(outputs, batch)
+    xyz = estep.reader.load_points(estep.reader.frame(0))[:, :3]
+    assert len(label_all_points(prediction, prediction.labels["vox"], xyz)) == POINTS
+    return counts.sum((1, 2))
+
+
+def batches_loader(batches):
+    return torch.utils.data.DataLoader(batches, batch_size=None)
+
+
+def two_frames(root):
+    """Both scenes in one split, so that a step has two frames."""
+    path = root / VERSION / "scene.json"
+    path.write_text(path.read_text().replace("scene-0103", "scene-0553"))
+
+
+@pytest.fixture
+def frames(root):
+    two_frames(root)
+    return root
+
+
+# ---- scans that are handled -----------------------------------------------------------------------------------------
+
+
+def nowhere_in_view(points):
+    points[:, :3] = [0.0, 0.0, 60.0]
+
+
+def in_one_voxel(points):
+    points[:, :3] = [8.0, 0.3, 0.1]
+
+
+def one_in_view(points):
+    in_one_voxel(points)
+    points[1:, 2] = 60
+
+
+def odd_intensity(points):
+    points[:, 3] = np.where(np.arange(len(points)) % 2, -1.0, 999.0)
+
+
+@pytest.mark.parametrize("change", [nowhere_in_view, in_one_voxel, one_in_view, odd_intensity])
+@pytest.mark.parametrize("which", ["in_view", "all"])
+def test_odd_scans_are_handled(frames, tmp_path, change, which):
+    points = points_of(frames)
+    change(points)
+    write_points(frames, points)
+    scored = whole_steps(frames, tmp_path, which)
+    if change in (nowhere_in_view, one_in_view):
+        assert scored.max() <= 1
+
+
+def test_a_scan_of_one_point(frames):
+    write_points(frames, [[8.0, 0.3, 0.1, 5.0, 1.0]])
+    reader = reader_of(frames)
+    assert len(reader.load_points(reader.frame(0))) == 1
+    kinds = {"voxel_size": 0.05, "image_size": (14, 26)}
+    (sample,) = (SegmentationDataset(reader, "eval", points="all", **kinds)[i] for i in (0,))
+    assert len(sample) == sample.num_points == 1
+    assert made_up.network().eval()(**network_inputs(collate([sample]))).x_vox.isfinite().all()
+
+
+def test_paths_with_spaces_and_letters_of_all_kinds(tmp_path):
+    root = write_fake_nuscenes(tmp_path / "données de l'été 数据" / "nuscenes")
+    two_frames(root)
+    assert whole_steps(root, tmp_path / "résultats (1)").sum() > 0
+
+
+def test_grey_and_other_images_of_the_right_size(root):
+    path = reader_of(root).frame(0).cameras[0].image_path
+    Image.fromarray(np.full((SIZE[1], SIZE[0]), 77, np.uint8)).save(path)
+    data = SegmentationDataset(reader_of(root), "eval", voxel_size=0.05, image_size=(18, 32))
+    assert (data[0].images[0] == 77).all()
+    Image.new("RGBA", SIZE, (10, 20, 30, 0)).save(path, format="PNG")
+    assert (data[0].images[0] == np.array([10, 20, 30])[:, None, None]).all()
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------------
+
+
+def refused(function, *words):
+    with pytest.raises(UserError) as error:
+        function()
+    message = str(error.value)
+    assert "\n" not in message and all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "word"),
+    [
+        (3, 0, np.nan, "not finite"),
+        (3, 2, -np.inf, "not finite"),
+        (7, 1, 1e9, "1e+09"),
+        (7, 3, 1e30, "intensity 1e+30"),
+    ],
+)
+def test_impossible_points(root, row, column, value, word):
+    points = points_of(root)
+    points[row, column] = value
+    write_points(root, points)
+    reader = reader_of(root)
+    path = reader.frame(0).lidar_path
+    refused(lambda: SegmentationDataset(reader, "eval", voxel_size=0.05, image_size=(18, 32))[0], path, word, "unpack")
+
+
+@pytest.mark.parametrize("content", [b"", bytes(7), bytes(20 * POINTS + 3)], ids=["empty", "cut", "trailing"])
+def test_scans_of_a_wrong_length(root, content):
+    reader = reader_of(root)
+    frame = reader.frame(0)
+    path = frame.lidar_path
+    Path(path).write_bytes(content)
+    refused(lambda: reader.load_points(frame), path, f"{len(content)} bytes", "unpack")
+
+
+@pytest.mark.parametrize("content", [bytes([40] * POINTS), bytes(POINTS + 1), b""], ids=["id", "trailing", "empty"])
+def test_dense_labels_that_cannot_be(root, content):
+    reader = reader_of(root)
+    frame = reader.frame(0)
+    Path(frame.label_path).write_bytes(content)
+    refused(lambda: reader.load_labels(frame, POINTS), frame.label_path, "unpack")
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "of another size", "text"])
+def test_images_that_cannot_be(root, kind):
+    reader = reader_of(root)
+    path = Path(reader.frame(0).cameras[0].image_path)
+    content = path.read_bytes()
+    if kind == "of another size":
+        Image.new("RGB", (SIZE[0] + 1, SIZE[1])).save(path)
+    else:
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"no image"}[kind])
+    data = SegmentationDataset(reader, "eval", voxel_size=0.05, image_size=(18, 32))
+    refused(lambda: data[0], str(path), "the data set's tables say" if kind == "of another size" else "does not decode")
+
+
+def change_table(root, table, change):
+    path = root / VERSION / f"{table}.json"
+    rows = json.loads(path.read_text())
+    change(rows)
+    path.write_text(json.dumps(rows))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("camera_intrinsic", [[0, 0, 0], [0, 0, 0], [0, 0, 1]]),
+        ("camera_intrinsic", [[1, 0], [0, 1]]),
+        ("rotation", [0, 0, 0, 0]),
+        ("translation", [float("nan"), 0, 0]),
+    ],
+    ids=["singular", "shape", "quaternion", "nan"],
+)
+def test_calibration_that_cannot_be(root, key, value):
+    def change(rows):
+        (row,) = (row for row in rows if row["token"] == f"C{CAMERAS[1]}")
+        row[key] = value
+
+    change_table(root, "calibrated_sensor", change)
+    refused(lambda: reader_of(root), f"{root}/{VERSION}", "unpack")
+    assert not (root.parent / "index_path").exists()
+
+
+@pytest.mark.parametrize("table", ["sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "scene"])
+@pytest.mark.parametrize("kind", ["row", "token", "type"])
+def test_tables_with_something_missing(root, table, kind):
+    def change(rows):
+        if kind == "row":
+            del rows[0]
+        elif kind == "token":
+            del rows[0]["token"]
+        else:
+            rows[0] = 5
+
+    change_table(root, table, change)
+    try:
+        reader = reader_of(root)
+    except UserError as error:
+        assert "\n" not in str(error) and str(root) in str(error)
+    else:  # the row was of no frame of this split
+        assert kind == "row" and len(reader) == 1
+
+
+# ---- random damage --------------------------------------------------------------------------------------------------
+
+
+def test_random_damage(tmp_path):
+    """A short run of the script; docs/reliability.md has the long one."""
+    outcomes = fuzz(tmp_path / "files", cases=17 * 25, seconds=20, seed=5)
+    assert sum(outcomes.values()) > 100
+    assert outcomes["weak label", "refused"] > 0 and outcomes["superpixels", "refused"] > 0
