@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from core.datasets.label_archive import FORMAT_VERSION, check_header, check_identity, read_archive, write_archive
 from core.datasets.label_errors import (
@@ -30,6 +30,7 @@ from core.datasets.label_errors import (
     writing,
 )
 from core.datasets.label_meta import check_directory, describe, first_difference, parameters_hash, read_meta, write_meta
+from core.datasets.png import SIGNATURE, encode_png
 from core.files import write_atomic
 
 __all__ = [
@@ -61,7 +62,6 @@ __all__ = [
 ANNOTATED_IGNORED = 255
 """Value of `WeakLabel.sparse` for a point that was annotated and found to be of the ignored class."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _PNG_HEADER = "iupc"
 _WEAK_MEMBERS: dict[str, type] = {
@@ -139,11 +139,10 @@ def write_superpixels(directory: str, token: str, ids: NDArray[np.integer], para
     """Writes the superpixel ids [H, W] of one camera image, 0..65535, as a 16-bit PNG."""
     if ids.ndim != 2 or ids.size == 0 or ids.min() < 0 or ids.max() > 65535:
         raise ValueError("superpixel ids should be a map [H, W] of numbers from 0 to 65535")
-    information = PngImagePlugin.PngInfo()
-    information.add_text(_PNG_HEADER, json.dumps(_header(SUPERPIXEL, token, parameters_hash), sort_keys=True))
+    header = json.dumps(_header(SUPERPIXEL, token, parameters_hash), sort_keys=True)
     path = label_path(directory, SUPERPIXEL, token)
     with writing(path), write_atomic(path) as file:
-        Image.fromarray(ids.astype(np.uint16)).save(file, format="PNG", pnginfo=information)
+        file.write(encode_png(ids.astype(np.uint16), _PNG_HEADER, header))
 
 
 def read_superpixels(
@@ -213,7 +212,7 @@ def _check_png_header(path: str, token: str, parameters: str | None) -> None:
     """Signature, header and end of a superpixel file are right."""
     try:
         with open(path, "rb") as file:
-            start = file.read(len(_PNG_SIGNATURE))
+            start = file.read(len(SIGNATURE))
             file.seek(-min(len(_PNG_END), os.fstat(file.fileno()).st_size), os.SEEK_END)
             end = file.read()
             _check_png_ends(path, start, end)
@@ -227,7 +226,7 @@ def _check_png_header(path: str, token: str, parameters: str | None) -> None:
 
 
 def _check_png_ends(path: str, start: bytes, end: bytes) -> None:
-    if start and not start.startswith(_PNG_SIGNATURE[: len(start)]):
+    if start and not start.startswith(SIGNATURE[: len(start)]):
         raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG)")
     if not end.endswith(_PNG_END):
         raise broken(path, SUPERPIXEL, "truncated or damaged superpixel file")
@@ -250,7 +249,7 @@ def _verified_png(path: str, token: str, size: tuple[int, int], parameters: str 
         raise missing(path, SUPERPIXEL) from None
     except OSError as error:
         raise broken(path, SUPERPIXEL, f"cannot be read ({error})") from error
-    _check_png_ends(path, content[: len(_PNG_SIGNATURE)], content)
+    _check_png_ends(path, content[: len(SIGNATURE)], content)
     try:
         with Image.open(io.BytesIO(content)) as image:
             text, found_size, mode = image.info.get(_PNG_HEADER), (image.height, image.width), image.mode
