@@ -12,7 +12,7 @@ import torch
 from torchpack.utils.logging import logger
 
 from core.config import load_config
-from core.doctor import check_mpirun, check_ximgproc
+from core.doctor import check_mpirun
 from core.errors import UserError
 from core.results import STAGES, read_rows, stage_table
 from core.runtime import run_main
@@ -128,7 +128,6 @@ def main() -> None:
     # the commands of this environment, also when it is not activated
     os.environ["PATH"] = os.path.dirname(os.path.abspath(sys.executable)) + os.pathsep + os.environ.get("PATH", "")
     check_mpirun()
-    check_ximgproc()
     gpus = torch.cuda.device_count()
     processes = arguments.processes or (min(2, gpus) if gpus else 2)
     logger.info(f"Demo on {torch.cuda.get_device_name() if gpus else 'the CPU'} with {processes} processes.")

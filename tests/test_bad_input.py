@@ -410,7 +410,8 @@ def test_mpirun_of_version_4_serves(tmp_path, monkeypatch):
 
 
 def test_opencv_without_its_contrib_part(prepared, trained, tmp_path, monkeypatch):
-    project = replace(prepared, seeds=str(tmp_path / "seeds"))
+    more = {**prepared.more, "dataset.seeds.implementation": "opencv"}
+    project = replace(prepared, seeds=str(tmp_path / "seeds"), more=more)
     for module in (SimpleNamespace(__version__="4.11.0"), None):
         monkeypatch.setitem(sys.modules, "cv2", module)
         line = refused("superpixels", project, tmp_path, trained)

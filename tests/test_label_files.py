@@ -117,6 +117,23 @@ def test_superpixels_come_back(tmp_path):
     verify_superpixels(str(tmp_path), "c", SIZE, "h")
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (40, 7)])
+def test_superpixels_of_any_kind_come_back(tmp_path, size):
+    """Noise up to the largest id, which does not compress; laid out by columns in memory."""
+    ids = np.asfortranarray(np.random.default_rng(0).integers(0, 65536, size))
+    ids[0, 0] = 65535
+    write_superpixels(str(tmp_path), "é", ids, "h")
+    np.testing.assert_array_equal(read_superpixels(str(tmp_path), "é", size, "h"), ids)
+    with Image.open(tmp_path / "é.png") as image:
+        assert image.mode == "I;16" and json.loads(image.text["iupc"])["token"] == "é"
+
+
+def test_superpixel_files_are_small(tmp_path):
+    blocks = np.arange(880).reshape(22, 40).repeat(16, 0).repeat(16, 1)
+    write_superpixels(str(tmp_path), "c", blocks, "h")
+    assert os.path.getsize(tmp_path / "c.png") < 6000
+
+
 @pytest.mark.parametrize("ids", [np.full(SIZE, 65536), np.full(SIZE, -1), np.zeros(5, int)])
 def test_superpixel_ids_fit_into_16_bits(tmp_path, ids):
     with pytest.raises(ValueError, match="65535"):

@@ -53,7 +53,8 @@ def test_directories_are_whole(reader, made):
     cameras = [camera.token for frame in reader for camera in frame.cameras]
     assert sorted(content) == sorted([*(f"{token}.png" for token in cameras), "meta.json"])
     meta = check_directory(pixels, SUPERPIXEL, cameras, {"parameters": PIXELS})
-    assert meta["opencv"].startswith("4.") and meta["statistics"] == {"frames": 5, "images": 10}
+    assert meta["labels_of_opencv"] == "4.11.0" and "opencv" not in meta
+    assert meta["statistics"] == {"frames": 5, "images": 10}
     assert len(np.unique(read_superpixels(pixels, "left_2", (32, 48), meta["parameters_hash"]))) > 5
 
 
@@ -151,12 +152,23 @@ def test_other_parameters_are_refused_up_front(reader, made, change, words):
         prepare_weak_labels(reader, made["weak"][0], **arguments)
 
 
-def test_another_version_of_opencv_is_refused(reader, made, monkeypatch):
+def test_superpixels_of_opencv(reader, made, tmp_path, monkeypatch):
+    """The same pixels; another implementation or version does not go on with them."""
     import cv2
 
+    directory, by_opencv = str(tmp_path / "s"), replace(PIXELS, implementation="opencv")
+    prepare_superpixels(reader, directory, by_opencv)
+    cameras = [camera.token for frame in reader for camera in frame.cameras]
+    meta = check_directory(directory, SUPERPIXEL, cameras, {"parameters": by_opencv})
+    assert meta["opencv"] == cv2.__version__
+    for token in cameras:
+        ours, theirs = (read_superpixels(folder, token, (32, 48)) for folder in (made["pixels"][0], directory))
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(UserError, match="parameters.implementation = opencv, now it is numba"):
+        prepare_superpixels(reader, directory, PIXELS)
     monkeypatch.setattr(cv2, "__version__", "4.12.0")
     with pytest.raises(UserError, match=r"opencv = 4.11.*, now it is 4.12.0"):
-        prepare_superpixels(reader, made["pixels"][0], PIXELS)
+        prepare_superpixels(reader, directory, by_opencv)
 
 
 def test_foreign_files_are_refused(reader, tmp_path):
@@ -183,7 +195,7 @@ def test_directory_that_cannot_be_written(reader, tmp_path):
 def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="4.11.0"))
     with pytest.raises(UserError, match="opencv-contrib-python-headless==4.11.0.86"):
-        prepare_superpixels(reader, str(tmp_path / "s"), PIXELS)
+        prepare_superpixels(reader, str(tmp_path / "s"), replace(PIXELS, implementation="opencv"))
     monkeypatch.setitem(sys.modules, "hdbscan", None)
     with pytest.raises(UserError, match="pip install hdbscan"):
         prepare_weak_labels(reader, str(tmp_path / "w"), replace(WEAK, clusterer=ClustererParameters("hdbscan")), 1)

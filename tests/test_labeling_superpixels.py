@@ -1,6 +1,7 @@
 """Superpixels: repeatable, connected to the image's content, with the published number."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 from core.errors import UserError
 from core.labeling.parameters import SuperpixelParameters
-from core.labeling.superpixels import equalize, import_opencv, make_superpixels
+from core.labeling.superpixels import check_implementation, equalize, import_opencv, make_superpixels
 
 PARAMETERS = SuperpixelParameters(image_size=(72, 128), num_superpixels=64)
+OPENCV = replace(PARAMETERS, implementation="opencv")
 
 
 def image(seed, size=(72, 128)):
@@ -35,13 +37,15 @@ def test_reused_object_gives_the_labels_of_a_fresh_one():
     pictures = [image(seed) for seed in range(4)]
     expected = [fresh_superpixels(picture, PARAMETERS) for picture in pictures]
     for k in (0, 1, 2, 3, 2, 0):
+        np.testing.assert_array_equal(make_superpixels(pictures[k], OPENCV), expected[k])
         np.testing.assert_array_equal(make_superpixels(pictures[k], PARAMETERS), expected[k])
 
 
-def test_results_do_not_share_memory():
-    first = make_superpixels(image(0), PARAMETERS)
+@pytest.mark.parametrize("parameters", [PARAMETERS, OPENCV])
+def test_results_do_not_share_memory(parameters):
+    first = make_superpixels(image(0), parameters)
     before = first.copy()
-    make_superpixels(image(1), PARAMETERS)
+    make_superpixels(image(1), parameters)
     np.testing.assert_array_equal(first, before)
 
 
@@ -69,6 +73,28 @@ def test_brightness_is_spread_over_its_whole_range():
 def test_wrong_size_is_refused():
     with pytest.raises(ValueError, match="shape"):
         make_superpixels(image(0, (64, 64)), PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"implementation": "skimage"}, "implementation: none is named 'skimage'.*numba, opencv"),
+        ({"num_superpixels": 5000}, "5000 superpixels do not suit an image of 128x72"),
+        ({"histogram_bins": 50}, "histogram_bins: expected 1..40, found 50"),
+    ],
+)
+@pytest.mark.parametrize("parameters", [PARAMETERS, OPENCV])
+def test_numbers_are_checked_before_work(parameters, change, words):
+    with pytest.raises(UserError, match=f"dataset.seeds.*{words}"):
+        check_implementation(replace(parameters, **change))
+
+
+def test_opencv_is_needed_only_where_it_is_chosen(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert check_implementation(PARAMETERS) == {"labels_of_opencv": "4.11.0"}
+    assert make_superpixels(image(0), PARAMETERS).shape == (72, 128)
+    with pytest.raises(UserError, match="choose implementation numba"):
+        check_implementation(OPENCV)
 
 
 def test_opencv_without_contrib_is_told(monkeypatch):

@@ -20,7 +20,7 @@ from core.labeling.clusters import check_clusterer
 from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.plane import import_open3d, plane_fitter
 from core.labeling.statistics import average_statistics, scene_statistics
-from core.labeling.superpixels import import_opencv, make_superpixels
+from core.labeling.superpixels import check_implementation, make_superpixels
 from core.labeling.weak_label import label_frame
 
 
@@ -99,9 +99,7 @@ class SuperpixelJob:
 
     def check_packages(self) -> dict[str, Any]:
         """See Job."""
-        cv2 = import_opencv()
-        cv2.setNumThreads(1)
-        return {"opencv": cv2.__version__}
+        return check_implementation(self.parameters)
 
     def make(self, index: int) -> bool:
         """See Job."""

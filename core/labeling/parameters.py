@@ -73,9 +73,10 @@ class WeakLabelParameters:
 
 @dataclass(frozen=True)
 class SuperpixelParameters:
-    """OpenCV SEEDS on the resized, equalised HSV image.
+    """SEEDS on the resized, equalised HSV image.
 
     Attributes:
+        implementation: `numba` (ours, with the labels of OpenCV 4.11) or `opencv` (its contrib part, which is slower).
         image_size: (H, W) of the map, pixels: the size at which the network sees the image.
         num_superpixels: superpixels asked for; SEEDS gives about as many.
         num_levels: block levels.
@@ -85,6 +86,7 @@ class SuperpixelParameters:
         iterations: pixel-level iterations.
     """
 
+    implementation: str = "numba"
     image_size: tuple[int, int] = (360, 640)
     num_superpixels: int = 1024
     num_levels: int = 5

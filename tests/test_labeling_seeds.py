@@ -1,0 +1,194 @@
+"""SEEDS in numba gives OpenCV's labels, pixel for pixel."""
+
+import glob
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from core.datasets.images import load_image, resize_image
+from core.errors import UserError
+from core.labeling.equalize import equalize
+from core.labeling.seeds import seeds_superpixels
+from core.labeling.seeds_levels import block_levels
+from tests.entry import ROOT
+
+PUBLISHED = {
+    "num_superpixels": 1024,
+    "num_levels": 5,
+    "prior": 5,
+    "histogram_bins": 10,
+    "double_step": True,
+    "iterations": 10,
+}
+REAL = sorted(glob.glob(f"{ROOT}/../shared/data/nuscenes_keyframe/samples/CAM_*/*.jpg"))
+
+
+def opencv_superpixels(hsv, iterations, **numbers):
+    height, width = hsv.shape[:2]
+    seeds = cv2.ximgproc.createSuperpixelSEEDS(width, height, 3, **numbers)
+    seeds.iterate(hsv, iterations)
+    return seeds.getLabels()
+
+
+def opencv_equalize(image):
+    yuv = cv2.cvtColor(image, cv2.COLOR_RGB2YUV)
+    yuv[..., 0] = cv2.equalizeHist(np.ascontiguousarray(yuv[..., 0]))
+    return cv2.cvtColor(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB), cv2.COLOR_RGB2HSV)
+
+
+def picture(kind, size, seed=0):
+    """uint8 [H, W, 3]: what a camera sees, or what provokes ties."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    if kind == "flat":
+        return np.full((height, width, 3), 90, np.uint8)
+    if kind == "noise":
+        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    if kind == "two colours":
+        return (200 * rng.integers(0, 2, (height, width, 1)).repeat(3, 2)).astype(np.uint8)
+    coarse = rng.integers(0, 256, (height // 9 + 2, width // 9 + 2, 3)).astype(np.uint8)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    squares = coarse.repeat(9, 0).repeat(9, 1)[:height, :width]
+    mixed = np.where(
+        np.arange(width)[None, :, None] < width // 2, smooth, squares
+    )  # a scene: shades, edges, some noise
+    return np.clip(mixed.astype(int) + rng.integers(-6, 7, mixed.shape), 0, 255).astype(np.uint8)
+
+
+def check_same(hsv, **changes):
+    numbers = {**PUBLISHED, **changes}
+    ours, theirs = seeds_superpixels(hsv, **numbers), opencv_superpixels(hsv, **numbers)
+    assert ours.dtype == theirs.dtype and np.count_nonzero(ours != theirs) == 0, numbers
+
+
+@pytest.mark.skipif(not REAL, reason="needs ../shared/data/nuscenes_keyframe")
+def test_real_images_at_the_published_numbers():
+    assert len(REAL) == 6
+    for path in REAL:
+        image = resize_image(load_image(path, 1600, 900), (360, 640))
+        hsv = equalize(image)
+        np.testing.assert_array_equal(hsv, opencv_equalize(image))
+        check_same(hsv)
+
+
+@pytest.mark.parametrize("size", [(360, 640), (368, 1224), (376, 1241), (54, 96), (90, 160)])
+def test_image_sizes(size):
+    check_same(picture("scene", size), num_superpixels=1024)
+    check_same(picture("noise", size), num_superpixels=256, num_levels=3, iterations=3)
+
+
+@pytest.mark.parametrize("kind", ["scene", "flat", "noise", "two colours"])
+@pytest.mark.parametrize("prior", range(6))
+def test_priors_on_all_kinds_of_pictures(kind, prior):
+    check_same(picture(kind, (101, 203)), prior=prior, num_superpixels=200)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_levels": 3},
+        {"num_levels": 4},
+        {"num_superpixels": 256},
+        {"num_superpixels": 2048},
+        {"double_step": False},
+        {"histogram_bins": 5},
+        {"histogram_bins": 1},
+        {"iterations": 0},
+        {"iterations": 1},
+        {"iterations": 2},
+        {"prior": 9},
+    ],
+)
+def test_single_numbers(changes):
+    check_same(picture("scene", (180, 320)), **changes)
+
+
+def test_most_bins():
+    check_same(picture("noise", (54, 96)), histogram_bins=40, num_superpixels=64)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_order_of_sums_beyond_the_precision_of_float32(seed):
+    """Products of large superpixels' areas exceed 2**24; on nearly equal histograms the sums' rounding decides."""
+    rng = np.random.default_rng(seed)
+    tile = rng.integers(0, 256, (92, 102, 3), dtype=np.uint8)
+    hsv = np.tile(tile, (4, 12, 1))
+    hsv[rng.integers(0, 368, 30), rng.integers(0, 1224, 30)] = 0
+    check_same(hsv, num_superpixels=15, num_levels=3, iterations=0, double_step=False)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    height=st.integers(4, 70),
+    width=st.integers(4, 140),
+    kind=st.sampled_from(["scene", "flat", "noise", "two colours"]),
+    seed=st.integers(0, 99),
+    num_superpixels=st.integers(1, 300),
+    num_levels=st.integers(1, 6),
+    prior=st.integers(-1, 6),
+    histogram_bins=st.sampled_from([2, 5, 10, 13]),
+    double_step=st.booleans(),
+    iterations=st.integers(0, 5),
+)
+def test_small_images(height, width, kind, seed, **numbers):
+    try:
+        block_levels((height, width), numbers["num_superpixels"], numbers["num_levels"])
+    except UserError:
+        assume(False)
+    check_same(picture(kind, (height, width), seed), **numbers)
+
+
+def test_the_image_may_lie_anyhow_in_memory():
+    hsv = picture("scene", (90, 160))
+    np.testing.assert_array_equal(
+        seeds_superpixels(np.asfortranarray(hsv), **PUBLISHED), seeds_superpixels(hsv, **PUBLISHED)
+    )
+
+
+def test_blocks_cover_the_image():
+    """By hand: 24 x 42 superpixels asked of 360 x 640, in blocks of 2 x 2 pixels, three times doubled."""
+    levels = block_levels((360, 640), 1024, 5)
+    assert [(level.rows, level.columns) for level in levels] == [(180, 320), (90, 160), (45, 80), (22, 40)]
+    assert levels[0].row_starts.tolist() == list(range(0, 361, 2))
+    assert levels[3].column_starts.tolist() == list(range(0, 641, 16))
+    assert levels[3].row_starts[[0, 1, -1]].tolist() == [0, 16, 360]
+    labels = levels[2].pixels(levels[2].children(np.arange(880, dtype=np.uint16).reshape(22, 40)))
+    assert labels.shape == (360, 640) and labels[0, 15] == 0 and labels[0, 16] == 1 and labels[359, 639] == 879
+
+
+@pytest.mark.parametrize(
+    ("size", "numbers", "words"),
+    [
+        ((54, 96), (2048, 5), "2048 superpixels do not suit an image of 96x54 pixels.*less than 2x2.*fewer"),
+        ((5, 1000), (10, 5), "too narrow.*more"),
+        ((376, 1241), (10, 5), "5 levels: take fewer levels"),
+        ((4000, 4000), (500_000, 2), "65536 cannot be stored"),
+    ],
+)
+def test_unfit_numbers_are_refused(size, numbers, words):
+    with pytest.raises(UserError, match=f"dataset.seeds: .*{words}"):
+        block_levels(size, *numbers)
+
+
+@pytest.mark.parametrize("bins", [0, 41])
+def test_number_of_bins_is_checked(bins):
+    with pytest.raises(UserError, match=f"histogram_bins: expected 1..40, found {bins}"):
+        seeds_superpixels(picture("flat", (54, 96)), **{**PUBLISHED, "histogram_bins": bins})
+
+
+def test_equalized_images_are_those_of_opencv():
+    rng = np.random.default_rng(3)
+    for k in range(60):
+        image = rng.integers(0, 256, (*rng.integers(1, 90, 2), 3)) // (k % 7 + 1) + rng.integers(0, 40)
+        image = np.minimum(image, 255).astype(np.uint8)
+        np.testing.assert_array_equal(equalize(image), opencv_equalize(image))
+    for value in (0, 7, 255):
+        flat = np.full((3, 5, 3), value, np.uint8)
+        np.testing.assert_array_equal(equalize(flat), opencv_equalize(flat))
+    reds, greens = np.meshgrid(*[np.arange(256, dtype=np.uint8)] * 2)
+    for blue in range(0, 256, 15):
+        image = np.stack([reds, greens, np.full_like(reds, blue)], -1)
+        np.testing.assert_array_equal(equalize(image), opencv_equalize(image))
