@@ -1,26 +1,43 @@
 """Weak labels and superpixels of one real nuScenes key frame (its labels are crude stand-ins)."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score as rand_score
 
+from benchmarks.frames import add_sweeps
+from benchmarks.plain import weak_labels as plain
+from benchmarks.weak_labels import exact_clusters
 from core.datasets.label_files import read_superpixels
 from core.datasets.nuscenes import NuScenes
-from core.datasets.projection import project
-from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.clusters import find_clusters
+from core.labeling.ground import find_ground
+from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
 from core.labeling.prepare import prepare_superpixels
-from core.labeling.weak_label import label_frame, pre_segment
+from core.labeling.weak_label import gather_sweeps, label_frame, pre_segment, read_key_frame
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data", "nuscenes_keyframe")
 pytestmark = pytest.mark.skipif(not os.path.isdir(ROOT), reason="no real nuScenes frame beside the checkout")
 PARAMETERS = WeakLabelParameters()
+OURS, PACKAGE = ClustererParameters("hdbscan_numba"), ClustererParameters("hdbscan")
+# least and largest shares of the frame with sweeps by benchmarks/plain/weak_labels.py, seeds 0 to 19
+PLAIN_SHARES = {"sparse": (0.01017, 0.01079), "propagated": (0.3088, 0.3348), "negative": (0.6044, 0.6362)}
+# how much the ground of Open3D's own repetitions overlaps at least (intersection over union)
+OPEN3D_OVERLAP = 0.967
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
     index = str(tmp_path_factory.mktemp("index"))
     return NuScenes(os.path.abspath(ROOT), "v1.0-mini", "train", index, num_sweeps=5)
+
+
+@pytest.fixture(scope="module")
+def with_sweeps(reader, tmp_path_factory):
+    """The frame with five sweeps made of it."""
+    return add_sweeps(reader.frame(0), str(tmp_path_factory.mktemp("sweeps")))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +64,7 @@ def test_every_component_is_annotated(labelled):
 
 def test_ground_is_low_and_flat(reader):
     frame = reader.frame(0)
-    points = reader.load_points(frame)
-    seen = points[project(points, frame.cameras).seen, :3]
+    seen = seen_points(reader, frame)
     component, num_ground = pre_segment(seen, np.empty((0, 3)), PARAMETERS, np.random.default_rng(0))
     ground = (component >= 0) & (component < num_ground)
     close = np.hypot(seen[:, 0], seen[:, 1]) < 20
@@ -56,6 +72,57 @@ def test_ground_is_low_and_flat(reader):
     assert (np.abs(seen[ground & close, 2] + 1.84) < 0.6).mean() > 0.95, "the sensor is 1.84 m above the road"
     low = close & (seen[:, 2] < -1.6)
     assert ground[low].mean() > 0.85
+
+
+def test_shares_are_those_of_a_plain_rendering(reader, with_sweeps):
+    """All seeds give shares between those that the published order of work gives with its own seeds."""
+    ours = [vars(label_frame(reader, with_sweeps, PARAMETERS, seed)[1]) for seed in range(5)]
+    theirs = [plain.label_frame(with_sweeps, reader.classes, seed).shares for seed in range(2)]
+    for name, (least, largest) in PLAIN_SHARES.items():
+        for shares in [*ours, *theirs]:
+            assert least <= shares[name] <= largest, (name, shares[name])
+
+
+def seen_points(reader, frame):
+    points, _, in_view = read_key_frame(reader, frame)
+    return points[in_view, :3].astype(np.float64)
+
+
+def test_both_plane_fitters_find_the_same_ground(reader, with_sweeps):
+    seen, sweeps = seen_points(reader, with_sweeps), gather_sweeps(reader, with_sweeps, PARAMETERS)
+
+    def ground(fitter, seed):
+        parameters = replace(PARAMETERS, plane_fitter=fitter)
+        return find_ground(seen, sweeps, parameters, np.random.default_rng(seed)) >= 0
+
+    ours, theirs = [ground("numba", seed) for seed in range(3)], [ground("open3d", seed) for seed in range(2)]
+    for a in ours:
+        for b in theirs:
+            assert (a & b).sum() / (a | b).sum() >= OPEN3D_OVERLAP
+
+
+def kitti_scan():
+    """Every other point in front of the vehicle of a SemanticKITTI scan, [n, 3] (m)."""
+    path = os.path.join(ROOT, "..", "semantickitti_frame", "000000.bin")
+    xyz = np.fromfile(path, np.float32).reshape(-1, 4)[:, :3].astype(np.float64)
+    return xyz[xyz[:, 0] > 0][::2]
+
+
+@pytest.mark.parametrize("scan", ["nuscenes", "semantic_kitti"])
+def test_clusters_agree_with_the_package(scan, reader, with_sweeps):
+    """As well as its exact search agrees with its quick one, and with itself in another order of the points."""
+    xyz, sweeps = kitti_scan(), np.empty((0, 3))
+    if scan == "nuscenes":
+        xyz, sweeps = seen_points(reader, with_sweeps), gather_sweeps(reader, with_sweeps, PARAMETERS)
+    xyz = xyz[find_ground(xyz, sweeps, PARAMETERS, np.random.default_rng(0)) < 0]
+    ours, quick, exact = find_clusters(xyz, OURS), find_clusters(xyz, PACKAGE), exact_clusters(xyz)
+    assert rand_score(ours, quick) > rand_score(exact, quick) - 0.01
+    orders = [np.random.default_rng(seed).permutation(len(xyz)) for seed in range(4)]
+    exact_again = [exact_clusters(xyz[order]) for order in orders]
+    assert rand_score(ours, exact) > min(map(rand_score, (exact[order] for order in orders), exact_again)) - 0.01
+    assert rand_score(ours[orders[0]], find_clusters(xyz[orders[0]], OURS)) == 1.0
+    if scan == "nuscenes":
+        assert rand_score(ours, quick) > 0.98
 
 
 def test_superpixels(reader, tmp_path):

@@ -2,9 +2,9 @@
 
 Mutual reachability of two points: the largest of their distance and their core distances; a core distance is that to
 the k-th nearest neighbour (Campello et al., "Density-Based Clustering Based on Hierarchical Density Estimates", 2013).
-Many edges are as long as a core distance and tie: of those, the one between nearer points is the lighter, so that the
-tree does not depend on the order of the points. Boruvka's algorithm: in each round every component takes its lightest
-edge to another; edges to nearest neighbours are looked at first, and give a bound for the search in a k-d tree.
+Many edges are as long as a core distance and tie: the tree takes the one between nearer points, and so does not depend
+on the order of the points. Boruvka's algorithm: in each round every component takes its lightest edge to another; edges
+to nearest neighbours are looked at first, and give a bound for the search in a k-d tree.
 """
 
 import numpy as np
@@ -15,7 +15,10 @@ from core.labeling.point_tree import box_gap, build_tree, nearest_neighbors, poi
 
 
 def spanning_tree(xyz: NDArray[np.float64], min_samples: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Edges of the minimum spanning tree, lightest first (exact).
+    """Edges of the minimum spanning tree, lightest first, those of the same weight in a random order (exact).
+
+    The random order is drawn from the edges' lengths: the same for any order of the points. With shorter ones first,
+    say, more points at the rims of clusters would become noise.
 
     Args:
         xyz: [n, 3] (m), n > min_samples.
@@ -27,7 +30,7 @@ def spanning_tree(xyz: NDArray[np.float64], min_samples: int) -> tuple[NDArray[n
     tree = build_tree(xyz)
     neighbor, distance = nearest_neighbors(tree, min_samples)
     edges, weights, lengths = _boruvka(tree.points, neighbor, distance, tree.bounds, tree.low, tree.high)
-    lightest_first = _sort_edges(np.argsort(weights), weights, lengths)
+    lightest_first = _sort_ties(np.argsort(weights), weights, _scramble(lengths))
     return tree.order[edges[lightest_first]], np.sqrt(weights[lightest_first])
 
 
@@ -187,14 +190,21 @@ def _search_leaf(  # type: ignore[no-untyped-def]
     return improved
 
 
+def _scramble(values: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """A random number for each value, the same for the same one (the end of splitmix64)."""
+    bits = values.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    return bits ^ (bits >> np.uint64(27))
+
+
 @njit(cache=True, nogil=True)
-def _sort_edges(by_weight, weights, lengths):  # type: ignore[no-untyped-def]
-    """Orders edges of the same weight by their lengths, the others being in order (insertion sort)."""
+def _sort_ties(by_weight, weights, ranks):  # type: ignore[no-untyped-def]
+    """Orders edges of the same weight by rank, the others being in order (insertion sort)."""
     for k in range(1, len(by_weight)):
         edge, place = by_weight[k], k
         while place > 0:
             before = by_weight[place - 1]
-            if weights[before] != weights[edge] or (lengths[before], before) < (lengths[edge], edge):
+            if weights[before] != weights[edge] or (ranks[before], before) < (ranks[edge], edge):
                 break
             by_weight[place] = before
             place -= 1
