@@ -186,7 +186,7 @@ def _hang(number, frame):
 
 
 def fuzz(folder: Path, cases: int, seconds: float, seed: int) -> Counter:
-    """Damages each target in turn; {(target, outcome): how often}. A case that must not be stays in `folder`."""
+    """Damages each target in turn; {(target, outcome): how often}. A case that must not be is kept."""
     rng, outcomes, end = random.Random(seed), Counter(), time.monotonic() + seconds
     aims = targets(folder)
     whole = {name: (Path(aim.path).read_bytes(), aim.read()) for name, aim in aims.items()}
@@ -207,7 +207,7 @@ def fuzz(folder: Path, cases: int, seconds: float, seed: int) -> Counter:
                 raise AssertionError(f"{name}: an error of more than one line") from error
             outcomes[name, "refused"] += 1
         except BaseException as error:
-            kept = folder.with_name(f"fuzz-{seed}-{k}-{os.path.basename(aim.path)}")
+            kept = Path(tempfile.gettempdir()) / f"fuzz-{seed}-{k}-{os.path.basename(aim.path)}"
             kept.write_bytes(damaged)
             raise AssertionError(f"{name}: case {k} of seed {seed}, kept as {kept}") from error
         finally:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import torch
 from torchpack.callbacks import LambdaCallback
 
 from core.checkpoint import newest_readable_checkpoint, read_checkpoint, save_checkpoint
@@ -19,6 +20,7 @@ from core.resume import EXACT_STATE, CheckpointSaver
 from core.training_state import random_state, restore_random_state
 from tests import made_up
 from tests.entry import ASSOP2P, PRETRAIN, ROOT, environment, refusal, run_script
+from tests.kill_training import first_difference
 from tests.test_callbacks import make_trainer
 from tests.test_runtime import draws
 
@@ -116,6 +118,17 @@ def test_other_numbers_of_processes_and_frames_a_step(resumable):
     assert "processes 3 -> 1" in warning and "not exactly" in warning
     assert read_checkpoint(str(run / "checkpoints/step-5.pt"))["local_step"] == 4  # one frame was left
     assert read_checkpoint(str(run / "checkpoints/step-9.pt"))["epoch_num"] == 2
+
+
+def test_the_same_seed_gives_the_same_losses_twice(prepared, tmp_path):
+    """With train.deterministic, augmentation and dropout; another seed gives others."""
+    words = prepared.words(train__deterministic="true", dataset__use_augment="true")
+    for name, more in (("a", []), ("b", []), ("other", ["--train.seed", "7"])):
+        run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / name, *words, *more)
+    torch.use_deterministic_algorithms(False)
+    a, b, other = ((tmp_path / name / "scalars.jsonl").read_text() for name in ("a", "b", "other"))
+    assert a == b != other
+    assert first_difference(*(read_checkpoint(str(tmp_path / name / "checkpoints/step-4.pt")) for name in "ab")) is None
 
 
 def test_checkpoints_every_few_steps(prepared, tmp_path):

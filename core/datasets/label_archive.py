@@ -16,6 +16,8 @@ from core.files import write_atomic
 FORMAT_VERSION = 1
 HEADER = "header.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, RuntimeError)
+"""What damaged archives give rise to; a flipped bit may say "encrypted", which is a RuntimeError."""
 
 
 def write_archive(path: str, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -42,7 +44,7 @@ def read_archive(path: str, kind: str, members: Mapping[str, type]) -> tuple[dic
             arrays = {name: _read_member(archive, name + ".npy") for name in members}
     except FileNotFoundError:
         raise missing(path, kind) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise _unreadable(path, kind, error) from error
     for name, dtype in members.items():
         if arrays[name].dtype != dtype or arrays[name].ndim != 1:
