@@ -1,10 +1,12 @@
 """Superpixels of the training frames' camera images (any data set); with --cache-images the resized images too."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from torchpack import distributed as dist
 from torchpack.utils.config import Config
+from torchpack.utils.logging import logger
 
 from core import builder
 from core.comm import barrier
@@ -21,8 +23,8 @@ def main() -> None:
         nargs="*",
         choices=builder.CACHED_SPLITS,
         metavar="SPLIT",
-        help="also store the resized images of these splits (default: train and val) in dataset.image_cache, or in "
-        "image_cache beside the superpixels: samples then load several times quicker",
+        help="also store the resized images of these splits (default: train and val) in dataset.image_cache, or where "
+        "that is null in <dataset.superpixel>_images: samples then load several times quicker",
     )
     run = start(parser, needs_device=False)
     config = run.config
@@ -42,6 +44,9 @@ def main() -> None:
     for directory, cached in caches.items():
         prepare_image_cache(cached, directory, size, **processes)
     prepare_superpixels(reader, config.dataset.superpixel, builder.superpixel_parameters(config, size), **processes)
+    if caches and config.dataset.image_cache is None:
+        folder = os.path.dirname(next(iter(caches)))
+        logger.info(f"Images are read from there with --dataset.image_cache {folder}")
 
 
 def _open_caches(config: Config, splits: Sequence[str] | None) -> dict[str, Reader]:

@@ -169,8 +169,8 @@ CACHED_SPLITS = ("train", "val")
 
 
 def image_cache_dir(config: Config, split: str) -> str:
-    """Where the resized images of a split lie: in `dataset.image_cache`, or beside the superpixels without it."""
-    beside = os.path.join(os.path.dirname(os.path.normpath(config.dataset.superpixel)), "image_cache")
+    """Where the resized images of a split lie: in `dataset.image_cache`, or without it beside the superpixels."""
+    beside = f"{os.path.normpath(config.dataset.superpixel)}_images"
     return os.path.join(config.dataset.image_cache or beside, split)
 
 
@@ -208,12 +208,12 @@ def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_si
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        multiprocessing_context=_worker_context() if workers else None,
+        multiprocessing_context=worker_context() if workers else None,
         worker_init_fn=follow_training if workers else None,
     )
 
 
-def _worker_context() -> Any:
+def worker_context() -> Any:
     """Workers come from a clean server process: forks of this one would inherit the locks of MPI's, OpenMP's and the
     GPU driver's threads."""
     context = multiprocessing.get_context("forkserver")

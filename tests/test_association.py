@@ -34,6 +34,8 @@ def test_lookup_by_hand() -> None:
     camera = np.array([0, 0, 1, 1, -1])
     pixel = np.array([[-1.0, -1.0], [-0.9, 1.0], [0.99, 0.99], [1.0, -1.0], [0.0, 0.0]])
     assert superpixel_ids(maps, camera, pixel).tolist() == [0, 2, 4, 5, 0]
+    with pytest.raises(ValueError, match="pixel coordinates"):
+        superpixel_ids(maps, camera, pixel + 2.5)
 
 
 def test_targets_by_hand() -> None:

@@ -47,7 +47,7 @@ def test_bad_files_are_told(tmp_path):
             with pytest.raises(error) as caught:
                 call()
             text = str(caught.value)
-            command = f"prepare_nusc_superpixel.py --cache-images --dataset.image_cache {tmp_path / 'cache'}"
+            command = f"--cache-images --dataset.image_cache {tmp_path / 'cache'}"
             for word in (command, f"{token}.npy", *words):
                 assert word in text, text
 

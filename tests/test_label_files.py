@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from core.datasets.label_files import (
     BrokenFile,
     ForeignFile,
     WeakLabel,
     check_directory,
+    check_file,
     first_difference,
     parameters_hash,
     read_meta,
@@ -132,6 +133,19 @@ def test_superpixel_files_are_small(tmp_path):
     blocks = np.arange(880).reshape(22, 40).repeat(16, 0).repeat(16, 1)
     write_superpixels(str(tmp_path), "c", blocks, "h")
     assert os.path.getsize(tmp_path / "c.png") < 6000
+
+
+def test_superpixels_of_other_writers_are_read(tmp_path):
+    """PIL filters rows; so did earlier versions of this project."""
+    write_superpixels(str(tmp_path), "c", superpixels(), "h")
+    smooth = np.add.outer(np.arange(36), np.arange(64)).astype(np.uint16)
+    with Image.open(tmp_path / "c.png") as image:
+        text = PngImagePlugin.PngInfo()
+        text.add_text("iupc", image.text["iupc"])
+    Image.fromarray(smooth).save(tmp_path / "c.png", pnginfo=text)
+    np.testing.assert_array_equal(read_superpixels(str(tmp_path), "c", SIZE, "h"), smooth)
+    verify_superpixels(str(tmp_path), "c", SIZE, "h")
+    check_file(str(tmp_path), "superpixel", "c", "h")
 
 
 @pytest.mark.parametrize("ids", [np.full(SIZE, 65536), np.full(SIZE, -1), np.zeros(5, int)])

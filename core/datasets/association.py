@@ -37,6 +37,8 @@ def _look_up(superpixels, camera, k, pixel, offset, ids):  # type: ignore[no-unt
         if camera[i] == k:
             column = np.int64(np.floor((pixel[i, 0] + 1) / 2 * (width - 1)))
             row = np.int64(np.floor((pixel[i, 1] + 1) / 2 * (height - 1)))
+            if not (0 <= column < width and 0 <= row < height):
+                raise ValueError("pixel coordinates should lie in [-1, 1]")
             ids[i] = np.int64(superpixels[row, column]) + offset
 
 
