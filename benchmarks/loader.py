@@ -105,7 +105,7 @@ def prepare(root: str | None, version: str, folder: str) -> Scene:
     reader, frame = open_frame(root, folder, version)
     weak, seeds, cache = (os.path.join(folder, name) for name in ("weak", "seeds", "cache"))
     prepare_weak_labels(reader, weak, WeakLabelParameters(), 0)
-    prepare_superpixels(reader, seeds, SuperpixelParameters(IMAGE_SIZE))
+    prepare_superpixels(reader, seeds, SuperpixelParameters(image_size=IMAGE_SIZE))
     prepare_image_cache(reader, cache, IMAGE_SIZE)
     index = reader.tokens().index(frame.token)
     rng = np.random.default_rng([0, 0, index])
