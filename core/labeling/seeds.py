@@ -38,9 +38,9 @@ def seeds_superpixels(
     top = levels[-1]
     num_labels = top.rows * top.columns
     grid = np.arange(num_labels, dtype=np.uint16).reshape(top.rows, top.columns)
-    colors = _colors(np.ascontiguousarray(hsv), histogram_bins)
+    colors, num_colors = _colors(np.ascontiguousarray(hsv), histogram_bins)
     superpixels = Superpixels(
-        histogram=np.zeros((num_labels, histogram_bins**3), np.float32),
+        histogram=np.zeros((num_labels, num_colors), np.float32),
         area=np.zeros(num_labels, np.float32),
         parts=np.full(num_labels, 4, np.int64),  # as OpenCV counts, also where an odd grid makes it six or nine
     )
@@ -66,17 +66,29 @@ def check_bins(histogram_bins: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _colors(hsv, bins):  # type: ignore[no-untyped-def]
-    """Colour uint16 [H, W] of each pixel: its cell in a cube of `bins` bins per channel, each 256 / bins wide."""
+    """Colour uint16 [H, W] of each pixel, and the number of colours.
+
+    Colours are the cells of a cube of `bins` bins per channel, each 256 / bins wide, that occur in the image, numbered
+    in the cells' order: histograms of what occurs fit into the processor's cache.
+    """
     height, width, _ = hsv.shape
     bin_of = np.empty(256, np.uint32)
     for value in range(256):
         bin_of[value] = value * bins // 256
     side = np.uint32(bins)
-    colors = np.empty((height, width), np.uint16)
+    cells = np.empty((height, width), np.uint16)
+    number = np.zeros(bins**3, np.int64)
     for y in range(height):
         for x in range(width):
-            colors[y, x] = (bin_of[hsv[y, x, 0]] * side + bin_of[hsv[y, x, 1]]) * side + bin_of[hsv[y, x, 2]]
-    return colors
+            cell = (bin_of[hsv[y, x, 0]] * side + bin_of[hsv[y, x, 1]]) * side + bin_of[hsv[y, x, 2]]
+            cells[y, x] = cell
+            number[cell] = 1
+    num_colors = number.sum()
+    number[:] = np.cumsum(number) - 1
+    for y in range(height):
+        for x in range(width):
+            cells[y, x] = number[cells[y, x]]
+    return cells, num_colors
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,128 @@
+"""Superpixels of camera images, and the files that hold them: ours against the published way.
+
+    python3 -m benchmarks.superpixels --images data/nuscenes/samples
+
+The published way makes one OpenCV object for each image. Prints CPU milliseconds per image (median over images and
+repeats, taken in turn in one process, one thread), how many times faster than the published way that is, and the
+pixels whose label differs from its. Without --images, of six images of a made-up street.
+"""
+
+import argparse
+import glob
+import io
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import cv2
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.common import alternate, machine, table
+from core.datasets.png import encode_png
+from core.datasets.resize import resize_bilinear
+from core.labeling.parameters import SuperpixelParameters
+from core.labeling.superpixels import make_superpixels
+from core.synthetic.nuscenes_files import City, write_frame
+
+CITY = City(train_scenes=1, val_scenes=0, test_scenes=0, frames=1, azimuth_steps=16, image_size=(900, 1600), seed=1)
+MOST_IMAGES = 12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--images", metavar="DIR", help="camera images: DIR/**/*.jpg, the first 12 in order of names")
+    parser.add_argument("--image-size", nargs=2, type=int, default=(360, 640), metavar=("H", "W"))
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    numbers = SuperpixelParameters(image_size=tuple(arguments.image_size))
+    images = [resize_bilinear(image, numbers.image_size) for image in camera_images(arguments.images)]
+
+    print(f"{machine()}, OpenCV {cv2.__version__}, numba {numba.__version__}; one thread")
+    print(f"{len(images)} images of {arguments.images or 'a made-up street'}; {numbers}; {arguments.repeats} repeats\n")
+    ways: dict[str, Callable[[Any], Any]] = {
+        "a new OpenCV object per image": partial(published, numbers=numbers),
+        "one OpenCV object": partial(make_superpixels, parameters=replace(numbers, implementation="opencv")),
+        "numba": partial(make_superpixels, parameters=numbers),
+    }
+    expected = [published(image, numbers) for image in images]
+    rows = timings("superpixels", ways, images, arguments.repeats)
+    for row, way in zip(rows, ways.values(), strict=True):
+        row["other labels"] = str(sum(int((way(i) != e).sum()) for i, e in zip(images, expected, strict=True)))
+    print(table(rows) + "\n")
+
+    encoders: dict[str, Callable[[Any], Any]] = {
+        "PIL": pil_png,
+        "ours": partial(encode_png, keyword="iupc", text="{}"),
+    }
+    maps = [labels.astype(np.uint16) for labels in expected]
+    rows = timings("16-bit PNG", encoders, maps, arguments.repeats)
+    files = {name: [encode(labels) for labels in maps] for name, encode in encoders.items()}
+    for row, contents in zip(rows, files.values(), strict=True):
+        row["kB"] = f"{statistics.mean(map(len, contents)) / 1000:.1f}"
+        row["ms to read"] = timings("", {"": read_png}, contents, arguments.repeats)[0]["ms per image"]
+    print(table(rows))
+
+
+def timings(
+    title: str, ways: Mapping[str, Callable[[Any], Any]], inputs: Sequence[Any], repeats: int
+) -> list[dict[str, str]]:
+    """A row per way: median CPU time over all inputs, and how many times the first way's speed that is."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for value in inputs:
+        for name, times in alternate({name: partial(way, value) for name, way in ways.items()}, repeats).items():
+            seconds[name] += times
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    first = next(iter(medians.values()))
+    return [
+        {title: name, "ms per image": f"{1000 * median:.2f}", "times as fast": f"{first / median:.1f}"}
+        for name, median in medians.items()
+    ]
+
+
+def camera_images(folder: str | None) -> list[NDArray[np.uint8]]:
+    """Full-size images uint8 [H, W, 3], RGB, of a folder or of a made-up street."""
+    with tempfile.TemporaryDirectory() as street:
+        if folder is None:
+            write_frame(street, CITY, "scene-0001", 0, labelled=False)
+        paths = sorted(glob.glob(os.path.join(folder or street, "**", "*.jpg"), recursive=True))
+        if not paths:
+            raise SystemExit(f"{folder}: no *.jpg in it")
+        return [np.asarray(Image.open(path).convert("RGB")) for path in paths[:MOST_IMAGES]]
+
+
+def published(image: NDArray[np.uint8], numbers: SuperpixelParameters) -> NDArray[Any]:
+    """By OpenCV throughout, with an object of its own."""
+    height, width = numbers.image_size
+    yuv = cv2.cvtColor(image, cv2.COLOR_RGB2YUV)
+    yuv[..., 0] = cv2.equalizeHist(yuv[..., 0])
+    hsv = cv2.cvtColor(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB), cv2.COLOR_RGB2HSV)
+    seeds = cv2.ximgproc.createSuperpixelSEEDS(
+        *(width, height, 3, numbers.num_superpixels, numbers.num_levels, numbers.prior),
+        *(numbers.histogram_bins, numbers.double_step),
+    )
+    seeds.iterate(hsv, numbers.iterations)
+    return seeds.getLabels()
+
+
+def pil_png(labels: NDArray[np.uint16]) -> bytes:
+    """By PIL with its defaults."""
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def read_png(content: bytes) -> NDArray[np.uint16]:
+    """Decodes a PNG, by PIL."""
+    return np.asarray(Image.open(io.BytesIO(content)), dtype=np.uint16)
+
+
+if __name__ == "__main__":
+    main()
