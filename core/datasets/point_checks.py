@@ -15,7 +15,7 @@ def check_points(points: NDArray[np.float32], path: str, mend: str) -> None:
     """Raises UserError, with what mends it, where a number of float32 [N, 3 + F] (x, y, z, ...) cannot be right."""
     if not np.isfinite(points).all():
         raise UserError(f"LiDAR file {path} holds numbers that are not finite: {mend}")
-    largest = np.abs(points).max(axis=0, initial=0)
+    largest = np.array([np.abs(column).max(initial=0) for column in points.T])  # several times max(axis=0)'s speed
     for name, value, limit in (
         ("coordinate", largest[:3].max(), MAX_COORDINATE),
         ("intensity", largest[3:].max(initial=0), MAX_FEATURE),
