@@ -481,13 +481,13 @@ def test_a_refusal_under_dist_run(prepared, tmp_path):
         assert "is not a folder" in file.read()
 
 
-def test_an_error_of_the_second_process_reaches_console_and_log(own, trained, tmp_path):
+def test_an_error_of_the_second_process_reaches_the_console_and_its_log(own, trained, tmp_path):
     path = frames(own)[1].cameras[0].image_path
     with open(path, "wb") as file:
         file.write(b"no image")
     script, words = step("E-step", own, tmp_path, trained)
     output = shell(f"torchpack dist-run -np 2 python3 {script}.py {' '.join(map(str, words))} || echo launcher failed")
-    assert "launcher failed" in output and f"camera image {path} does not decode" in output
+    assert "launcher failed" in output and f"Process 1 failed: camera image {path} does not decode" in output
     (log,) = glob.glob(f"{tmp_path}/run/logging/*rank1.log")
     with open(log) as file:
         assert f"camera image {path} does not decode" in file.read()

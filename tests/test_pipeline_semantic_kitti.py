@@ -141,7 +141,7 @@ def test_a_wall_stays_where_it_is_while_the_vehicle_moves(project):
     """Building points of the scan before, moved by poses.txt, lie on those of this one's scene."""
     reader = reader_of(project, num_sweeps=1)
     frame = reader.frame(1)
-    (moved,) = gather_sweeps(reader, frame, WeakLabelParameters())
+    moved = gather_sweeps(reader, frame, WeakLabelParameters())
     before = reader.load_sweep(frame.sweeps[0])[:, :3]
     first = reader.frame(0)
     label = reader.load_labels(first, len(before))[(np.abs(before[:, :2]) >= 1).any(1)]

@@ -144,7 +144,7 @@ def test_poses_move_earlier_scans(root):
     reader = reader_of(root, num_sweeps=3)
     first, second = reader
     assert first.sweeps == () and len(second.sweeps) == 1
-    (moved,) = gather_sweeps(reader, second, WeakLabelParameters())
+    moved = gather_sweeps(reader, second, WeakLabelParameters())
     np.testing.assert_allclose(moved, POINTS[:, :3] - (STEP, 0, 0), atol=1e-6)
 
 
