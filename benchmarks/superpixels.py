@@ -12,6 +12,8 @@ import glob
 import io
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -29,9 +31,8 @@ from core.datasets.png import encode_png
 from core.datasets.resize import resize_bilinear
 from core.labeling.parameters import SuperpixelParameters
 from core.labeling.superpixels import make_superpixels
-from core.synthetic.nuscenes_files import City, write_frame
 
-CITY = City(train_scenes=1, val_scenes=0, test_scenes=0, frames=1, azimuth_steps=16, image_size=(900, 1600), seed=1)
+STREET = "--train-scenes 1 --val-scenes 0 --test-scenes 0 --frames 1 --azimuth-steps 16 --image-size 900 1600"
 MOST_IMAGES = 12
 
 
@@ -91,7 +92,8 @@ def camera_images(folder: str | None) -> list[NDArray[np.uint8]]:
     """Full-size images uint8 [H, W, 3], RGB, of a folder or of a made-up street."""
     with tempfile.TemporaryDirectory() as street:
         if folder is None:
-            write_frame(street, CITY, "scene-0001", 0, labelled=False)
+            command = [sys.executable, "prepare_synthetic_nusc.py", "--root", f"{street}/city", *STREET.split()]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         paths = sorted(glob.glob(os.path.join(folder or street, "**", "*.jpg"), recursive=True))
         if not paths:
             raise SystemExit(f"{folder}: no *.jpg in it")
