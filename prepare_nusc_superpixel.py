@@ -42,7 +42,7 @@ def main() -> None:
         "command": command_line(),
     }
     for directory, cached in caches.items():
-        prepare_image_cache(cached, directory, size, **processes)
+        prepare_image_cache(cached, directory, builder.image_size(config, cached), **processes)
     prepare_superpixels(reader, config.dataset.superpixel, builder.superpixel_parameters(config, size), **processes)
     if caches and config.dataset.image_cache is None:
         folder = os.path.dirname(next(iter(caches)))

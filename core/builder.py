@@ -180,7 +180,7 @@ def _image_cache(config: Config, reader: Reader, size: tuple[int, int]) -> Image
     directory = image_cache_dir(config, reader.split)
     dataset = {"name": reader.name, "version": reader.version, "split": reader.split}
     expected = {"parameters": cache_parameters(size), "dataset": dataset}
-    meta = check_directory(directory, IMAGE_CACHE, reader.tokens(), expected)
+    meta = check_directory(directory, IMAGE_CACHE, reader.tokens(), expected, config.dataset.name)
     return ImageCache(directory, size, meta["parameters_hash"])
 
 

@@ -3,6 +3,7 @@
 torchpack's own `allreduce` and `allgather` need a GPU.
 """
 
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,10 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch import nn
 from torchpack import distributed as dist
+
+PATIENCE_WITH_OTHERS = timedelta(hours=24)
+"""How long a process waits for another one: preparations drift apart, and one process alone writes a submission. A
+process that dies is noticed sooner, by the loss of its connection and by `mpirun`."""
 
 
 def sum_over_processes(array: NDArray[Any]) -> NDArray[Any]:
@@ -42,7 +47,7 @@ def _cpu_group() -> Any:
     """A group for small things on the CPU, whatever training itself goes through. The first call is collective."""
     if torch.distributed.get_backend() == "gloo":
         return torch.distributed.group.WORLD
-    return torch.distributed.new_group(backend="gloo")
+    return torch.distributed.new_group(backend="gloo", timeout=PATIENCE_WITH_OTHERS)
 
 
 def any_process(condition: bool) -> bool:

@@ -21,6 +21,7 @@ from torchpack import distributed as dist
 from torchpack.utils.config import Config
 from torchpack.utils.logging import logger
 
+from core.comm import PATIENCE_WITH_OTHERS
 from core.config import load_config
 from core.errors import RESUME_STATUS, Preempted, UserError
 from core.failures import PATIENCE, FailureWatch, tell_first_process
@@ -231,7 +232,7 @@ def _start_processes(non_dist: bool, needs_device: bool) -> torch.device:
             torch.cuda.set_device(local_rank)
         else:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))
-        dist.init(backend="nccl" if use_cuda else "gloo")
+        dist.init(backend="nccl" if use_cuda else "gloo", timeout=PATIENCE_WITH_OTHERS)
     if not dist.is_master():
         logger.remove()  # silent on the console; the run directory's log follows
     return torch.device("cuda", torch.cuda.current_device()) if use_cuda else torch.device("cpu")

@@ -9,7 +9,7 @@ from torchpack.utils.logging import logger
 from core import builder
 from core.checkpoint import load_weights
 from core.comm import barrier, sum_over_processes
-from core.datasets.base import Reader
+from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
 from core.evaluation import HEADS, FramePrediction, label_all_points, predictions, seen_rows
@@ -56,15 +56,27 @@ def evaluate(run: Run) -> None:
                 submission.write(frame, label_all_points(prediction, prediction.evaluated["vox"], xyz))
     counts = sum_over_processes(counts)
     barrier()
-    if not dist.is_master():
-        return
+    if dist.is_master():
+        _finish(run, reader, counts, writer, submission)
+    barrier()  # a long submission should not be left alone by the other processes
+
+
+def _finish(
+    run: Run,
+    reader: Reader,
+    counts: np.ndarray,
+    writer: PredictionWriter | None,
+    submission: Submission | None,
+) -> None:
+    """What the first process does when all frames are predicted: checks what was written, saves and shows scores."""
+    config, arguments = run.config, run.arguments
     if writer:
         writer.finish(arguments.weight_path)
         logger.info(f"Predictions written to {arguments.save_predictions}.")
     if submission:
         submission.finish()
         logger.info(f"Submission written to {arguments.submission}, and checked.")
-    if scored:
+    if arguments.split != "test":
         row = result_row(
             arguments.weight_path,
             arguments.split,

@@ -122,6 +122,7 @@ def _prepare(
     description = describe(job.kind, parameters, seed, job.reader, packages)
     job.identity = description["parameters_hash"]
     with locked(job.directory, rank == 0):
+        barrier()  # nobody writes before the first process holds the lock
         claim_directory(job.directory, description)
         own = range(rank, len(job.reader), world_size)
         made = sum(progress(make_all(job, own, num_workers), len(own), job.kind.replace("_", " ") + "s"))

@@ -22,9 +22,6 @@ from core.files import write_atomic
 FORMAT = 1
 MAX_SWEEPS = 10
 
-_BROKEN = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
-_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, *_BROKEN)
-
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -123,17 +120,7 @@ def _read(path: str, split: str, num_sweeps: int, digest: dict[str, list[int]]) 
             names = [name for name in archive.files if name.startswith(f"{split}/")]
             names = [name for name in names if num_sweeps > 0 or "sweep" not in name]
             return meta, {name.removeprefix(f"{split}/"): archive[name] for name in names}
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        zipfile.BadZipFile,
-        RuntimeError,
-        zlib.error,
-    ):
+    except (*BROKEN, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
 
 
