@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--root", help="where the city is made, or was; default: a temporary folder")
     parser.add_argument("--frames", type=int, default=4, help="key frames of the city")
     parser.add_argument("--weak-labels", type=int, default=400, help="frames to make weak labels of")
-    parser.add_argument("--superpixels", type=int, default=24, help="frames to make superpixels of")
+    parser.add_argument("--superpixels", type=int, default=160, help="frames to make superpixels of")
     parser.add_argument("--repeats", type=int, default=3, help="measured runs of each kind")
     arguments = parser.parse_args()
     from benchmarks.common import machine, table  # these import torch; workers load this file, too, and need none
