@@ -33,5 +33,5 @@ def faults(keep: bool) -> int:
 
 
 def test_kept_memory_is_not_asked_for_again():
-    kept, mapped_anew = faults(keep=True), faults(keep=False)  # the latter some 90 where pages are huge, else 49 152
+    kept, mapped_anew = faults(keep=True), faults(keep=False)  # how many depends on the size of pages
     assert mapped_anew > 50 and kept < mapped_anew / 4
