@@ -214,7 +214,7 @@ def test_more_processes_than_gpus(monkeypatch, gpus):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     backends = []
-    monkeypatch.setattr(runtime.dist, "init", lambda backend: backends.append(backend))
+    monkeypatch.setattr(runtime.dist, "init", lambda backend, timeout: backends.append(backend))
     threads = torch.get_num_threads()
     try:
         if gpus:
