@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from benchmarks.lidar_shell import VOXEL_SIZE, lidar_shell
-from core.datasets.collate import Batch
+from core.datasets.collate import LABELLED, Batch, labelled_rows
+from core.sparse.coordinates import coarser_sets
 
 NUM_CLASSES = 17
 CAMERAS = 6
@@ -28,27 +29,35 @@ def made_up_batch(num_voxels: int, image_size: tuple[int, int], batch_size: int 
     chance = rng.random(count)
     mixed = (chance > 1 - NEGATIVE_SHARE) * ((1 << labels) | (1 << rng.integers(1, NUM_CLASSES, count)))
 
-    def some(share: float) -> torch.Tensor:
-        return torch.from_numpy(np.where(chance < share, labels, 0))
+    def some(share: float) -> np.ndarray:
+        return np.where(chance < share, labels, 0)
 
+    classes = {
+        "sparse_label": some(SPARSE_SHARE),
+        "propagated_label": some(PROPAGATED_SHARE),
+        "pseudo_label": np.zeros(count, np.int64),
+        "dense_label": labels,
+        "candidates": mixed,
+    }
+    asso_target = some(ASSOCIATION_SHARE)
     return Batch(
         coords=coords,
         feats=torch.from_numpy(np.column_stack([metres, 255 * chance]).astype(np.float32)),
         images=torch.from_numpy(rng.integers(0, 256, (batch_size, CAMERAS, 3, *image_size), dtype=np.uint8)),
         image_index=torch.from_numpy(coords[:, 3].numpy() * CAMERAS + camera),
         pixel=torch.from_numpy(pixel),
-        sparse_label=some(SPARSE_SHARE),
-        propagated_label=some(PROPAGATED_SHARE),
-        pseudo_label=torch.zeros(count, dtype=torch.int64),
-        dense_label=torch.from_numpy(labels),
-        asso_target=some(ASSOCIATION_SHARE),
-        candidates=torch.from_numpy(mixed),
+        **{name: torch.from_numpy(label) for name, label in classes.items()},
+        asso_target=torch.from_numpy(asso_target),
         sizes=[num_voxels] * batch_size,
         tokens=[f"made-up-{index}" for index in range(batch_size)],
         indices=list(range(batch_size)),
         point_voxel=[torch.arange(num_voxels)] * batch_size,
         point_rows=[torch.arange(num_voxels)] * batch_size,
         num_points=[num_voxels] * batch_size,
+        labelled=labelled_rows(
+            {name: classes[field] for name, field in LABELLED.items()}, asso_target, np.ones(count, bool)
+        ),
+        coarser=coarser_sets(coords),
     )
 
 

@@ -305,6 +305,8 @@ def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.M
 def make_loss_weights(config: Config) -> LossWeights:
     """The weights of the terms that the criterion's name lets take part."""
     c = config.criterion
+    if c.ignore_index:
+        raise UserError(f"criterion.ignore_index: {c.ignore_index}, but 0 is the label of what has none; expected 0")
     terms = {
         "sparse": {"sparse", "propagated", "negative"},
         "sparse_assop2p": {"sparse", "propagated", "negative", "asso"},

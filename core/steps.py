@@ -62,7 +62,6 @@ def _train(run: Run, run_dir: str) -> None:
         builder.make_optimizer(config, model),
         builder.make_schedule(config, len(train_data)),
         device,
-        ignore_index=config.criterion.ignore_index,
         amp_dtype=builder.amp_dtype(config),
         log_every=config.train.log_every,
     )

@@ -8,7 +8,7 @@ from torch import nn
 from torchpack.train import Trainer
 
 from core.checkpoint import network_state
-from core.datasets.collate import Batch
+from core.datasets.collate import LABELLED, Batch
 from core.datasets.sampler import EpochSampler
 from core.losses import LossWeights, Targets, loss_terms
 from core.models.two_branch import Outputs
@@ -27,7 +27,6 @@ class SegmentationTrainer(Trainer):
         weights: of the loss terms.
         optimizer, schedule: optimiser, and the factor on its rate as a function of the iteration.
         device: where the network is.
-        ignore_index: label without loss.
         amp_dtype: torch.bfloat16 or torch.float16 for mixed precision (float16 with a gradient scaler), or None.
         log_every: scalars of the losses are written every so many iterations.
     """
@@ -39,12 +38,11 @@ class SegmentationTrainer(Trainer):
         optimizer: torch.optim.Optimizer,
         schedule: Callable[[int], float],
         device: torch.device,
-        ignore_index: int = 0,
         amp_dtype: torch.dtype | None = None,
         log_every: int = 10,
     ):
         self.model, self.weights, self.optimizer = model, weights, optimizer
-        self.device, self.ignore_index, self.amp_dtype, self.log_every = device, ignore_index, amp_dtype, log_every
+        self.device, self.amp_dtype, self.log_every = device, amp_dtype, log_every
         self.seed = torch.initial_seed()
         self.steps_done = 0  # more: the next epoch is the rest of an interrupted one
         self.random: RandomState | None = None
@@ -79,20 +77,28 @@ class SegmentationTrainer(Trainer):
         self.random = None
 
     def _run_step(self, batch: Batch) -> dict[str, Any]:
-        """Forward, loss, backward, update."""
+        values = self.update(batch)
+        self._write_scalars(values)
+        self.scheduler.step()
+        return values
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Forward, loss, backward, update; returns the loss terms.
+
+        Raises TrainingError, before the update, where one is not finite.
+        """
         batch = batch.to(self.device, non_blocking=True)
         with self._autocast():
             outputs = self.model(**network_inputs(batch))
-        terms = loss_terms(outputs, targets_of(batch), self.weights, self.ignore_index)
-        values = dict(zip(terms, torch.stack([term.detach() for term in terms.values()]).tolist(), strict=True))
-        if not all(map(_is_finite, values.values())):
-            raise TrainingError(self._describe(values, batch))
+        terms = loss_terms(outputs, targets_of(batch), self.weights)
+        read = _read_later(torch.stack([term.detach() for term in terms.values()]))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms["total"]).backward()
+        values = dict(zip(terms, read(), strict=True))
+        if not all(map(_is_finite, values.values())):
+            raise TrainingError(self._describe(values, batch))
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._write_scalars(values)
-        self.scheduler.step()
         return values
 
     def evaluation_step(self, batch: Batch) -> Outputs:
@@ -139,22 +145,32 @@ class SegmentationTrainer(Trainer):
         self.scaler.load_state_dict(state["scaler"])
 
 
-def network_inputs(batch: Batch) -> dict[str, torch.Tensor]:
+def network_inputs(batch: Batch) -> dict[str, Any]:
     """The fields of a batch that the network takes."""
-    return {name: getattr(batch, name) for name in ("coords", "feats", "images", "image_index", "pixel")}
+    return {name: getattr(batch, name) for name in ("coords", "feats", "images", "image_index", "pixel", "coarser")}
 
 
 def targets_of(batch: Batch) -> Targets:
     """The labels of a batch; sparse ones override propagated ones."""
-    return Targets(
-        sparse=batch.sparse_label,
-        propagated=torch.where(batch.sparse_label != 0, batch.sparse_label, batch.propagated_label),
-        pseudo=batch.pseudo_label,
-        dense=batch.dense_label,
-        candidates=batch.candidates,
-        association=batch.asso_target,
-        seen=batch.image_index >= 0,
-    )
+    labels = {name: getattr(batch, field) for name, field in LABELLED.items()}
+    labels["propagated"] = torch.where(batch.sparse_label != 0, batch.sparse_label, batch.propagated_label)
+    return Targets(labels, batch.labelled)
+
+
+def _read_later(values: torch.Tensor) -> Callable[[], list[float]]:
+    """Begins to copy values to the host and returns what waits for them: a GPU meanwhile goes on with what it is given
+    next, and the host waits for nothing that comes after them."""
+    copied = values.to("cpu", non_blocking=True)
+    if not values.is_cuda:
+        return copied.tolist
+    event = torch.cuda.Event()
+    event.record()
+
+    def read() -> list[float]:
+        event.synchronize()
+        return copied.tolist()
+
+    return read
 
 
 def _is_finite(value: float) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.datasets.collate import labelled_rows
 from core.losses import LossWeights, Targets, loss_terms, terms
 from core.models.two_branch import Outputs
 from tests.helpers import DEVICES, HERE, golden
@@ -34,30 +35,37 @@ def compute(term: str, x: dict[str, torch.Tensor]) -> torch.Tensor:
     kind, *rest = term.split("/")
     if kind in ("ce", "lovasz", "ce_plus_lovasz"):
         functions = {"ce": terms.cross_entropy, "lovasz": terms.lovasz_softmax, "ce_plus_lovasz": terms.segmentation}
-        return functions[kind](x[f"x_{rest[1]}"], x[rest[0]])
+        return functions[kind](*labelled(x[f"x_{rest[1]}"], x[rest[0]]))
     if kind == "negative":
-        return terms.negative(x[f"x_{rest[0]}"], x["candidates"])
+        return terms.negative(*labelled(x[f"x_{rest[0]}"], x["candidates"]))
     weights = STAGES[rest[0]]
     if kind in ("walker", "visit"):
-        pair = terms.association(
-            x["embedding_vox"], x["embedding_pix"], x["sparse_label"], x["asso_target"], weights.temperature
-        )
+        annotated, labels = labelled(x["embedding_vox"], x["sparse_label"])
+        targeted, _ = labelled(x["embedding_pix"], x["asso_target"])
+        pair = terms.association(annotated, targeted, labels, weights.temperature)
         return pair[kind == "visit"]
     return total(x, weights)["total"]
 
 
 def total(x: dict[str, torch.Tensor], weights: LossWeights) -> dict[str, torch.Tensor]:
     outputs = Outputs(x["x_vox"], x["x_pix"], x["embedding_vox"], x["embedding_pix"], x["embedding_vox"])
-    targets = Targets(
-        x["sparse_label"],
-        x["prop_label"],
-        x["pseudo_label"],
-        torch.zeros_like(x["sparse_label"]),
-        x["candidates"],
-        x["asso_target"],
-        torch.ones_like(x["sparse_label"], dtype=torch.bool),
-    )
-    return loss_terms(outputs, targets, weights)
+    return loss_terms(outputs, targets_of(x), weights)
+
+
+def labelled(rows: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Those with a label."""
+    return rows[labels != 0], labels[labels != 0]
+
+
+def targets_of(x: dict[str, torch.Tensor], seen: np.ndarray | None = None) -> Targets:
+    """The labels as the loader's batch gives them."""
+    names = {"sparse": "sparse_label", "propagated": "prop_label", "pseudo": "pseudo_label", "negative": "candidates"}
+    labels = {name: x[field] for name, field in names.items()} | {"dense": x.get("dense", x["sparse_label"] * 0)}
+    arrays = {name: label.cpu().numpy() for name, label in labels.items()}
+    everywhere = np.ones(len(x["sparse_label"]), bool) if seen is None else seen
+    rows = labelled_rows(arrays, x["asso_target"].cpu().numpy(), everywhere)
+    rows["propagated"] = labels["propagated"].cpu().nonzero().squeeze(1)  # golden ones hold no sparse ones in each case
+    return Targets(labels, {name: found.to(x["sparse_label"].device) for name, found in rows.items()})
 
 
 TERMS = sorted({"/".join(k.split("/")[2:]) for k in GOLDEN if "/out/" in k})
@@ -105,23 +113,14 @@ def test_terms_without_labels_are_finite(case, device):
 def test_points_that_no_camera_sees_take_no_part_in_image_terms():
     x = inputs("main", "cpu")
     outputs = Outputs(x["x_vox"], x["x_pix"], x["embedding_vox"], x["embedding_pix"], x["embedding_vox"])
-    seen = torch.arange(800) % 3 != 0
-    targets = Targets(
-        x["sparse_label"],
-        x["prop_label"],
-        x["pseudo_label"],
-        torch.zeros(800, dtype=torch.long),
-        x["candidates"],
-        x["asso_target"],
-        seen,
-    )
-    loss_terms(outputs, targets, LossWeights())["total"].backward()
+    seen = np.arange(800) % 3 != 0
+    loss_terms(outputs, targets_of(x, seen), LossWeights())["total"].backward()
     assert not x["x_pix"].grad[~seen].any() and not x["embedding_pix"].grad[~seen].any()
     assert x["x_vox"].grad[~seen].any()
 
 
 def test_lovasz_of_a_perfect_prediction_is_zero_and_of_a_wrong_one_is_one():
-    labels = torch.tensor([1, 1, 2, 0])
+    labels = torch.tensor([1, 1, 2])
     perfect = torch.nn.functional.one_hot(labels, 3).float() * 100
     assert terms.lovasz_softmax(perfect, labels).item() == pytest.approx(0, abs=1e-6)
     assert terms.lovasz_softmax(perfect.roll(1, 1), labels).item() == pytest.approx(1, abs=1e-6)
@@ -131,13 +130,7 @@ def test_full_supervision_uses_dense_labels_alone():
     x = inputs("main", "cpu")
     weights = LossWeights(sparse=0, propagated=0, negative=0, association=0, dense=1)
     outputs = Outputs(x["x_vox"], x["x_pix"], None, None, x["embedding_vox"])
-    targets = Targets(
-        *[x["sparse_label"] * 0] * 3,
-        dense=x["prop_label"],
-        candidates=x["candidates"] * 0,
-        association=x["asso_target"],
-        seen=torch.ones(800, dtype=torch.bool),
-    )
+    targets = targets_of({**x, "dense": x["prop_label"]})
     result = loss_terms(outputs, targets, weights)
     assert set(result) == {"dense/vox", "dense/pix", "total"}
-    torch.testing.assert_close(result["dense/vox"], terms.segmentation(x["x_vox"], x["prop_label"]))
+    torch.testing.assert_close(result["dense/vox"], terms.segmentation(*labelled(x["x_vox"], x["prop_label"])))

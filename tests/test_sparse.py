@@ -1,13 +1,15 @@
 """The sparse engine against golden numbers and against dense convolution."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from core.sparse import Conv3d, Coordinates, SparseTensor, concatenate, devoxelize, mix_rows, voxelize
-from core.sparse.coordinates import VoxelSet, interpolation_table, kernel_offsets
-from core.sparse.rows import RowMap
+from core.sparse import Conv3d, Coordinates, SparseTensor, concatenate, devoxelize, mix_rows, native, voxelize
+from core.sparse.coordinates import VoxelSet, coarser_sets, interpolation_table, kernel_offsets
+from core.sparse.rows import RowMap, as_on_gpu
 from tests.helpers import DEVICES, golden
 
 GOLDEN = golden("sparse_ops.npz")
@@ -196,23 +198,46 @@ def random_set(count: int) -> Coordinates:
 
 @pytest.mark.parametrize("count", [1, 40, 3000])
 @pytest.mark.parametrize("kernel_size, stride, transposed", [(3, 1, False), (2, 2, False), (2, 2, True)])
-def test_blocks_and_slices_give_the_same(count, kernel_size, stride, transposed, monkeypatch):
-    """Both layouts of the pairs, forward and backward; with no pairs at all, with padding, with large blocks."""
-    from core.sparse import native
-
-    kernel_map = random_set(count).kernel_map(kernel_size, stride, 1)
-    kernel_map = kernel_map.transposed if transposed else kernel_map
+def test_all_ways_to_multiply_give_the_same(count, kernel_size, stride, transposed, monkeypatch):
+    """Slices, blocks and a GPU's tables, forward and backward; with no pairs at all, with padding, large blocks."""
     results = []
-    for in_blocks in (False, True):
-        monkeypatch.setattr(native, "_in_blocks", lambda feats, answer=in_blocks: answer)
+    for way in ("slices", "blocks", "tables"):
+        monkeypatch.setattr(native, "_in_blocks", lambda feats, way=way: way == "blocks")
         torch.manual_seed(0)
-        feats = torch.randn(kernel_map.num_in, 5, requires_grad=True)
-        kernel = torch.randn(len(kernel_map.sizes), 5, 7, requires_grad=True)
-        out = native.convolve(feats, kernel, kernel_map)
-        out.backward(torch.randn(out.shape))
+        with as_on_gpu() if way == "tables" else contextlib.nullcontext():
+            kernel_map = random_set(count).kernel_map(kernel_size, stride, 1)
+            kernel_map = kernel_map.transposed if transposed else kernel_map
+            feats = torch.randn(kernel_map.num_in, 5, requires_grad=True)
+            kernel = torch.randn(kernel_map.volume, 5, 7, requires_grad=True)
+            out = native.convolve(feats, kernel, kernel_map)
+            out.backward(torch.randn(out.shape))
         results.append((out.detach(), feats.grad, kernel.grad))
-    for slices, blocks in zip(*results, strict=True):
-        torch.testing.assert_close(blocks, slices, rtol=1e-4, atol=1e-4 * float(slices.abs().max()))
+    for expected, *others in zip(*results, strict=True):
+        for other in others:
+            torch.testing.assert_close(other, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_interpolation_as_on_a_gpu_gives_the_same():
+    """There, absent corners stay in the table with weight 0, on rows that are spread out."""
+    results = []
+    for context in (contextlib.nullcontext(), as_on_gpu()):
+        with context:
+            coordinates = random_set(500)
+            feats = torch.randn(len(coordinates.at(4)), 3, generator=torch.Generator().manual_seed(0))
+            x = SparseTensor(feats.requires_grad_(), coordinates, 4)
+            points = devoxelize(x)
+            (voxelize(points, x).feats ** 2).sum().backward()
+            results.append((points.detach(), feats.grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_coarser_sets_from_the_loader_are_those_built_on_demand():
+    coords = tensor("A_coords")
+    given, built = Coordinates(coords, coarser=coarser_sets(coords)), Coordinates(coords)
+    for stride in (2, 4, 8, 16):
+        assert torch.equal(given.at(stride).coords, built.at(stride).coords)
+        assert torch.equal(given.kernel_map(2, 2, stride // 2).table, built.kernel_map(2, 2, stride // 2).table)
 
 
 def test_bfloat16_convolution_is_float32s_rounded():

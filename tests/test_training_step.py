@@ -18,7 +18,7 @@ from core.datasets.collate import collate
 from core.errors import UserError
 from core.losses import LossWeights
 from core.runtime import Run
-from core.trainers import SegmentationTrainer, TrainingError, network_inputs, targets_of
+from core.trainers import SegmentationTrainer, TrainingError, targets_of
 from tests import made_up
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
 from tests.fake_nuscenes import write_fake_nuscenes
@@ -179,14 +179,17 @@ def test_evaluation_step(device):
 
 
 def test_targets():
-    """Sparse labels override propagated ones; `seen` says which voxels a camera sees."""
+    """Sparse labels override propagated ones; the rows of a term are those with a label, of the image those seen."""
     batch = made_up.batch()
     targets = targets_of(batch)
-    annotated = batch.sparse_label != 0
-    assert torch.equal(targets.propagated[annotated], batch.sparse_label[annotated])
-    assert torch.equal(targets.propagated[~annotated], batch.propagated_label[~annotated])
-    assert torch.equal(targets.seen, batch.image_index >= 0) and not bool(targets.seen.all())
-    assert set(network_inputs(batch)) == {"coords", "feats", "images", "image_index", "pixel"}
+    annotated, seen = batch.sparse_label != 0, batch.image_index >= 0
+    propagated = targets.labels["propagated"]
+    assert torch.equal(propagated[annotated], batch.sparse_label[annotated])
+    assert torch.equal(propagated[~annotated], batch.propagated_label[~annotated])
+    for name, label in targets.labels.items():
+        assert torch.equal(targets.rows[name], label.nonzero().squeeze(1).int())
+        assert torch.equal(targets.rows[f"{name}/pix"], ((label != 0) & seen).nonzero().squeeze(1).int())
+    assert torch.equal(targets.rows["association"], ((batch.asso_target != 0) & seen).nonzero().squeeze(1).int())
 
 
 @pytest.mark.parametrize("device", DEVICES)

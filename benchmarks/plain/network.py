@@ -21,7 +21,15 @@ class PlainNetwork(TwoBranchNetwork):
             if isinstance(module, Conv3d):
                 module.__class__ = PlainConv3d
 
-    def forward(self, coords: Tensor, feats: Tensor, images: Tensor, image_index: Tensor, pixel: Tensor) -> Outputs:
+    def forward(
+        self,
+        coords: Tensor,
+        feats: Tensor,
+        images: Tensor,
+        image_index: Tensor,
+        pixel: Tensor,
+        coarser: Any = (),
+    ) -> Outputs:
         assert self.projector2d is not None and self.projector3d is not None
         sample = PlainSampler(image_index, pixel)
         levels, image_map = self.pix_branch(self._prepare(images.flatten(0, 1)))

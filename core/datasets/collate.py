@@ -1,6 +1,6 @@
 """Samples -> one batch of tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from core.datasets.sample import Sample
+from core.sparse.coordinates import Coarser, coarser_sets
 
 TENSORS = (
     "coords",
@@ -26,6 +27,14 @@ TENSORS = (
 LABELS = ("sparse_label", "propagated_label", "pseudo_label", "dense_label", "asso_target", "candidates")
 WIDENED = ("image_index", *LABELS)
 """Tensors that travel from the workers in few bytes and are int64 where the network is."""
+LABELLED = {
+    "sparse": "sparse_label",
+    "propagated": "propagated_label",
+    "pseudo": "pseudo_label",
+    "dense": "dense_label",
+    "negative": "candidates",
+}
+"""Names of the losses' labels, and of the tensors that hold them."""
 
 
 @dataclass
@@ -49,6 +58,8 @@ class Batch:
         point_voxel: per sample int64 [P], each point's voxel, counted within the sample. Stays on the CPU.
         point_rows: per sample int64 [P], the points' rows in the LiDAR file. Stays on the CPU.
         num_points: per sample, points in the LiDAR file.
+        labelled: int32 [n] by name, the voxels that take part in a loss (see `losses.Targets`).
+        coarser: the voxel sets at strides 2, 4, 8, 16 (see `sparse.coordinates`).
     """
 
     coords: torch.Tensor
@@ -68,6 +79,8 @@ class Batch:
     point_voxel: list[torch.Tensor]
     point_rows: list[torch.Tensor]
     num_points: list[int]
+    labelled: dict[str, torch.Tensor]
+    coarser: list[Coarser]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The batch with all per-voxel tensors and the images on `device`, labels and image_index as int64."""
@@ -80,7 +93,28 @@ class Batch:
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         tensors: dict[str, Any] = {name: function(getattr(self, name)) for name in TENSORS}
+        tensors["labelled"] = {name: function(rows) for name, rows in self.labelled.items()}
+        tensors["coarser"] = [(function(coords), function(parent)) for coords, parent in self.coarser]
         return replace(self, **tensors)
+
+
+def labelled_rows(
+    labels: Mapping[str, NDArray[Any]], asso_target: NDArray[Any], seen: NDArray[np.bool_]
+) -> dict[str, torch.Tensor]:
+    """Which voxels take part in each loss, counted here, so that a GPU need not be asked.
+
+    Args:
+        labels: [M] by name of LABELLED, 0 = none.
+        asso_target: [M] association targets, 0 = none.
+        seen: [M], a camera sees the voxel.
+    Returns int32 [n] by name, as `losses.Targets` takes them.
+    """
+    rows = {name: np.flatnonzero(label) for name, label in labels.items()}
+    rows["propagated"] = np.flatnonzero(labels["propagated"].astype(bool) | labels["sparse"].astype(bool))
+    rows["association"] = np.flatnonzero(asso_target.astype(bool) & seen)
+    if not seen.all():
+        rows |= {f"{name}/pix": rows[name][seen[rows[name]]] for name in labels}
+    return {name: torch.from_numpy(found.astype(np.int32)) for name, found in rows.items()}
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -89,8 +123,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
     num_cameras = len(samples[0].images)
     batch_index = np.repeat(np.arange(len(samples), dtype=np.int16), sizes)
     camera = _joined(samples, "camera")
+    coords = torch.from_numpy(np.column_stack([_joined(samples, "coords"), batch_index.astype(np.int32)]))
+    labels = {name: _joined(samples, field) for name, field in LABELLED.items()}
     return Batch(
-        coords=torch.from_numpy(np.column_stack([_joined(samples, "coords"), batch_index.astype(np.int32)])),
+        coords=coords,
         feats=torch.from_numpy(_joined(samples, "feats")),
         images=torch.from_numpy(np.stack([sample.images for sample in samples])),
         image_index=torch.from_numpy(np.where(camera >= 0, batch_index * np.int16(num_cameras) + camera, np.int16(-1))),
@@ -103,6 +139,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         point_voxel=[torch.from_numpy(sample.point_voxel) for sample in samples],
         point_rows=[torch.from_numpy(sample.point_rows) for sample in samples],
         num_points=[sample.num_points for sample in samples],
+        labelled=labelled_rows(labels, _joined(samples, "asso_target"), camera >= 0),
+        coarser=coarser_sets(coords),
     )
 
 

@@ -1,5 +1,6 @@
 """The weighted sum of the terms: the one place that adds them up."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,58 +34,46 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels of the points of a batch, int64 [M], 0 = none.
+    """Labels of the M points of a batch, and which points have them, so that a GPU need not say how many there are.
 
     Attributes:
-        sparse, propagated, pseudo, dense: classes; sparse labels override propagated ones already.
-        candidates: bit masks.
-        association: association targets.
-        seen: bool, a camera sees the point. Points that none sees take part in no image term.
+        labels: int64 [M] by name: "sparse", "propagated", "pseudo", "dense" classes (sparse labels override propagated
+            ones already), "negative" bit masks of candidates.
+        rows: int32 [n] by the same names, the points whose label is not 0; "association": those with an association
+            target that a camera sees; "NAME/pix": those of NAME that a camera sees, where it does not see all of them.
     """
 
-    sparse: Tensor
-    propagated: Tensor
-    pseudo: Tensor
-    dense: Tensor
-    candidates: Tensor
-    association: Tensor
-    seen: Tensor
+    labels: Mapping[str, Tensor]
+    rows: Mapping[str, Tensor]
+
+    def select(self, name: str, head: str, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """(logits [n, C], labels [n]) of the points that take part in a term. Points that no camera sees take part in
+        no image term."""
+        rows = self.rows.get(f"{name}/{head}", self.rows[name])
+        return logits.index_select(0, rows), self.labels[name].index_select(0, rows)
 
 
-def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights, ignore_index: int = 0) -> dict[str, Tensor]:
+def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights) -> dict[str, Tensor]:
     """All terms that have a weight, unweighted, and their weighted sum as "total".
 
     Names are LABEL/vox and LABEL/pix for the two heads, "walker" and "visit".
     """
-    labels = {name: getattr(targets, name) for name in ("sparse", "propagated", "pseudo", "dense")}
     result: dict[str, Tensor] = {}
     total = torch.zeros((), device=outputs.x_vox.device)
-    heads: dict[str, tuple[Tensor, Tensor | slice]] = {
-        "vox": (outputs.x_vox.float(), slice(None)),
-        "pix": (outputs.x_pix.float(), targets.seen),
-    }
-    for head, (logits, rows) in heads.items():
-        logits = logits[rows]
-        for name, label in labels.items():
+    for head, logits in (("vox", outputs.x_vox.float()), ("pix", outputs.x_pix.float())):
+        for name in ("sparse", "propagated", "pseudo", "dense", "negative"):
             weight = getattr(weights, name)
             if weight:
-                term = terms.segmentation(logits, label[rows], ignore_index)
+                function = terms.negative if name == "negative" else terms.segmentation
+                term = function(*targets.select(name, head, logits))
                 result[f"{name}/{head}"] = term
                 total = total + weight * term
-        if weights.negative:
-            term = terms.negative(logits, targets.candidates[rows])
-            result[f"negative/{head}"] = term
-            total = total + weights.negative * term
     if weights.association:
         if outputs.embedding_vox is None or outputs.embedding_pix is None:
             raise ValueError("association loss needs a network with projections (model.proj_channel > 0)")
-        walker, visit = terms.association(
-            outputs.embedding_vox,
-            outputs.embedding_pix,
-            targets.sparse,
-            targets.association * targets.seen,
-            weights.temperature,
-        )
+        annotated, labels = targets.select("sparse", "vox", outputs.embedding_vox)
+        targeted = outputs.embedding_pix.index_select(0, targets.rows["association"])
+        walker, visit = terms.association(annotated, targeted, labels, weights.temperature)
         result |= {"walker": walker, "visit": visit}
         total = total + weights.association * (walker + weights.visit * visit)
     return {**result, "total": total}

@@ -29,16 +29,17 @@ class PointSampler:
         return mix_rows(rows, self._maps[key])
 
     def _row_map(self, batch: int, height: int, width: int) -> RowMap:
-        seen = (self.image_index >= 0).float()
+        seen = self.image_index >= 0
         x = ((self.pixel[:, 0] + 1) / 2 * (width - 1)).clamp(0, width - 1)
         y = ((self.pixel[:, 1] + 1) / 2 * (height - 1)).clamp(0, height - 1)
         left, top = x.floor().long(), y.floor().long()
         right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
         dx, dy = x - left, y - top
-        first = self.image_index.clamp(min=0) * height * width
+        anywhere = torch.arange(len(seen), device=seen.device) % (batch * height * width)
+        first = self.image_index * height * width
         rows = torch.stack([first + r * width + c for r in (top, bottom) for c in (left, right)], 1)
         weights = torch.stack([(1 - dy) * (1 - dx), (1 - dy) * dx, dy * (1 - dx), dy * dx], 1) * seen[:, None]
-        return RowMap.from_table(rows, weights, batch * height * width)
+        return RowMap.from_table(torch.where(seen[:, None], rows, anywhere[:, None]), weights, batch * height * width)
 
 
 class PointConv(nn.Conv1d):

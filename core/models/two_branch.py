@@ -1,7 +1,8 @@
 """The network of the method: an image branch, a point branch, fusion at four scales, heads on both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from core.models import point_branch as pb
 from core.models.fusion import Fusion, PointSampler
 from core.models.swiftnet import NormReluConv, SwiftNetResNet
 from core.sparse import Coordinates, SparseTensor, devoxelize, voxelize
+from core.sparse.coordinates import Coarser
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -98,7 +100,15 @@ class TwoBranchNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
-    def forward(self, coords: Tensor, feats: Tensor, images: Tensor, image_index: Tensor, pixel: Tensor) -> Outputs:
+    def forward(
+        self,
+        coords: Tensor,
+        feats: Tensor,
+        images: Tensor,
+        image_index: Tensor,
+        pixel: Tensor,
+        coarser: Sequence[Coarser] = (),
+    ) -> Outputs:
         """Runs both branches.
 
         Args:
@@ -107,10 +117,11 @@ class TwoBranchNetwork(nn.Module):
             images: [B, K, 3, H, W], 0..255, any dtype.
             image_index: int64 [M], b * K + camera, -1 where no camera sees the point.
             pixel: float32 [M, 2] (u, v) in [-1, 1] in that image.
+            coarser: the voxel sets at strides 2, 4, 8, 16 (see `coarser_sets`); computed where they are not given.
         """
         sample = PointSampler(image_index, pixel)
         levels, image_map = self.pix_branch(self._prepare(images.flatten(0, 1)))
-        features = self._point_branch(SparseTensor(feats, Coordinates(coords)), levels, sample)
+        features = self._point_branch(SparseTensor(feats, Coordinates(coords, coarser=coarser)), levels, sample)
         x_pix = self._read_linear(
             F.relu(self.classifier_pix.norm(image_map), inplace=True), self.classifier_pix.conv, sample
         )
@@ -143,7 +154,7 @@ class TwoBranchNetwork(nn.Module):
     def _prepare(self, images: Tensor) -> Tensor:
         images = images.float()
         if self.image_normalize:
-            mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+            mean, std = (_per_channel(values, images.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
             images = (images - mean) / std
         return images.contiguous(memory_format=self.memory_format)
 
@@ -156,3 +167,9 @@ class TwoBranchNetwork(nn.Module):
         the convolution runs on the points alone, of which there are far fewer than pixels."""
         assert isinstance(conv, nn.Conv2d)
         return F.linear(sample(maps), conv.weight.flatten(1), conv.bias)
+
+
+@lru_cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 [C, 1, 1] on the device. Kept, since copying it to a GPU makes the host wait."""
+    return torch.tensor(values, device=device)[:, None, None]

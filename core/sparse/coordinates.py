@@ -4,7 +4,8 @@ Coordinates are int32 rows (x, y, z, batch), in units of stride-1 voxels at ever
 multiples of s. Sets and maps are built on demand and kept, so that all layers of a network share them.
 """
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -35,6 +36,13 @@ def _pack_offsets(offsets: Tensor) -> Tensor:
     return (((x << _Y_BITS) + y) << _Z_BITS) + z
 
 
+@lru_cache
+def _moves(kernel_size: int, stride: int, device: torch.device) -> Tensor:
+    """int64 [K] on the device: what to add to a key to move it by each kernel offset. Kept, since copying it to a GPU
+    makes the host wait."""
+    return _pack_offsets(kernel_offsets(kernel_size, stride)).to(device)
+
+
 def kernel_offsets(kernel_size: int, stride: int = 1, device: torch.device | str = "cpu") -> Tensor:
     """int64 [K, 3] offset of each kernel slice, times `stride`.
 
@@ -50,21 +58,23 @@ def kernel_offsets(kernel_size: int, stride: int = 1, device: torch.device | str
 class VoxelSet:
     """Distinct voxels of one stride, with look-up by coordinates.
 
-    Attributes:
+    Args:
         coords: int32 [N, 4] (x, y, z, batch).
         stride: edge of a voxel in stride-1 voxels.
+        in_order: the rows are in the order of their keys.
     """
 
-    def __init__(self, coords: Tensor, stride: int, keys: Tensor | None = None):
+    def __init__(self, coords: Tensor, stride: int, in_order: bool = False):
         self.coords, self.stride = coords, stride
-        self.keys = pack(coords) if keys is None else keys
+        self._in_order = in_order
 
     def __len__(self) -> int:
         return self.coords.shape[0]
 
     @cached_property
     def _sorted(self) -> tuple[Tensor, Tensor]:
-        return torch.sort(self.keys)
+        keys = pack(self.coords)
+        return (keys, torch.arange(len(self), device=keys.device)) if self._in_order else torch.sort(keys)
 
     @property
     def order(self) -> Tensor:
@@ -78,7 +88,7 @@ class VoxelSet:
             return torch.zeros_like(keys), torch.zeros_like(keys, dtype=torch.bool)
         place = torch.searchsorted(sorted_keys, keys).clamp_(max=len(self) - 1)
         found = sorted_keys[place] == keys
-        return torch.where(found, order[place], 0), found
+        return torch.where(found, place if self._in_order else order[place], 0), found
 
     def find_sorted(self, moves: Tensor) -> tuple[Tensor, Tensor]:
         """Looks up all voxels, in the order of their keys, moved by each of int64 [K] `moves` -> as `find`, [K, N].
@@ -88,6 +98,28 @@ class VoxelSet:
         return self.find(self._sorted[0][None] + moves[:, None])
 
 
+Coarser = tuple[Tensor, Tensor]
+"""The set of twice the stride: int32 [N, 4] voxels in the order of their keys; int32 [M], the voxel of each of the M
+voxels of the finer set."""
+
+
+def coarser_set(coords: Tensor, stride: int) -> Coarser:
+    """The set at `stride` of the voxels [M, 4] at stride / 2: floor(coordinate / stride) * stride, each once.
+
+    The host waits for their number, so the loader's processes do it (`core/datasets/collate.py`).
+    """
+    keys, parent = torch.unique(pack(_floor_to(coords, stride)), return_inverse=True)
+    return _unpack(keys), parent.int()
+
+
+def coarser_sets(coords: Tensor, strides: Sequence[int] = (2, 4, 8, 16)) -> list[Coarser]:
+    """The sets of the network's strides, each from the one before."""
+    sets: list[Coarser] = []
+    for stride in strides:
+        sets.append(coarser_set(sets[-1][0] if sets else coords, stride))
+    return sets
+
+
 class Coordinates:
     """All voxel sets of a batch and the maps between them; sparse tensors of one batch share it.
 
@@ -95,25 +127,28 @@ class Coordinates:
         coords: int32 [N, 4] distinct voxels (x, y, z, batch) at stride 1.
         points: [P, 4] points (x, y, z, batch) in units of stride-1 voxels, not necessarily on voxel corners; the
             voxels themselves where absent.
+        coarser: the sets at strides 2, 4, ... where they are known; others are built on demand.
     """
 
-    def __init__(self, coords: Tensor, points: Tensor | None = None):
+    def __init__(self, coords: Tensor, points: Tensor | None = None, coarser: Sequence[Coarser] = ()):
         self._sets = {1: VoxelSet(coords, 1)}
+        self._parents: dict[int, Tensor] = {}
+        for level, (voxels, parent) in enumerate(coarser, start=1):
+            self._add(2**level, voxels, parent)
         self._kernel_maps: dict[tuple[int, int, int], KernelMap] = {}
         self._to_voxels: dict[int, RowMap] = {}
         self._to_points: dict[int, RowMap] = {}
-        self._parents: dict[int, Tensor] = {}
+        self.points_are_voxels = points is None
         self.points = coords if points is None else points
+
+    def _add(self, stride: int, coords: Tensor, parent: Tensor) -> None:
+        self._sets[stride], self._parents[stride] = VoxelSet(coords, stride, in_order=True), parent
 
     def at(self, stride: int) -> VoxelSet:
         """The voxel set of a stride: floor(coordinate / stride) * stride of the next finer set, sorted by
         (batch, x, y, z)."""
         if stride not in self._sets:
-            finer = self.at(stride // 2)
-            down = _floor_to(finer.coords, stride)
-            keys, parent = torch.unique(pack(down), return_inverse=True)
-            self._parents[stride] = parent
-            self._sets[stride] = VoxelSet(_unpack(keys), stride, keys)
+            self._add(stride, *coarser_set(self.at(stride // 2).coords, stride))
         return self._sets[stride]
 
     def kernel_map(self, kernel_size: int, stride: int, tensor_stride: int) -> KernelMap:
@@ -131,37 +166,44 @@ class Coordinates:
 
     def _neighbour_map(self, kernel_size: int, tensor_stride: int) -> KernelMap:
         voxels = self.at(tensor_stride)
-        offsets = kernel_offsets(kernel_size, tensor_stride, voxels.coords.device)
-        centre = len(offsets) // 2
-        rows, found = voxels.find_sorted(_pack_offsets(offsets[:centre]))  # the other half mirrors them
-        table = rows.new_full((len(offsets), len(voxels)), -1)
-        kernel_slice, place = found.nonzero(as_tuple=True)
-        out_rows, in_rows = voxels.order[place], rows[kernel_slice, place]
-        table[kernel_slice, out_rows] = in_rows
-        table[len(offsets) - 1 - kernel_slice, in_rows] = out_rows
-        kernel_slice, out_rows = (table >= 0).nonzero(as_tuple=True)
-        sizes = torch.bincount(kernel_slice, minlength=len(offsets)).tolist()
-        return KernelMap(table[kernel_slice, out_rows], out_rows, sizes, len(voxels), len(voxels), centre)
+        count, centre = len(voxels), kernel_size**3 // 2
+        moves = _moves(kernel_size, tensor_stride, voxels.coords.device)[:centre]  # the other half mirrors them
+        rows, found = voxels.find_sorted(moves)
+        order = voxels.order.int()
+        lower = torch.empty_like(rows, dtype=torch.int32)
+        lower.index_copy_(1, voxels.order, torch.where(found, rows, -1).int())
+        upper = lower.new_full((centre, count + 1), -1)  # what is absent writes to a column of its own
+        upper.scatter_(1, torch.where(found, rows, count), order.expand(centre, -1))
+        own = torch.arange(count, dtype=torch.int32, device=order.device)
+        table = torch.cat([lower, own[None], upper[:, :count].flip(0)])
+        return KernelMap(count, count, 2 * centre + 1, table, identity=centre)
 
     def _downsampling_map(self, tensor_stride: int) -> KernelMap:
         fine, coarse = self.at(tensor_stride), self.at(tensor_stride * 2)
         parent = self._parents[tensor_stride * 2]
-        x, y, z = ((fine.coords - coarse.coords[parent])[:, :3] // tensor_stride).long().unbind(1)
+        x, y, z = (torch.div(fine.coords[:, :3], tensor_stride, rounding_mode="floor") & 1).unbind(1)
         kernel_slice = (x * 2 + y) * 2 + z
-        in_rows = torch.argsort(kernel_slice * max(len(coarse), 1) + parent, stable=True)
-        sizes = torch.bincount(kernel_slice, minlength=8).tolist()
-        return KernelMap(in_rows, parent[in_rows], sizes, len(fine), len(coarse))
+        table = kernel_slice.new_full((8 * len(coarse),), -1)
+        children = torch.arange(len(fine), dtype=torch.int32, device=table.device)
+        table.index_copy_(0, (kernel_slice * len(coarse) + parent).long(), children)
+        return KernelMap(len(fine), len(coarse), 8, table.view(8, -1), back_single=parent * 8 + kernel_slice)
 
     def points_to_voxels(self, stride: int) -> RowMap:
         """P→V: the mean of the points in each voxel of `stride`; an empty voxel gets 0."""
         if stride not in self._to_voxels:
-            voxels = self.at(stride)
+            voxels, count = self.at(stride), len(self.points)
             rows, found = voxels.find(pack(_floor_to(self.points, stride)))
-            inside = found.nonzero().squeeze(1)
-            rows = rows[inside]
-            counts = torch.bincount(rows, minlength=len(voxels))
-            weights = 1.0 / counts[rows].float()
-            self._to_voxels[stride] = RowMap.from_pairs(inside, rows, weights, len(self.points), len(voxels))
+            points = torch.arange(count, device=rows.device)
+            if not self.points_are_voxels:  # a point outside of all voxels counts nowhere
+                points, rows = points[found], rows[found]
+            sums = RowMap.from_pairs(points, rows, None, count, len(voxels))
+            sizes = sums.offsets[1:] - sums.offsets[:-1]
+            share = 1.0 / sizes.float()
+            weights = torch.repeat_interleave(share, sizes, output_size=len(points))
+            back = None
+            if self.points_are_voxels:
+                back = RowMap.from_table(rows[:, None], share[rows][:, None], len(voxels))
+            self._to_voxels[stride] = RowMap(sums.indices, sums.offsets, weights, count, back)
         return self._to_voxels[stride]
 
     def voxels_to_points(self, stride: int) -> RowMap:
@@ -179,17 +221,16 @@ class Coordinates:
 def interpolation_table(voxels: VoxelSet, points: Tensor) -> tuple[Tensor, Tensor]:
     """Corner rows and weights of trilinear interpolation at points [P, 4].
 
-    Returns (rows int64 [P, 8], 0 where the corner is absent; weights float32 [P, 8], 0 where absent). Column j is the
-    corner at `kernel_offsets(2)[j]`.
+    Returns (rows int64 [P, 8], an absent corner's is that of the point's own voxel; weights float32 [P, 8], 0 where
+    absent). Column j is the corner at `kernel_offsets(2)[j]`.
     """
     corner = _floor_to(points, voxels.stride)
-    fraction = (points[:, :3].float() - corner[:, :3].float()) / voxels.stride
-    offsets = kernel_offsets(2, voxels.stride, points.device)
-    upper = offsets.bool()[None]  # [1, 8, 3]
-    weights = torch.where(upper, fraction[:, None], 1 - fraction[:, None]).prod(2)
-    rows, found = voxels.find(pack(corner)[:, None] + _pack_offsets(offsets)[None])
+    fraction = ((points[:, :3] - corner[:, :3]).float() / voxels.stride)[:, :, None]
+    x, y, z = torch.cat([1 - fraction, fraction], 2).unbind(1)  # [P, 2] each: weights of the lower and the upper side
+    weights = (x[:, :, None, None] * y[:, None, :, None] * z[:, None, None, :]).flatten(1)  # z runs fastest
+    rows, found = voxels.find(pack(corner)[:, None] + _moves(2, voxels.stride, corner.device)[None])
     weights = weights * found
-    return rows, weights / (weights.sum(1, keepdim=True) + 1e-8)
+    return torch.where(found, rows, rows[:, :1]), weights / (weights.sum(1, keepdim=True) + 1e-8)
 
 
 def _floor_to(coords: Tensor, stride: int) -> Tensor:

@@ -1,76 +1,121 @@
 """Which rows meet in a convolution, in the forms in which the engines want to read it."""
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from core.sparse.products import Blocks, Slices
+from core.sparse.rows import on_gpu
 
 
-@dataclass
 class KernelMap:
-    """Which input row meets which output row under each kernel slice (a "rule book").
+    """Which input row meets which output row under each of K kernel slices (a "rule book").
 
-    Attributes:
-        in_rows, out_rows: int64 [n], ordered by slice, then by output row; without the pairs of the identity slice.
-        sizes: number of these pairs of each slice.
+    Building and transposing one waits for no GPU; `in_rows`, `out_rows` and `sizes`, which the CPU's products and
+    torchsparse read, do.
+
+    Args:
         num_in, num_out: rows of the input and the output.
-        identity: the slice that maps every row to itself (centre of an odd kernel), or -1.
+        volume: K.
+        table: int32 [K, num_out], each output row's input row, -1 where there is none; None where `single` is given.
+        back_table: likewise int32 [K, num_in], of the transposed map; None where the map is symmetric.
+        single: int32 [num_out], input row * K + slice, where every output row has exactly one pair (a transposed
+            convolution of stride 2), else None.
+        back_single: likewise int32 [num_in], of the transposed map (a convolution of stride 2), else None.
+        identity: the slice that maps every row to itself (centre of an odd kernel), or -1. The pairs (i, o) of slice k
+            are then the pairs (o, i) of slice K - 1 - k: every voxel looks for its neighbours in its own set.
     """
 
-    in_rows: Tensor
-    out_rows: Tensor
-    sizes: list[int]
-    num_in: int
-    num_out: int
-    identity: int = -1
-
-    def pairs(self, in_blocks: bool) -> Blocks | Slices:
-        """The pairs laid out for multiplication, built once each way."""
-        return self._blocks if in_blocks else self._slices
-
-    @cached_property
-    def _blocks(self) -> Blocks:
-        return Blocks(self.in_rows, self.out_rows, self.sizes, self.num_out)
-
-    @cached_property
-    def _slices(self) -> Slices:
-        return Slices(self.in_rows, self.out_rows, self.sizes, self.num_out)
+    def __init__(
+        self,
+        num_in: int,
+        num_out: int,
+        volume: int,
+        table: Tensor | None = None,
+        back_table: Tensor | None = None,
+        single: Tensor | None = None,
+        back_single: Tensor | None = None,
+        identity: int = -1,
+    ):
+        self.num_in, self.num_out, self.volume, self.identity = num_in, num_out, volume, identity
+        self.single, self.back_single = single, back_single
+        self._table, self._back_table = table, back_table
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether the pairs (i, o) of slice k are the pairs (o, i) of slice K - 1 - k: so it is where every voxel looks
-        for its neighbours in its own set. Such a map is its own transpose, with the slices in reverse order."""
+        """Whether the map is its own transpose, with the slices in reverse order."""
         return self.identity >= 0
+
+    @cached_property
+    def table(self) -> Tensor:
+        """int32 [K, num_out], each output row's input row, the identity's too, -1 where there is none."""
+        if self._table is not None:
+            return self._table
+        assert self.single is not None
+        table = self.single.new_full((self.volume, self.num_out), -1)
+        places = (self.single % self.volume)[None].long()
+        return table.scatter_(0, places, torch.div(self.single, self.volume, rounding_mode="floor")[None])
+
+    @cached_property
+    def gather_index(self) -> Tensor:
+        """int32 [num_out * K], the table output row by output row, num_in (a row of zeros) where there is none."""
+        return torch.where(self.table < 0, self.num_in, self.table).t().flatten()
+
+    @cached_property
+    def back_gather_index(self) -> Tensor:
+        """int32 [num_in * K], `gather_index` of the transposed map."""
+        return self.transposed.gather_index
 
     @cached_property
     def transposed(self) -> "KernelMap":
         """The map of the transposed convolution: the same pairs, read backwards."""
-        return KernelMap(self.out_rows, self.in_rows, self.sizes, self.num_out, self.num_in, self.identity)
+        back_table = self.table.flip(0) if self.is_symmetric else self._back_table
+        single, back_single = self.back_single, self.single
+        back = KernelMap(
+            self.num_out, self.num_in, self.volume, back_table, self._table, single, back_single, self.identity
+        )
+        if not on_gpu(self.table):
+            in_rows, out_rows, sizes = self._pairs
+            back._pairs = out_rows, in_rows, sizes
+        return back
+
+    # --- the pairs one by one ---
+
+    @cached_property
+    def _pairs(self) -> tuple[Tensor, Tensor, list[int]]:
+        table = self.table
+        if self.identity >= 0:
+            table = table.clone()
+            table[self.identity] = -1
+        kernel_slice, out_rows = (table >= 0).nonzero(as_tuple=True)
+        in_rows = table[kernel_slice, out_rows].long()
+        return in_rows, out_rows, torch.bincount(kernel_slice, minlength=self.volume).tolist()
+
+    @property
+    def sizes(self) -> list[int]:
+        """Pairs of each slice, without those of the identity."""
+        return self._pairs[2]
+
+    def pairs(self, in_blocks: bool) -> Blocks | Slices:
+        """The pairs but those of the identity, laid out for multiplication, built once each way."""
+        return self._blocks if in_blocks else self._slices
+
+    @cached_property
+    def _blocks(self) -> Blocks:
+        return Blocks(*self._pairs, self.num_out)
+
+    @cached_property
+    def _slices(self) -> Slices:
+        return Slices(*self._pairs, self.num_out)
 
     @cached_property
     def full_table(self) -> tuple[Tensor, list[int]]:
-        """All pairs, the identity's too: (int32 [n, 2] of (input row, output row), pairs of each slice)."""
-        pairs, sizes = torch.stack([self.in_rows, self.out_rows], 1).int(), list(self.sizes)
-        if self.identity >= 0:
-            before = sum(sizes[: self.identity])
-            centre = torch.arange(self.num_in, dtype=torch.int32, device=pairs.device)[:, None].expand(-1, 2)
-            pairs = torch.cat([pairs[:before], centre, pairs[before:]])
-            sizes[self.identity] = self.num_in
-        return pairs.contiguous(), sizes
-
-    @cached_property
-    def table(self) -> Tensor:
-        """All pairs, the identity's too: int32 [K, num_out], each output row's input row, -1 where there is none."""
-        table = torch.full((len(self.sizes), self.num_out), -1, dtype=torch.int32, device=self.in_rows.device)
-        sizes = torch.tensor(self.sizes, device=self.in_rows.device)
-        kernel_slice = torch.repeat_interleave(sizes, output_size=self.in_rows.numel())
-        table[kernel_slice, self.out_rows] = self.in_rows.int()
-        if self.identity >= 0:
-            table[self.identity] = torch.arange(self.num_out, dtype=torch.int32, device=table.device)
-        return table
+        """All pairs, the identity's too: (int32 [n, 2] of (input row, output row), ordered by slice, then by output
+        row; pairs of each slice)."""
+        kernel_slice, out_rows = (self.table >= 0).nonzero(as_tuple=True)
+        pairs = torch.stack([self.table[kernel_slice, out_rows], out_rows.int()], 1)
+        return pairs, torch.bincount(kernel_slice, minlength=self.volume).tolist()
 
     @cached_property
     def rows_by_slices(self) -> tuple[Tensor, Tensor]:
@@ -78,7 +123,7 @@ class KernelMap:
 
         Returns (int32 [num_out], bit k set where the row has a pair in slice k, in that order; int32 [num_out] rows).
         """
-        bits = torch.arange(len(self.sizes), dtype=torch.int32, device=self.in_rows.device)
+        bits = torch.arange(self.volume, dtype=torch.int32, device=self.table.device)
         mask = ((self.table >= 0).int() << bits[:, None]).sum(0, dtype=torch.int32)
         mask, order = torch.sort(mask, stable=True)
         return mask, order.int()

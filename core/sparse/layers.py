@@ -71,9 +71,18 @@ def concatenate(tensors: Sequence[SparseTensor]) -> SparseTensor:
 
 def voxelize(point_feats: Tensor, like: SparseTensor) -> SparseTensor:
     """P→V: the mean of the features [P, C] of the batch's points in each voxel of `like`."""
+    if _is_identity(like):
+        return like.with_feats(point_feats)
     return like.with_feats(mix_rows(point_feats, like.coordinates.points_to_voxels(like.stride)))
 
 
 def devoxelize(x: SparseTensor) -> Tensor:
     """V→P: trilinear interpolation of voxel features at the batch's points -> [P, C]."""
+    if _is_identity(x):
+        return x.feats
     return mix_rows(x.feats, x.coordinates.voxels_to_points(x.stride))
+
+
+def _is_identity(x: SparseTensor) -> bool:
+    """Whether the points are the tensor's voxels, row by row."""
+    return x.stride == 1 and x.coordinates.points_are_voxels

@@ -2,9 +2,8 @@
 
 Both lay the pairs out in rows, ordered by slice. Slice by slice is one product of as many rows as the slice has pairs:
 best where a product of a new size costs no more than any other, as in MKL's float32. In blocks, all slices are padded
-to whole blocks and one batched product does them all: best where each product costs a launch (GPUs), and where each new
-size costs a compilation of some 0.4 ms (oneDNN's bfloat16): slices have other sizes in every batch, while the sizes of
-blocks come again.
+to whole blocks and one batched product does them all: best where each new size costs a compilation of some 0.4 ms
+(oneDNN's bfloat16): slices have other sizes in every batch, while the sizes of blocks come again.
 """
 
 from functools import cached_property

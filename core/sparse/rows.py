@@ -1,26 +1,55 @@
-"""Weighted sums of feature rows: the one primitive behind interpolation, pooling and sparse convolution's scatter.
+"""Weighted sums of feature rows: the one primitive behind interpolation, pooling and the CPU's sparse convolution.
 
 Forward and backward are both gathers (`torch.embedding_bag`), so no two threads ever add to one row: the result is the
-same in every run, and no atomic additions are needed on a GPU.
+same in every run, and no atomic additions are needed on a GPU. Nothing here makes the host wait for a GPU.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+_like_a_gpu = False
+
+
+def on_gpu(tensor: Tensor) -> bool:
+    """Whether to work as a GPU wants it: few operations, none that makes the host wait."""
+    return tensor.is_cuda or _like_a_gpu
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Works on a CPU as on a GPU, to test it and to count its operations there."""
+    global _like_a_gpu
+    before, _like_a_gpu = _like_a_gpu, True
+    try:
+        yield
+    finally:
+        _like_a_gpu = before
 
 
 class RowMap:
     """A sparse matrix [num_out, num_in] in compressed rows, to be applied to features [num_in, C].
 
     Attributes:
-        indices: int64 [nnz], input row of each entry, ordered by output row.
-        offsets: int64 [num_out + 1], where each output row's entries begin.
+        indices: int32 [nnz], input row of each entry, ordered by output row.
+        offsets: int32 [num_out + 1], where each output row's entries begin.
         weights: float32 [nnz], or None where all are 1.
         num_in: number of input rows.
+        transposed: the transposed matrix where it is known beforehand, else None: built when a gradient needs it.
     """
 
-    def __init__(self, indices: Tensor, offsets: Tensor, weights: Tensor | None, num_in: int):
+    def __init__(
+        self,
+        indices: Tensor,
+        offsets: Tensor,
+        weights: Tensor | None,
+        num_in: int,
+        transposed: "RowMap | None" = None,
+    ):
         self.indices, self.offsets, self.weights, self.num_in = indices, offsets, weights, num_in
-        self._transposed: RowMap | None = None
+        self._transposed = transposed
 
     @property
     def num_out(self) -> int:
@@ -31,29 +60,34 @@ class RowMap:
         """Each output row from the same number of entries.
 
         Args:
-            table: int64 [num_out, J] input rows, all valid (give absent ones any row and weight 0).
+            table: [num_out, J] input rows, all valid. Give absent ones weight 0 and rows that spread over the input: a
+                GPU sums the gradient of a row entry by entry.
             weights: float32 [num_out, J].
         """
-        offsets = torch.arange(table.shape[0] + 1, device=table.device) * table.shape[1]
-        return RowMap(table.reshape(-1), offsets, weights.reshape(-1), num_in)
+        table, num_out, entries = table.int(), *table.shape
+        if not on_gpu(table):  # there the host would have to wait for their number
+            kept = weights != 0
+            offsets = torch.cat([torch.zeros(1, dtype=torch.int32), kept.sum(1).cumsum(0).int()])
+            return RowMap(table[kept], offsets, weights[kept], num_in)
+        offsets = torch.arange(0, (num_out + 1) * entries, entries, dtype=torch.int32, device=table.device)
+        return RowMap(table.flatten(), offsets, weights.flatten(), num_in)
 
     @staticmethod
     def from_pairs(in_rows: Tensor, out_rows: Tensor, weights: Tensor | None, num_in: int, num_out: int) -> "RowMap":
         """Entries (out_rows[i], in_rows[i]) with weights[i], in any order; order within a row is kept."""
-        order = torch.argsort(out_rows, stable=True)
-        counts = torch.bincount(out_rows, minlength=num_out)
-        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return RowMap(in_rows[order], offsets, None if weights is None else weights[order], num_in)
+        sorted_rows, order = torch.sort(out_rows, stable=True)
+        bounds = torch.arange(num_out + 1, dtype=sorted_rows.dtype, device=sorted_rows.device)
+        offsets = torch.searchsorted(sorted_rows, bounds, out_int32=True)
+        return RowMap(in_rows[order].int(), offsets, None if weights is None else weights[order], num_in)
 
     def transposed(self) -> "RowMap":
-        """The transposed matrix, computed at the first call and kept."""
+        """The transposed matrix, computed at the first call and kept. It does not know this one: a cycle of tensors
+        would live on until Python's garbage collector comes by."""
         if self._transposed is None:
+            rows = torch.arange(self.num_out, dtype=torch.int32, device=self.indices.device)
             counts = self.offsets[1:] - self.offsets[:-1]
-            out_rows = torch.repeat_interleave(
-                torch.arange(self.num_out, device=self.indices.device), counts, output_size=self.indices.numel()
-            )
+            out_rows = torch.repeat_interleave(rows, counts, output_size=self.indices.numel())
             self._transposed = RowMap.from_pairs(out_rows, self.indices, self.weights, self.num_out, self.num_in)
-            self._transposed._transposed = self
         return self._transposed
 
     def apply(self, features: Tensor) -> Tensor:
