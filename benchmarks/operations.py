@@ -32,7 +32,17 @@ WAITING = {
     "equal",
     "lift_fresh",  # torch.tensor(...): a copy from the host's memory
 }
-FREE = {"detach", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "alias", "resize_"}
+FREE = {
+    "detach",
+    "scalar_tensor",
+    "empty",
+    "empty_like",
+    "new_empty",
+    "empty_strided",
+    "new_empty_strided",
+    "alias",
+    "resize_",
+}
 
 
 class Counting(TorchDispatchMode):
@@ -88,7 +98,9 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=12, help="show so many of the most frequent operations")
     arguments = parser.parse_args()
     network = TwoBranchNetwork(NUM_CLASSES).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, nesterov=True, fused=True)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, nesterov=True, fused=True
+    )
     trainer = SegmentationTrainer(network, LossWeights(), optimizer, lambda step: 1.0, torch.device("cpu"))
     rows = []
     for step in range(arguments.steps):

@@ -35,9 +35,9 @@ def compute(term: str, x: dict[str, torch.Tensor]) -> torch.Tensor:
     kind, *rest = term.split("/")
     if kind in ("ce", "lovasz", "ce_plus_lovasz"):
         functions = {"ce": terms.cross_entropy, "lovasz": terms.lovasz_softmax, "ce_plus_lovasz": terms.segmentation}
-        return functions[kind](*labelled(x[f"x_{rest[1]}"], x[rest[0]]))
+        return of_one_head(functions[kind], x[f"x_{rest[1]}"], x[rest[0]])
     if kind == "negative":
-        return terms.negative(*labelled(x[f"x_{rest[0]}"], x["candidates"]))
+        return of_one_head(terms.negative, x[f"x_{rest[0]}"], x["candidates"])
     weights = STAGES[rest[0]]
     if kind in ("walker", "visit"):
         annotated, labels = labelled(x["embedding_vox"], x["sparse_label"])
@@ -55,6 +55,12 @@ def total(x: dict[str, torch.Tensor], weights: LossWeights) -> dict[str, torch.T
 def labelled(rows: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Those with a label."""
     return rows[labels != 0], labels[labels != 0]
+
+
+def of_one_head(term, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """A term of the points with a label."""
+    logits, labels = labelled(logits, labels)
+    return term(logits[None], labels)[0]
 
 
 def targets_of(x: dict[str, torch.Tensor], seen: np.ndarray | None = None) -> Targets:
@@ -122,8 +128,8 @@ def test_points_that_no_camera_sees_take_no_part_in_image_terms():
 def test_lovasz_of_a_perfect_prediction_is_zero_and_of_a_wrong_one_is_one():
     labels = torch.tensor([1, 1, 2])
     perfect = torch.nn.functional.one_hot(labels, 3).float() * 100
-    assert terms.lovasz_softmax(perfect, labels).item() == pytest.approx(0, abs=1e-6)
-    assert terms.lovasz_softmax(perfect.roll(1, 1), labels).item() == pytest.approx(1, abs=1e-6)
+    both = torch.stack([perfect, perfect.roll(1, 1)])
+    assert terms.lovasz_softmax(both, labels).tolist() == pytest.approx([0, 1], abs=1e-6)
 
 
 def test_full_supervision_uses_dense_labels_alone():
@@ -133,4 +139,4 @@ def test_full_supervision_uses_dense_labels_alone():
     targets = targets_of({**x, "dense": x["prop_label"]})
     result = loss_terms(outputs, targets, weights)
     assert set(result) == {"dense/vox", "dense/pix", "total"}
-    torch.testing.assert_close(result["dense/vox"], terms.segmentation(*labelled(x["x_vox"], x["prop_label"])))
+    torch.testing.assert_close(result["dense/vox"], of_one_head(terms.segmentation, x["x_vox"], x["prop_label"]))

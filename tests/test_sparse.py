@@ -90,7 +90,9 @@ def test_point_to_voxel_agrees_with_golden(stride, device):
 @pytest.mark.parametrize("stride", [1, 2, 4, 8, 16])
 def test_voxel_to_point_agrees_with_golden(stride, probe):
     voxels = VoxelSet(tensor(f"vox_coords_s{stride}"), stride)
-    rows, weights = interpolation_table(voxels, tensor(f"{probe}_coords"))
+    points = tensor(f"{probe}_coords")
+    own = torch.zeros(len(points), dtype=torch.int32)
+    rows, weights = interpolation_table(voxels, points, own, found=own.bool())
     present = tensor(f"voxel_to_point_{probe}_index_s{stride}") >= 0
     torch.testing.assert_close(weights, tensor(f"voxel_to_point_{probe}_weights_s{stride}"), rtol=1e-5, atol=1e-6)
     index = tensor(f"voxel_to_point_{probe}_index_s{stride}").long()

@@ -13,46 +13,49 @@ LOG_OFFSET = 1e-10
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy.
+    """Mean cross-entropy of each head.
 
     Args:
-        logits: [n, C].
+        logits: [H, n, C] of H heads.
         labels: int64 [n], 1..C-1.
+    Returns [H].
     """
-    return F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
+    own = logits.log_softmax(2).gather(2, labels.expand(len(logits), -1)[:, :, None])
+    return -own.sum((1, 2)) / max(len(labels), 1)
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Lovász-softmax (Berman et al., CVPR 2018), mean over the classes present.
+    """Lovász-softmax (Berman et al., CVPR 2018) of each head, mean over the classes present.
 
     Args: as `cross_entropy`.
+    Returns [H].
     """
     if len(labels) == 0:
-        return _zero(logits)
-    classes = torch.arange(1, logits.shape[1], device=labels.device)
+        return _zero(logits).expand(len(logits))
+    classes = torch.arange(1, logits.shape[2], device=labels.device)
     foreground = (labels[None] == classes[:, None]).to(logits.dtype)  # [C - 1, n]: sums along rows are the quick ones
-    probabilities = logits.softmax(1)[:, 1:].t()
-    errors, order = torch.sort((foreground - probabilities).abs(), dim=1, descending=True)
+    probabilities = logits.softmax(2)[:, :, 1:].transpose(1, 2)
+    errors, order = torch.sort((foreground - probabilities).abs(), dim=2, descending=True)
+    gradient = _lovasz_gradient(foreground.expand_as(order).gather(2, order))
     present = foreground.amax(1)
-    losses = (errors * _lovasz_gradient(foreground.gather(1, order))).sum(1)
-    return (losses * present).sum() / present.sum()
+    return ((errors * gradient).sum(2) * present).sum(1) / present.sum()
 
 
 def _lovasz_gradient(foreground: Tensor) -> Tensor:
     """Gradient of the Lovász extension of the Jaccard loss, for errors in descending order (their algorithm 1).
 
     Args:
-        foreground: [P, n], 1 where the point is of the class, sorted like the errors.
+        foreground: [..., n], 1 where the point is of the class, sorted like the errors.
     """
-    positives = foreground.sum(1, keepdim=True)
-    hits = foreground.cumsum(1)
-    rank = torch.arange(1, foreground.shape[1] + 1, dtype=foreground.dtype, device=foreground.device)
+    hits = foreground.cumsum(-1)
+    positives = hits[..., -1:]
+    rank = torch.arange(1, foreground.shape[-1] + 1, dtype=foreground.dtype, device=foreground.device)
     jaccard = 1 - (positives - hits) / (positives + rank - hits)
-    return jaccard - F.pad(jaccard[:, :-1], (1, 0))
+    return jaccard - F.pad(jaccard[..., :-1], (1, 0))
 
 
 def segmentation(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy + Lovász-softmax."""
+    """Cross-entropy + Lovász-softmax of each head, [H]."""
     return cross_entropy(logits, labels) + lovasz_softmax(logits, labels)
 
 
@@ -62,13 +65,14 @@ def negative(logits: Tensor, candidates: Tensor) -> Tensor:
     p is the sum over classes 1.. that are no candidates; class 0 never counts as wrong.
 
     Args:
-        logits: [n, C].
+        logits: [H, n, C] of H heads.
         candidates: int64 [n] bit mask, bit c = class c; not 0.
+    Returns [H].
     """
     if len(candidates) == 0:
-        return _zero(logits)
-    wrong = (logits.softmax(1) * ~multi_hot(candidates | 1, logits.shape[1])).sum(1)
-    return -torch.log((1 - wrong).clamp(min=PROBABILITY_FLOOR)).mean()
+        return _zero(logits).expand(len(logits))
+    wrong = (logits.softmax(2) * ~multi_hot(candidates | 1, logits.shape[2])).sum(2)
+    return -torch.log((1 - wrong).clamp(min=PROBABILITY_FLOOR)).mean(1)
 
 
 def multi_hot(candidates: Tensor, num_classes: int) -> Tensor:

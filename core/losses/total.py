@@ -46,11 +46,11 @@ class Targets:
     labels: Mapping[str, Tensor]
     rows: Mapping[str, Tensor]
 
-    def select(self, name: str, head: str, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits [n, C], labels [n]) of the points that take part in a term. Points that no camera sees take part in
-        no image term."""
+    def select(self, name: str, logits: Tensor, head: str = "vox") -> tuple[Tensor, Tensor]:
+        """(logits [..., n, C], labels [n]) of the points that take part in a term of a head. Points that no camera sees
+        take part in no image term."""
         rows = self.rows.get(f"{name}/{head}", self.rows[name])
-        return logits.index_select(0, rows), self.labels[name].index_select(0, rows)
+        return logits.index_select(-2, rows), self.labels[name].index_select(0, rows)
 
 
 def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights) -> dict[str, Tensor]:
@@ -60,20 +60,28 @@ def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights) -> dict
     """
     result: dict[str, Tensor] = {}
     total = torch.zeros((), device=outputs.x_vox.device)
-    for head, logits in (("vox", outputs.x_vox.float()), ("pix", outputs.x_pix.float())):
-        for name in ("sparse", "propagated", "pseudo", "dense", "negative"):
-            weight = getattr(weights, name)
-            if weight:
-                function = terms.negative if name == "negative" else terms.segmentation
-                term = function(*targets.select(name, head, logits))
-                result[f"{name}/{head}"] = term
-                total = total + weight * term
+    logits = torch.stack([outputs.x_vox, outputs.x_pix]).float()
+    for name in ("sparse", "propagated", "pseudo", "dense", "negative"):
+        weight = getattr(weights, name)
+        if weight:
+            term = _of_both_heads(name, logits, targets)
+            result |= dict(zip((f"{name}/vox", f"{name}/pix"), term.unbind(), strict=True))
+            total = total + weight * term.sum()
     if weights.association:
         if outputs.embedding_vox is None or outputs.embedding_pix is None:
             raise ValueError("association loss needs a network with projections (model.proj_channel > 0)")
-        annotated, labels = targets.select("sparse", "vox", outputs.embedding_vox)
+        annotated, labels = targets.select("sparse", outputs.embedding_vox)
         targeted = outputs.embedding_pix.index_select(0, targets.rows["association"])
         walker, visit = terms.association(annotated, targeted, labels, weights.temperature)
         result |= {"walker": walker, "visit": visit}
         total = total + weights.association * (walker + weights.visit * visit)
     return {**result, "total": total}
+
+
+def _of_both_heads(name: str, logits: Tensor, targets: Targets) -> Tensor:
+    """A term of the point head and of the image head, [2]: at once where the same points take part."""
+    function = terms.negative if name == "negative" else terms.segmentation
+    if f"{name}/pix" not in targets.rows:
+        return function(*targets.select(name, logits))
+    heads = zip(logits.split(1), ("vox", "pix"), strict=True)
+    return torch.cat([function(*targets.select(name, values, head)) for values, head in heads])

@@ -1,5 +1,7 @@
 """Reading image features at points, and fusing them into point features."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,17 +31,26 @@ class PointSampler:
         return mix_rows(rows, self._maps[key])
 
     def _row_map(self, batch: int, height: int, width: int) -> RowMap:
-        seen = self.image_index >= 0
-        x = ((self.pixel[:, 0] + 1) / 2 * (width - 1)).clamp(0, width - 1)
-        y = ((self.pixel[:, 1] + 1) / 2 * (height - 1)).clamp(0, height - 1)
-        left, top = x.floor().long(), y.floor().long()
-        right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
-        dx, dy = x - left, y - top
-        anywhere = torch.arange(len(seen), device=seen.device) % (batch * height * width)
-        first = self.image_index * height * width
-        rows = torch.stack([first + r * width + c for r in (top, bottom) for c in (left, right)], 1)
-        weights = torch.stack([(1 - dy) * (1 - dx), (1 - dy) * dx, dy * (1 - dx), dy * dx], 1) * seen[:, None]
-        return RowMap.from_table(torch.where(seen[:, None], rows, anywhere[:, None]), weights, batch * height * width)
+        seen = (self.image_index >= 0)[:, None]
+        last = _last_pixel(height, width, self.pixel.device)
+        place = torch.minimum(((self.pixel + 1) / 2 * last).clamp(min=0), last)  # [N, 2] (x, y)
+        lower = place.floor()
+        upper = torch.minimum(lower + 1, last)
+        share = place - lower
+        x, y = torch.stack([lower, upper], 2).int().unbind(1)  # [N, 2] left and right, top and bottom
+        first = (self.image_index.int() * (height * width))[:, None, None]
+        rows = (first + y[:, :, None] * width + x[:, None]).flatten(1)  # [N, 4], left and right run faster
+        share_x, share_y = torch.stack([1 - share, share], 2).unbind(1)
+        weights = (share_y[:, :, None] * share_x[:, None]).flatten(1) * seen
+        total = batch * height * width
+        anywhere = torch.arange(len(rows), dtype=torch.int32, device=rows.device)[:, None] % total  # spread, weight 0
+        return RowMap.from_table(torch.where(seen, rows, anywhere), weights, total)
+
+
+@lru_cache
+def _last_pixel(height: int, width: int, device: torch.device) -> Tensor:
+    """float32 [2], (x, y) of a map's last pixel. Kept, since copying it to a GPU makes the host wait."""
+    return torch.tensor([width - 1.0, height - 1.0], device=device)
 
 
 class PointConv(nn.Conv1d):

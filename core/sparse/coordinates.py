@@ -24,10 +24,16 @@ def pack(coords: Tensor) -> Tensor:
 
     |x|, |y| must be below 131 008 and |z| below 16 320 voxels, batch below 4 096 (voxelisation checks this).
     """
-    x, y, z, batch = coords.long().unbind(1)
-    key = (batch << _X_BITS) + (x + 2 ** (_X_BITS - 1))
-    key = (key << _Y_BITS) + (y + 2 ** (_Y_BITS - 1))
-    return (key << _Z_BITS) + (z + 2 ** (_Z_BITS - 1))
+    factors, offset = _factors(coords.device)
+    return (coords.long() * factors).sum(1) + offset
+
+
+@lru_cache
+def _factors(device: torch.device) -> tuple[Tensor, int]:
+    """What x, y, z, batch count in a key (int64 [4], kept: see `_moves`), and the key of the origin."""
+    x, y, batch = 2 ** (_Y_BITS + _Z_BITS), 2**_Z_BITS, 2 ** (_X_BITS + _Y_BITS + _Z_BITS)
+    offset = 2 ** (_X_BITS - 1) * x + 2 ** (_Y_BITS - 1) * y + 2 ** (_Z_BITS - 1)
+    return torch.tensor([x, y, 1, batch], device=device), offset
 
 
 def _pack_offsets(offsets: Tensor) -> Tensor:
@@ -72,30 +78,22 @@ class VoxelSet:
         return self.coords.shape[0]
 
     @cached_property
-    def _sorted(self) -> tuple[Tensor, Tensor]:
-        keys = pack(self.coords)
-        return (keys, torch.arange(len(self), device=keys.device)) if self._in_order else torch.sort(keys)
+    def keys(self) -> Tensor:
+        """int64 [N], as `pack` makes them."""
+        return pack(self.coords)
 
-    @property
-    def order(self) -> Tensor:
-        """int64 [N], the rows in the order of their keys."""
-        return self._sorted[1]
+    @cached_property
+    def _sorted(self) -> tuple[Tensor, Tensor | None]:
+        return (self.keys, None) if self._in_order else torch.sort(self.keys)
 
-    def find(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Looks keys up -> (row int64, 0 where absent; found bool), both shaped like `keys`."""
+    def find(self, keys: Tensor, absent: int = 0) -> tuple[Tensor, Tensor]:
+        """Looks keys up -> (row int64, `absent` where there is none; found bool), both shaped like `keys`."""
         sorted_keys, order = self._sorted
         if len(self) == 0:
-            return torch.zeros_like(keys), torch.zeros_like(keys, dtype=torch.bool)
+            return torch.full_like(keys, absent), torch.zeros_like(keys, dtype=torch.bool)
         place = torch.searchsorted(sorted_keys, keys).clamp_(max=len(self) - 1)
         found = sorted_keys[place] == keys
-        return torch.where(found, place if self._in_order else order[place], 0), found
-
-    def find_sorted(self, moves: Tensor) -> tuple[Tensor, Tensor]:
-        """Looks up all voxels, in the order of their keys, moved by each of int64 [K] `moves` -> as `find`, [K, N].
-
-        Neighbouring look-ups end near each other in memory, which is faster than any other order.
-        """
-        return self.find(self._sorted[0][None] + moves[:, None])
+        return torch.where(found, place if order is None else order[place], absent), found
 
 
 Coarser = tuple[Tensor, Tensor]
@@ -136,6 +134,7 @@ class Coordinates:
         for level, (voxels, parent) in enumerate(coarser, start=1):
             self._add(2**level, voxels, parent)
         self._kernel_maps: dict[tuple[int, int, int], KernelMap] = {}
+        self._rows: dict[int, Tensor] = {}
         self._to_voxels: dict[int, RowMap] = {}
         self._to_points: dict[int, RowMap] = {}
         self.points_are_voxels = points is None
@@ -166,35 +165,37 @@ class Coordinates:
 
     def _neighbour_map(self, kernel_size: int, tensor_stride: int) -> KernelMap:
         voxels = self.at(tensor_stride)
-        count, centre = len(voxels), kernel_size**3 // 2
-        moves = _moves(kernel_size, tensor_stride, voxels.coords.device)[:centre]  # the other half mirrors them
-        rows, found = voxels.find_sorted(moves)
-        order = voxels.order.int()
-        lower = torch.empty_like(rows, dtype=torch.int32)
-        lower.index_copy_(1, voxels.order, torch.where(found, rows, -1).int())
-        upper = lower.new_full((centre, count + 1), -1)  # what is absent writes to a column of its own
-        upper.scatter_(1, torch.where(found, rows, count), order.expand(centre, -1))
-        own = torch.arange(count, dtype=torch.int32, device=order.device)
-        table = torch.cat([lower, own[None], upper[:, :count].flip(0)])
-        return KernelMap(count, count, 2 * centre + 1, table, identity=centre)
+        count, moves = len(voxels), _moves(kernel_size, tensor_stride, voxels.coords.device)
+        rows, _ = voxels.find(voxels.keys[:, None] + moves, absent=count)
+        return KernelMap(count, count, len(moves), rows.int(), identity=len(moves) // 2)
 
     def _downsampling_map(self, tensor_stride: int) -> KernelMap:
         fine, coarse = self.at(tensor_stride), self.at(tensor_stride * 2)
-        parent = self._parents[tensor_stride * 2]
         x, y, z = (torch.div(fine.coords[:, :3], tensor_stride, rounding_mode="floor") & 1).unbind(1)
-        kernel_slice = (x * 2 + y) * 2 + z
-        table = kernel_slice.new_full((8 * len(coarse),), -1)
-        children = torch.arange(len(fine), dtype=torch.int32, device=table.device)
-        table.index_copy_(0, (kernel_slice * len(coarse) + parent).long(), children)
-        return KernelMap(len(fine), len(coarse), 8, table.view(8, -1), back_single=parent * 8 + kernel_slice)
+        back_single = self._parents[tensor_stride * 2] * 8 + ((x * 2 + y) * 2 + z)
+        inputs = back_single.new_full((8 * len(coarse),), len(fine))
+        children = torch.arange(len(fine), dtype=torch.int32, device=inputs.device)
+        inputs.index_copy_(0, back_single.long(), children)
+        return KernelMap(len(fine), len(coarse), 8, inputs.view(-1, 8), back_single=back_single)
+
+    def _voxel_of_points(self, stride: int) -> tuple[Tensor, Tensor | None]:
+        """Row int32 [P] of the voxel that holds each point, and whether there is one; None: there always is."""
+        if not self.points_are_voxels:
+            rows, found = self.at(stride).find(pack(_floor_to(self.points, stride)))
+            return rows.int(), found
+        if stride not in self._rows:
+            self.at(stride)
+            parent = self._parents[stride]
+            self._rows[stride] = parent if stride == 2 else parent[self._voxel_of_points(stride // 2)[0]]
+        return self._rows[stride], None
 
     def points_to_voxels(self, stride: int) -> RowMap:
         """P→V: the mean of the points in each voxel of `stride`; an empty voxel gets 0."""
         if stride not in self._to_voxels:
             voxels, count = self.at(stride), len(self.points)
-            rows, found = voxels.find(pack(_floor_to(self.points, stride)))
-            points = torch.arange(count, device=rows.device)
-            if not self.points_are_voxels:  # a point outside of all voxels counts nowhere
+            rows, found = self._voxel_of_points(stride)
+            points = torch.arange(count, dtype=torch.int32, device=rows.device)
+            if found is not None:  # a point outside of all voxels counts nowhere
                 points, rows = points[found], rows[found]
             sums = RowMap.from_pairs(points, rows, None, count, len(voxels))
             sizes = sums.offsets[1:] - sums.offsets[:-1]
@@ -213,24 +214,32 @@ class Coordinates:
         divided by its sum + 1e-8.
         """
         if stride not in self._to_points:
-            rows, weights = interpolation_table(self.at(stride), self.points)
+            rows, weights = interpolation_table(self.at(stride), self.points, *self._voxel_of_points(stride))
             self._to_points[stride] = RowMap.from_table(rows, weights, len(self.at(stride)))
         return self._to_points[stride]
 
 
-def interpolation_table(voxels: VoxelSet, points: Tensor) -> tuple[Tensor, Tensor]:
+def interpolation_table(
+    voxels: VoxelSet, points: Tensor, own: Tensor, found: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Corner rows and weights of trilinear interpolation at points [P, 4].
 
-    Returns (rows int64 [P, 8], an absent corner's is that of the point's own voxel; weights float32 [P, 8], 0 where
-    absent). Column j is the corner at `kernel_offsets(2)[j]`.
+    Args:
+        own, found: int32 [P], the voxel that holds each point; bool [P], whether there is one, None: there always is.
+    Returns (rows int64 [P, 8], an absent corner's is `own`; weights float32 [P, 8], 0 where absent). Column j is the
+    corner at `kernel_offsets(2)[j]`.
     """
-    corner = _floor_to(points, voxels.stride)
-    fraction = ((points[:, :3] - corner[:, :3]).float() / voxels.stride)[:, :, None]
+    if found is None:
+        corner, keys = voxels.coords[own], voxels.keys[own]
+    else:
+        corner = _floor_to(points, voxels.stride)
+        keys = pack(corner)
+    fraction = ((points[:, :3] - corner[:, :3]) / voxels.stride)[:, :, None]
     x, y, z = torch.cat([1 - fraction, fraction], 2).unbind(1)  # [P, 2] each: weights of the lower and the upper side
     weights = (x[:, :, None, None] * y[:, None, :, None] * z[:, None, None, :]).flatten(1)  # z runs fastest
-    rows, found = voxels.find(pack(corner)[:, None] + _moves(2, voxels.stride, corner.device)[None])
-    weights = weights * found
-    return torch.where(found, rows, rows[:, :1]), weights / (weights.sum(1, keepdim=True) + 1e-8)
+    rows, there = voxels.find(keys[:, None] + _moves(2, voxels.stride, corner.device))
+    weights = weights * there
+    return torch.where(there, rows, own[:, None]), weights / (weights.sum(1, keepdim=True) + 1e-8)
 
 
 def _floor_to(coords: Tensor, stride: int) -> Tensor:

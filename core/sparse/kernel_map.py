@@ -12,14 +12,15 @@ from core.sparse.rows import on_gpu
 class KernelMap:
     """Which input row meets which output row under each of K kernel slices (a "rule book").
 
-    Building and transposing one waits for no GPU; `in_rows`, `out_rows` and `sizes`, which the CPU's products and
+    Building and transposing one waits for no GPU; `sizes`, `pairs` and `full_table`, which the CPU's products and
     torchsparse read, do.
 
     Args:
         num_in, num_out: rows of the input and the output.
         volume: K.
-        table: int32 [K, num_out], each output row's input row, -1 where there is none; None where `single` is given.
-        back_table: likewise int32 [K, num_in], of the transposed map; None where the map is symmetric.
+        inputs: int32 [num_out, K], the input row of each output row and slice, num_in where there is none; None where
+            `single` is given.
+        back_inputs: likewise int32 [num_in, K], of the transposed map, where that is known and not symmetric.
         single: int32 [num_out], input row * K + slice, where every output row has exactly one pair (a transposed
             convolution of stride 2), else None.
         back_single: likewise int32 [num_in], of the transposed map (a convolution of stride 2), else None.
@@ -32,15 +33,15 @@ class KernelMap:
         num_in: int,
         num_out: int,
         volume: int,
-        table: Tensor | None = None,
-        back_table: Tensor | None = None,
+        inputs: Tensor | None = None,
+        back_inputs: Tensor | None = None,
         single: Tensor | None = None,
         back_single: Tensor | None = None,
         identity: int = -1,
     ):
         self.num_in, self.num_out, self.volume, self.identity = num_in, num_out, volume, identity
         self.single, self.back_single = single, back_single
-        self._table, self._back_table = table, back_table
+        self._inputs, self._back_inputs = inputs, back_inputs
 
     @property
     def is_symmetric(self) -> bool:
@@ -48,37 +49,41 @@ class KernelMap:
         return self.identity >= 0
 
     @cached_property
-    def table(self) -> Tensor:
-        """int32 [K, num_out], each output row's input row, the identity's too, -1 where there is none."""
-        if self._table is not None:
-            return self._table
+    def inputs(self) -> Tensor:
+        """int32 [num_out, K], the input row of each output row and slice, num_in where there is none."""
+        if self._inputs is not None:
+            return self._inputs
         assert self.single is not None
-        table = self.single.new_full((self.volume, self.num_out), -1)
-        places = (self.single % self.volume)[None].long()
-        return table.scatter_(0, places, torch.div(self.single, self.volume, rounding_mode="floor")[None])
+        inputs = self.single.new_full((self.num_out, self.volume), self.num_in)
+        places = (self.single % self.volume)[:, None].long()
+        return inputs.scatter_(1, places, torch.div(self.single, self.volume, rounding_mode="floor")[:, None])
 
     @cached_property
-    def gather_index(self) -> Tensor:
-        """int32 [num_out * K], the table output row by output row, num_in (a row of zeros) where there is none."""
-        return torch.where(self.table < 0, self.num_in, self.table).t().flatten()
-
-    @cached_property
-    def back_gather_index(self) -> Tensor:
-        """int32 [num_in * K], `gather_index` of the transposed map."""
-        return self.transposed.gather_index
+    def back_inputs(self) -> Tensor:
+        """int32 [num_in, K], `inputs` of the transposed map."""
+        if self._back_inputs is not None:
+            return self._back_inputs
+        return self.inputs.flip(1) if self.is_symmetric else self.transposed.inputs
 
     @cached_property
     def transposed(self) -> "KernelMap":
-        """The map of the transposed convolution: the same pairs, read backwards."""
-        back_table = self.table.flip(0) if self.is_symmetric else self._back_table
+        """The map of the transposed convolution: the same pairs, read backwards. It does not know this one: a cycle of
+        tensors would live on until Python's garbage collector comes by."""
+        back_inputs = self.back_inputs if self.is_symmetric else self._back_inputs
         single, back_single = self.back_single, self.single
         back = KernelMap(
-            self.num_out, self.num_in, self.volume, back_table, self._table, single, back_single, self.identity
+            self.num_out, self.num_in, self.volume, back_inputs, self._inputs, single, back_single, self.identity
         )
-        if not on_gpu(self.table):
+        if self._inputs is not None and not on_gpu(self._inputs):
             in_rows, out_rows, sizes = self._pairs
             back._pairs = out_rows, in_rows, sizes
         return back
+
+    @cached_property
+    def table(self) -> Tensor:
+        """int32 [K, num_out], the input row of each slice and output row, -1 where there is none."""
+        inputs = self.inputs.t()
+        return torch.where(inputs == self.num_in, -1, inputs).contiguous()
 
     # --- the pairs one by one ---
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from core.sparse.kernel_map import KernelMap
 from core.sparse.rows import on_gpu
 
-ALIGNMENT = 8  # channels: matrix units want rows of 16 bytes or a multiple
+ROW_BYTES = 16
 
 
 class _PairConvolution(torch.autograd.Function):
@@ -60,7 +60,7 @@ def _in_blocks(feats: Tensor) -> bool:
 
 
 class _TableConvolution(torch.autograd.Function):
-    """The GPU's. Channels and kernel are padded already (`_padded`)."""
+    """The GPU's. Channels are padded by zeros, inside of it alone."""
 
     @staticmethod
     def forward(ctx, feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -68,57 +68,64 @@ class _TableConvolution(torch.autograd.Function):
         ctx.kernel_map = kernel_map
         if kernel_map.single is not None:
             return _multiply_then_gather(feats, kernel, kernel_map.single)
-        return _gather(feats, kernel_map.gather_index, kernel_map.volume) @ kernel.flatten(0, 1)
+        out = _gather(feats, kernel_map.inputs) @ _padded(kernel, 1, 2).flatten(0, 1)
+        return _cut(out, kernel.shape[2])
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         """One gather serves both gradients: of `grad` by the transposed map, or, where each input row has one pair
         alone, of the features."""
         feats, kernel = ctx.saved_tensors
-        kernel_map, grad = ctx.kernel_map, grad.contiguous()
+        kernel_map = ctx.kernel_map
         volume, c_in, c_out = kernel.shape
         grad_feats = grad_kernel = None
         if kernel_map.back_single is not None:
             if ctx.needs_input_grad[0]:
                 grad_feats = _multiply_then_gather(grad, kernel.transpose(1, 2), kernel_map.back_single)
             if ctx.needs_input_grad[1]:
-                gathered = _gather(feats, kernel_map.gather_index, volume)
-                grad_kernel = (gathered.t() @ grad).view(volume, c_in, c_out)
+                products = _gather(feats, kernel_map.inputs).t() @ _padded(grad, 1)
+                grad_kernel = products.view(volume, -1, products.shape[1])[:, :c_in, :c_out].contiguous()
             return grad_feats, grad_kernel, None
-        mirrored = kernel_map.is_symmetric  # its own table serves: slice k of the transposed map is slice K - 1 - k
-        index = kernel_map.gather_index if mirrored else kernel_map.back_gather_index
-        gathered = _gather(grad, index, volume)
+        gathered = _gather(grad, kernel_map.back_inputs)
         if ctx.needs_input_grad[0]:
-            turned = kernel.flip(0) if mirrored else kernel
-            grad_feats = gathered @ turned.transpose(1, 2).reshape(volume * c_out, c_in)
+            grad_feats = _cut(gathered @ _padded(kernel.transpose(1, 2), 1, 2).flatten(0, 1), c_in)
         if ctx.needs_input_grad[1]:
-            grad_kernel = (feats.t() @ gathered).view(c_in, volume, c_out).transpose(0, 1)
-            grad_kernel = grad_kernel.flip(0) if mirrored else grad_kernel
+            products = _padded(feats, 1).t() @ gathered
+            grad_kernel = products.view(len(products), volume, -1)[:c_in, :, :c_out].transpose(0, 1).contiguous()
         return grad_feats, grad_kernel, None
 
 
-def _gather(rows: Tensor, index: Tensor, volume: int) -> Tensor:
-    """[N, C] by int32 [M * K], N for a row of zeros -> [M, K * C]."""
-    return F.pad(rows, (0, 0, 0, 1)).index_select(0, index).view(-1, volume * rows.shape[1])
+def _missing(tensor: Tensor, axis: int) -> int:
+    """Channels that an axis lacks to rows of a multiple of 16 bytes, as matrix units want them."""
+    return -tensor.shape[axis] % (ROW_BYTES // tensor.element_size())
+
+
+def _padded(tensor: Tensor, *axes: int) -> Tensor:
+    """The tensor with zeros after its channels on these axes, where they are no multiple of 16 bytes."""
+    pads = [_missing(tensor, axis) if axis in axes else 0 for axis in range(tensor.ndim)]
+    if not any(pads):
+        return tensor
+    return F.pad(tensor, [side for pad in reversed(pads) for side in (0, pad)])
+
+
+def _cut(rows: Tensor, channels: int) -> Tensor:
+    """The rows without the padding of their channels."""
+    return rows if rows.shape[1] == channels else rows[:, :channels].contiguous()
+
+
+def _gather(rows: Tensor, inputs: Tensor) -> Tensor:
+    """[N, C], padded, by int32 [M, K] rows, N for none -> [M, K * C], side by side."""
+    rows = F.pad(rows, (0, _missing(rows, 1), 0, 1))  # one more row, of zeros
+    return rows.index_select(0, inputs.flatten()).view(len(inputs), -1)
 
 
 def _multiply_then_gather(rows: Tensor, kernel: Tensor, single: Tensor) -> Tensor:
     """[N, A] by every slice of [K, A, B], of which output row i takes int32 [M] single = row * K + slice -> [M, B]."""
+    channels = kernel.shape[2]
+    kernel = _padded(kernel, 1, 2)
     volume, a, b = kernel.shape
-    products = rows @ kernel.transpose(0, 1).reshape(a, volume * b)
-    return products.view(-1, b).index_select(0, single)
-
-
-def _padded(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
-    """Convolution with channels padded by zeros to a multiple of 8, inside of it alone."""
-    c_out = kernel.shape[2]
-    more_in, more_out = (-channels % ALIGNMENT for channels in kernel.shape[1:])
-    if more_in:
-        feats = F.pad(feats, (0, more_in))
-    if more_in or more_out:
-        kernel = F.pad(kernel, (0, more_out, 0, more_in))
-    out = _TableConvolution.apply(feats, kernel, kernel_map)
-    return out[:, :c_out].contiguous() if more_out else out
+    products = _padded(rows, 1) @ kernel.transpose(0, 1).reshape(a, volume * b)
+    return _cut(products.view(-1, b).index_select(0, single), channels)
 
 
 def convolve(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -133,5 +140,5 @@ def convolve(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
         dtype = torch.get_autocast_dtype(feats.device.type)
         feats, kernel = feats.to(dtype), kernel.to(dtype)
     if on_gpu(feats):
-        return _padded(feats, kernel, kernel_map)
+        return _TableConvolution.apply(feats, kernel, kernel_map)
     return _PairConvolution.apply(feats, kernel, kernel_map)
