@@ -130,8 +130,32 @@ def make_dataset(
     )
 
 
+def network_input(config: Config, reader: Reader, device: torch.device) -> dict[str, Any]:
+    """What the network's input and output mean, in plain values: see core/network_input.py."""
+    return {
+        "features": point_features(config, reader),
+        "classes": list(reader.classes.names),
+        "voxel_size": config.dataset.voxel_size,
+        "image_normalize": config.dataset.image_normalize,
+        "image_size": list(image_size(config, reader)),
+        "points": config.dataset.points,
+        "precision": _precision(config, device),
+    }
+
+
+def _precision(config: Config, device: torch.device) -> str:
+    if config.amp_enabled:
+        return config.amp_dtype
+    return "tf32" if device.type == "cuda" and config.train.tf32 else "float32"
+
+
+def point_features(config: Config, reader: Reader) -> list[str]:
+    """Names of the features of a point that the network takes, in their order."""
+    return ["x", "y", "z", *reader.features, *(["R", "G", "B"] if config.dataset.use_color else [])]
+
+
 def _check_features(config: Config, reader: Reader) -> None:
-    names = ("x", "y", "z", *reader.features) + (("R", "G", "B") if config.dataset.use_color else ())
+    names = point_features(config, reader)
     if config.model.in_channel != len(names):
         raise UserError(
             f"model.in_channel is {config.model.in_channel}, but points have {len(names)} features: {', '.join(names)} "

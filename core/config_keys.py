@@ -77,7 +77,7 @@ KEYS: dict[str, Rule] = {
     "dataset.small_component_sizes": items(*3 * [whole(0, 1_000_000)]),
     "dataset.small_component_class": whole(0, MAX_CLASSES - 1),
     "dataset.rare_class_shares": items(*4 * [number(0, 1)]),
-    # Waymo Open alone
+    # keys of a single data set
     "dataset.test_frames": text(),
     "dataset.submission.account_name": text(empty=True),
     "dataset.submission.unique_method_name": text(),
