@@ -66,13 +66,23 @@ def _open_reader(config: Config, split: str, num_sweeps: int) -> Reader:
     return reader
 
 
+SMALLEST_SIDE = 17
+"""Pixels that the longer side of an image needs: the image branch halves it four times, and normalises what is left."""
+
+
 def image_size(config: Config, reader: Reader) -> tuple[int, int]:
     """(height, width) of the images as the network sees them."""
     if config.dataset.image_size is not None:
-        height, width = config.dataset.image_size
-        return int(height), int(width)
-    camera, rate = reader.frame(0).cameras[0], config.dataset.image_crop_rate
-    return round(camera.height * rate), round(camera.width * rate)
+        key, (height, width) = "dataset.image_size", config.dataset.image_size
+    else:
+        camera, rate = reader.frame(0).cameras[0], config.dataset.image_crop_rate
+        key, height, width = "dataset.image_crop_rate", round(camera.height * rate), round(camera.width * rate)
+    if min(height, width) < 1 or max(height, width) < SMALLEST_SIDE:
+        raise UserError(
+            f"{key}: too small (it makes images of {height}x{width} pixels, one side should have {SMALLEST_SIDE}); set "
+            "a larger one"
+        )
+    return height, width
 
 
 def make_dataset(
@@ -120,8 +130,32 @@ def make_dataset(
     )
 
 
+def network_input(config: Config, reader: Reader, device: torch.device) -> dict[str, Any]:
+    """What the network's input and output mean, in plain values: see core/network_input.py."""
+    return {
+        "features": point_features(config, reader),
+        "classes": list(reader.classes.names),
+        "voxel_size": config.dataset.voxel_size,
+        "image_normalize": config.dataset.image_normalize,
+        "image_size": list(image_size(config, reader)),
+        "points": config.dataset.points,
+        "precision": _precision(config, device),
+    }
+
+
+def _precision(config: Config, device: torch.device) -> str:
+    if config.amp_enabled:
+        return config.amp_dtype
+    return "tf32" if device.type == "cuda" and config.train.tf32 else "float32"
+
+
+def point_features(config: Config, reader: Reader) -> list[str]:
+    """Names of the features of a point that the network takes, in their order."""
+    return ["x", "y", "z", *reader.features, *(["R", "G", "B"] if config.dataset.use_color else [])]
+
+
 def _check_features(config: Config, reader: Reader) -> None:
-    names = ("x", "y", "z", *reader.features) + (("R", "G", "B") if config.dataset.use_color else ())
+    names = point_features(config, reader)
     if config.model.in_channel != len(names):
         raise UserError(
             f"model.in_channel is {config.model.in_channel}, but points have {len(names)} features: {', '.join(names)} "
@@ -265,7 +299,6 @@ published names; nothing in a network is of one data set."""
 def make_model(config: Config, device: torch.device, imagenet: bool = True) -> TwoBranchNetwork:
     """The network on its device, in the chosen sparse engine; `imagenet` loads the image branch's weights."""
     model = config.model
-    _check_model_name(model.name)
     resnet, projects = NETWORKS[model.name]
     choose_engine(model.sparse_engine, device)
     network = TwoBranchNetwork(
@@ -285,11 +318,6 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
     return network.to(device)
 
 
-def _check_model_name(name: str) -> None:
-    if name not in NETWORKS:
-        raise UserError(f"model.name: '{name}' is unknown; known are: {', '.join(NETWORKS)}")
-
-
 def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.Module:
     """Wraps the network for training with several processes: synchronised batch norm on GPUs, averaged gradients."""
     if dist.size() == 1 or not config.ddp:
@@ -305,16 +333,12 @@ def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.M
 def make_loss_weights(config: Config) -> LossWeights:
     """The weights of the terms that the criterion's name lets take part."""
     c = config.criterion
-    if c.ignore_index:
-        raise UserError(f"criterion.ignore_index: {c.ignore_index}, but 0 is the label of what has none; expected 0")
     terms = {
         "sparse": {"sparse", "propagated", "negative"},
         "sparse_assop2p": {"sparse", "propagated", "negative", "asso"},
         "sparse_assop2p_mstep": {"sparse", "propagated", "negative", "asso", "pseudo"},
         "full": {"dense"},
     }
-    if c.name not in terms:
-        raise UserError(f"criterion.name: '{c.name}' is unknown; known are: {', '.join(terms)}")
 
     def weight(name: str) -> float:
         return c[f"{name}_weight"] if name in terms[c.name] else 0.0
@@ -334,7 +358,6 @@ def make_loss_weights(config: Config) -> LossWeights:
 def check_association(config: Config) -> None:
     """Raises UserError when training has an association term, but the network no projections for it."""
     m = config.model
-    _check_model_name(m.name)
     if make_loss_weights(config).association and not (NETWORKS[m.name][1] and m.proj_channel and not m.is_estep):
         raise UserError(
             f"criterion.name: '{config.criterion.name}' with criterion.asso_weight > 0 needs "
@@ -349,9 +372,7 @@ def make_optimizer(config: Config, network: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=o.nesterov
         )
-    if o.name == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=o.lr, weight_decay=o.weight_decay)
-    raise UserError(f"optimizer.name: '{o.name}' is unknown; known are: sgd, adamw")
+    return torch.optim.AdamW(network.parameters(), lr=o.lr, weight_decay=o.weight_decay)
 
 
 def make_schedule(config: Config, num_frames: int) -> Any:
@@ -359,16 +380,12 @@ def make_schedule(config: Config, num_frames: int) -> Any:
     s = config.scheduler
     if s.name == "cosine_warmup":
         return cosine_warmup(config.num_epochs, num_frames, config.batch_size, dist.size(), s.warmup_iterations)
-    if s.name == "constant":
-        return lambda iteration: 1.0
-    raise UserError(f"scheduler.name: '{s.name}' is unknown; known are: cosine_warmup, constant")
+    return lambda iteration: 1.0
 
 
 def amp_dtype(config: Config) -> torch.dtype | None:
     """The precision of mixed-precision training, or None."""
     dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-    if config.amp_dtype not in dtypes:
-        raise UserError(f"amp_dtype: '{config.amp_dtype}' is unknown; known are: {', '.join(dtypes)}")
     return dtypes[config.amp_dtype] if config.amp_enabled else None
 
 

@@ -14,6 +14,7 @@ from torchpack.utils.logging import logger
 
 from core.errors import UserError
 from core.files import write_atomic
+from core.network_input import check_input
 
 RESNETS = {"resnet18": "resnet18-5c106cde.pth", "resnet34": "resnet34-b627a593.pth"}
 """torchvision's files of ImageNet weights."""
@@ -64,10 +65,19 @@ def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def load_weights(model: nn.Module, path: str) -> None:
-    """Loads the network state of a checkpoint, strictly; raises UserError where it does not fit."""
-    state = network_state(read_checkpoint(path))
+def load_weights(model: nn.Module, path: str, own_input: Mapping[str, Any] | None = None) -> None:
+    """Loads the network state of a checkpoint, strictly.
+
+    Args:
+        own_input: what the configuration's network takes, to be compared with what the checkpoint says (see
+            core/network_input.py).
+    Raises UserError where the state does not fit, or the input means something else.
+    """
+    content = read_checkpoint(path)
+    state = network_state(content)
     check_fits(model, state, path)
+    if own_input is not None:
+        check_input(content, own_input, path)
     model.load_state_dict(state)
 
 

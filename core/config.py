@@ -1,21 +1,22 @@
 """Loading a YAML configuration: layers, overrides, and the check that every key is a known one.
 
 Layers, later ones winning: `default.yaml` of each folder on the way to the file, the file, further files laid over it
-(`--with`), overrides on the command line. Only files named default.yaml may declare keys.
+(`--with`), overrides on the command line. Only files named default.yaml may add keys; what a key takes is declared in
+core/config_keys.py, and every layer's values are checked against it.
 """
 
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 from torchpack.utils.config import Config
 
+from core.config_keys import KEYS, conflicts
+from core.config_rules import Choice, Rule, Text, rule_like
 from core.errors import UserError
-
-NULLABLE = ("model.imagenet_pretrain",)
-"""Keys that take null although their default is something else."""
 
 
 def load_config(path: str, overlays: Sequence[str] = (), overrides: Sequence[str] = ()) -> Config:
@@ -25,18 +26,20 @@ def load_config(path: str, overlays: Sequence[str] = (), overrides: Sequence[str
         path: YAML file.
         overlays: YAML files laid over it, in this order.
         overrides: "--key value" or "--key=value" pieces of the command line, keys with dots.
-    Raises UserError for a missing file, broken YAML, an unknown key (the nearest known one is named) or a value of
-    another type than the default's.
+    Raises UserError for a missing file, broken YAML, an unknown key (the nearest known one is named), a value that its
+    key does not take, or values that do not go together.
     """
     config = Config()
     for default in _defaults_of(path):
-        config.update(_read_yaml(default))
+        config.update(_checked(_read_yaml(default), default))
     known = dict(_leaves(config.dict()))
     if not known:
         raise UserError(f"{path}: no default.yaml beside it or above it; configurations lie in configs/")
     for layer in (path, *overlays):
-        _lay_over(config, known, _read_yaml(layer), layer)
-    _lay_over(config, known, _parse_overrides(overrides, known), "command line")
+        config.update(_checked(_read_yaml(layer), layer, known))
+    config.update(_checked(_parse_overrides(overrides, known), "command line", known))
+    for conflict in conflicts(dict(_leaves(config.dict()))):
+        raise UserError(conflict)
     return config
 
 
@@ -62,7 +65,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
         raise UserError(f"{path}: no such configuration; they lie in configs/") from None
     except OSError as error:
         raise UserError(f"{path}: configuration cannot be read ({error.strerror}); they lie in configs/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes, dates or numbers that are none
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
@@ -98,45 +101,41 @@ def _parse_overrides(overrides: Sequence[str], known: dict[str, Any]) -> dict[st
             node = node.setdefault(folder, {})
             if not isinstance(node, dict):
                 raise UserError(f"command line: {key} lies below '{folder}', which another override gives a value")
-        node[leaf] = _parse_value(text, known.get(key[2:]))
+        node[leaf] = _parse_value(text, _rule(key[2:], known.get(key[2:])))
     return tree
 
 
-def _parse_value(text: str, default: Any) -> Any:
+def _parse_value(text: str, rule: Rule) -> Any:
     """Text of the command line as YAML; for a key whose values are texts, whatever is typed (a folder called 2024)."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
-    return text if isinstance(default, str) and value is not None else value
+    return text if isinstance(rule, Text | Choice) and value is not None else value
 
 
-def _lay_over(config: Config, known: dict[str, Any], tree: dict[str, Any], source: str) -> None:
+def _checked(tree: dict[str, Any], source: str, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A layer with its values in their keys' types; without `known`, the defaults, it may add keys."""
+    checked: dict[str, Any] = {}
     for key, value in _leaves(tree):
-        if key not in known:
+        if known is not None and key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise UserError(f"{source}: unknown key '{key}'; did you mean '{near[0]}'?")
-        *folders, leaf = key.split(".")
-        node = config
-        for folder in folders:
-            node = node[folder]
-        node[leaf] = _checked(key, value, known[key], source)
-
-
-def _checked(key: str, value: Any, default: Any, source: str) -> Any:
-    """The value, if it is of the default's type. Integers serve as floats, and YAML's '1e-4' (a text) as a number."""
-    if default is None or (value is None and key in NULLABLE):
-        return value
-    if isinstance(default, float) and isinstance(value, int | str) and not isinstance(value, bool):
+        default = value if known is None else known[key]
+        rule = _rule(key, default)
         try:
-            return float(value)
+            value = rule.check(value)
         except ValueError:
-            pass
-    if type(value) is not type(default):
-        raise UserError(f"{source}: {key} should be {_kind(default)} (its default is {default!r}), found {value!r}")
-    return value
+            remark = "" if known is None else f" (its default is {default!r})"
+            raise UserError(f"{source}: {key} should be {rule.words}{remark}, found {reprlib.repr(value)}") from None
+        *folders, leaf = key.split(".")
+        node = checked
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = value
+    return checked
 
 
-def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list"}
-    return names[type(value)]
+def _rule(key: str, default: Any) -> Rule:
+    """What a key takes: as declared; for a key of somebody else's default.yaml, values of its default's type."""
+    return KEYS.get(key) or rule_like(default)

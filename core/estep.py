@@ -1,7 +1,7 @@
 """E-step: runs the network over the training frames and writes pseudo-labels."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from core.labeling.prepare import claim_directory, finish_directory
 from core.labeling.pseudo_labels import PseudoLabelRules, pseudo_labels
 from core.metrics import confusion_matrix
 from core.models.two_branch import Outputs
+from core.network_input import STORED
 from core.progress import progress
 
 Infer = Callable[[Batch], Outputs]
@@ -41,6 +42,7 @@ def run_estep(
     directory: str,
     rules: PseudoLabelRules,
     checkpoint_hash: str,
+    network_input: Mapping[str, Any],
     command: str | None = None,
 ) -> dict[str, Any] | None:
     """Writes one pseudo-label file per frame, then meta.json with the statistics.
@@ -54,6 +56,7 @@ def run_estep(
         directory: where the files go.
         rules: of this round.
         checkpoint_hash: of the checkpoint that the network was loaded from.
+        network_input: what it takes, and its precision (see core/network_input.py).
     Returns the statistics on the first process, None on the others.
     """
     reader = dataset.reader
@@ -61,9 +64,7 @@ def run_estep(
         "rules": vars(rules),
         "checkpoint": checkpoint_hash,
         "labels": sorted(dataset.label_hashes.values()),
-        "voxel_size": dataset.voxel_size,
-        "image_size": dataset.image_size,
-        "points": dataset.points,
+        STORED: dict(network_input),
     }
     description = describe(PSEUDO_LABEL, parameters, None, reader)
     identity = description["parameters_hash"]

@@ -19,6 +19,7 @@ from core.checkpoint import (
 from core.comm import barrier, from_first_process, gather_objects
 from core.errors import UserError
 from core.files import remove_unfinished
+from core.network_input import check_input
 from core.training_state import process_state, restore_buffers, restore_random_state
 
 TRAINING_STATE = ("model", "optimizer", "scheduler", "scaler", "callbacks", "epoch_num", "local_step", "global_step")
@@ -54,6 +55,7 @@ class Resume(Callback):
                 "checkpoint of a training command (step-*.pt or max-iou-*-val.pt)"
             )
         check_fits(self.trainer.network, network_state(state), path)
+        check_input(state, self.trainer.network_input, path)
         trainer, step = self.trainer, state["local_step"]
         trainer.load_state_dict(state)
         logger.info(f"Going on from {path}, epoch {trainer.epoch_num} of {trainer.num_epochs}, step {step} of it.")

@@ -1,6 +1,7 @@
 """Evaluation of a checkpoint: the step behind eval_miou.py."""
 
 import os
+from typing import Any
 
 import numpy as np
 from torchpack import distributed as dist
@@ -14,6 +15,7 @@ from core.errors import UserError
 from core.estep import no_grad_inference
 from core.evaluation import HEADS, FramePrediction, label_all_points, predictions, seen_rows
 from core.metrics import confusion_matrix
+from core.network_input import STORED
 from core.predictions import PredictionWriter
 from core.progress import progress
 from core.results import SCOPES, class_table, result_row, save_row
@@ -36,7 +38,8 @@ def evaluate(run: Run) -> None:
     reader.check_files(labels=scored)
     loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval"))
     network = builder.make_model(config, device, imagenet=False)
-    load_weights(network, arguments.weight_path)
+    network_input = builder.network_input(config, reader, device)
+    load_weights(network, arguments.weight_path, network_input)
     infer = no_grad_inference(network, device, builder.amp_dtype(config))
     writer = PredictionWriter(arguments.save_predictions, reader) if arguments.save_predictions else None
     submission = reader.open_submission(arguments.submission) if arguments.submission else None
@@ -57,7 +60,7 @@ def evaluate(run: Run) -> None:
     counts = sum_over_processes(counts)
     barrier()
     if dist.is_master():
-        _finish(run, reader, counts, writer, submission)
+        _finish(run, reader, counts, writer, submission, network_input)
     barrier()  # a long submission should not be left alone by the other processes
 
 
@@ -67,6 +70,7 @@ def _finish(
     counts: np.ndarray,
     writer: PredictionWriter | None,
     submission: Submission | None,
+    network_input: dict[str, Any],
 ) -> None:
     """What the first process does when all frames are predicted: checks what was written, saves and shows scores."""
     config, arguments = run.config, run.arguments
@@ -89,6 +93,7 @@ def _finish(
             reader.benchmark_iou(counts[SCOPES.index("vox/all")]),
         )
         row["stage"] = BASELINES.get(config.criterion.name, row["stage"])
+        row[STORED] = network_input
         path = os.path.join(_run_dir(arguments.run_dir, arguments.weight_path), "results.json")
         save_row(path, row)
         logger.info(

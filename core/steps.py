@@ -13,10 +13,13 @@ from core import builder
 from core.callbacks import BestSaver, EventWriter, ScalarsWriter, StepBar, Validation
 from core.checkpoint import file_hash, load_weights
 from core.datasets.base import Reader
+from core.datasets.label_files import PSEUDO_LABEL, read_meta
+from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
 from core.estep import no_grad_inference, quality_table, run_estep
 from core.evaluation import HEADS
 from core.locks import locked
+from core.network_input import check_labels_input
 from core.preemption import Preemption
 from core.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint
 from core.runtime import Run
@@ -49,6 +52,8 @@ def _train(run: Run, run_dir: str) -> None:
     readers["val"].check_files(labels=validated)
     given = getattr(run.arguments, "pseudo_label_dir", None)
     train_data = builder.make_dataset(config, readers["train"], "train", run_dir, given)
+    network_input = builder.network_input(config, readers["train"], device)
+    _compare_pseudo_labels(train_data, network_input)
     logger.info(
         f"{len(train_data)} training frames, {len(readers['val'])} validation frames, "
         f"{dist.size()} process(es) on {device.type}."
@@ -64,6 +69,7 @@ def _train(run: Run, run_dir: str) -> None:
         device,
         amp_dtype=builder.amp_dtype(config),
         log_every=config.train.log_every,
+        network_input=network_input,
     )
     stage = os.path.basename(folder).replace("checkpoints", "train")
     saver = CheckpointSaver(folder, config.train.checkpoints_to_keep, config.train.checkpoint_every_steps)
@@ -90,6 +96,13 @@ def _train(run: Run, run_dir: str) -> None:
             saver,
         ],
     )
+
+
+def _compare_pseudo_labels(dataset: SegmentationDataset, network_input: dict[str, Any]) -> None:
+    """Says where the network behind the pseudo-labels that are read had another input."""
+    directory = dataset.pseudo_label_dir
+    if directory is not None and dist.is_master():
+        check_labels_input(read_meta(directory, PSEUDO_LABEL)["parameters"], network_input, directory)
 
 
 def _has_labels(reader: Reader) -> bool:
@@ -124,7 +137,9 @@ def _estep(run: Run, run_dir: str) -> None:
     given = getattr(run.arguments, "pseudo_label_dir", None)
     dataset = builder.make_dataset(config, reader, "estep", run_dir, given)
     network = builder.make_model(config, device, imagenet=False)
-    load_weights(network, run.arguments.weight_path)
+    network_input = builder.network_input(config, reader, device)
+    _compare_pseudo_labels(dataset, network_input)
+    load_weights(network, run.arguments.weight_path, network_input)
     statistics = run_estep(
         no_grad_inference(network, device, builder.amp_dtype(config)),
         dataset,
@@ -132,6 +147,7 @@ def _estep(run: Run, run_dir: str) -> None:
         directory,
         builder.make_rules(config),
         file_hash(run.arguments.weight_path),
+        network_input,
         command=command_line(),
     )
     if statistics is not None:

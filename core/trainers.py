@@ -1,6 +1,6 @@
 """One training loop for pretraining, M-steps, baselines and full supervision: they differ in label sources alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from core.datasets.collate import LABELLED, Batch
 from core.datasets.sampler import EpochSampler
 from core.losses import LossWeights, Targets, loss_terms
 from core.models.two_branch import Outputs
+from core.network_input import STORED
 from core.training_state import RandomState, restore_random_state
 
 
@@ -29,6 +30,7 @@ class SegmentationTrainer(Trainer):
         device: where the network is.
         amp_dtype: torch.bfloat16 or torch.float16 for mixed precision (float16 with a gradient scaler), or None.
         log_every: scalars of the losses are written every so many iterations.
+        network_input: what the network's input means, for its checkpoints (see core/network_input.py).
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class SegmentationTrainer(Trainer):
         device: torch.device,
         amp_dtype: torch.dtype | None = None,
         log_every: int = 10,
+        network_input: Mapping[str, Any] | None = None,
     ):
         self.model, self.weights, self.optimizer = model, weights, optimizer
         self.device, self.amp_dtype, self.log_every = device, amp_dtype, log_every
+        self.network_input = dict(network_input or {})
         self.seed = torch.initial_seed()
         self.steps_done = 0  # more: the next epoch is the rest of an interrupted one
         self.random: RandomState | None = None
@@ -136,6 +140,7 @@ class SegmentationTrainer(Trainer):
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
+            STORED: self.network_input,
         }
 
     def _load_state_dict(self, state: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ def load(name, root, *overrides):
         return fake_config(path, root, *overrides)
     dataset = os.path.splitext(os.path.basename(name))[0]
     base = os.path.join(CONFIGS, dataset, "pretrain/assop2p.yaml")
-    return fake_config(base, root, *overrides, overlays=(path,))
+    return fake_config(base, root, "--dataset.image_crop_rate=0.5", *overrides, overlays=(path,))
 
 
 def config_of(name="nuscenes/pretrain/assop2p.yaml", *overrides):
@@ -154,22 +154,21 @@ def model(config):
     return builder.make_model(config, CPU)
 
 
-@pytest.mark.parametrize(
-    ("build", "key", "known"),
-    [
-        (model, "model.name", "spvcnn_swiftnet18_nusc, spvcnn_swiftnet18_nusc_assop2p"),
-        (model, "model.sparse_engine", "auto, native"),
-        (builder.make_loss_weights, "criterion.name", "sparse, sparse_assop2p, sparse_assop2p_mstep, full"),
-        (lambda config: builder.make_optimizer(config, torch.nn.Linear(1, 1)), "optimizer.name", "sgd, adamw"),
-        (lambda config: builder.make_schedule(config, 10), "scheduler.name", "cosine_warmup, constant"),
-        (builder.amp_dtype, "amp_dtype", "bfloat16, float16"),
-        (lambda config: builder.make_reader(config, "train"), "dataset.name", "nuscenes"),
-    ],
-)
-def test_unknown_names(build, key, known):
-    config = config_of("nuscenes/default.yaml", f"--{key}=nonsense")
-    with pytest.raises(UserError, match=f"{key}.*'nonsense'.*known.*{known}"):
-        build(config)
+def test_unknown_data_set():
+    config = config_of("nuscenes/default.yaml", "--dataset.name=nonsense")
+    with pytest.raises(UserError, match=r"dataset\.name.*'nonsense'.*known.*nuscenes"):
+        builder.make_reader(config, "train")
+
+
+def test_images_that_are_too_small():
+    frame = SimpleNamespace(cameras=[SimpleNamespace(width=1600, height=900)])
+    reader: Any = SimpleNamespace(frame=lambda index: frame)
+    config = config_of("nuscenes/default.yaml", "--dataset.image_crop_rate=0.01")
+    with pytest.raises(UserError, match=r"dataset\.image_crop_rate: too small \(it makes images of 9x16 pixels"):
+        builder.image_size(config, reader)
+    config = config_of("nuscenes/default.yaml", "--dataset.image_size=[16, 16]")
+    with pytest.raises(UserError, match=r"dataset\.image_size: too small \(it makes images of 16x16 pixels"):
+        builder.image_size(config, reader)
 
 
 @pytest.mark.parametrize(("in_channel", "use_color"), [(4, True), (7, False), (5, False)])

@@ -41,12 +41,13 @@ class Step:
         size = len(batch.coords)
         return made_up.certain_outputs(np.full(size, self.answer), features=np.zeros((size, 4)))
 
-    def run(self, checkpoint="hash", rules=None):
+    def run(self, checkpoint="hash", rules=None, normalize=False):
         def loader(indices):
             return builder.make_remaining_loader(self.config, self.dataset, indices)
 
         rules = rules or builder.make_rules(self.config)
-        return run_estep(self.infer, self.dataset, loader, self.directory, rules, checkpoint, command="the command")
+        taken = {"image_normalize": normalize}
+        return run_estep(self.infer, self.dataset, loader, self.directory, rules, checkpoint, taken, "the command")
 
     def frames(self):
         """(weak label, previous label, seen, pseudo-label) of each frame."""
@@ -148,6 +149,13 @@ def test_what_is_missing_or_broken_is_made_anew(root):
     assert step.run() == statistics
     assert step.calls[3:] == [[tokens[0]]] and step.contents() == complete
     assert step.run() == statistics and len(step.calls) == 4
+
+
+def test_files_of_a_network_with_another_input_are_refused(root):
+    step = Step(root)
+    step.run()
+    with pytest.raises(UserError, match=r"parameters\.network_input\.image_normalize = False, now it is True"):
+        step.run(normalize=True)
 
 
 def test_files_of_no_known_origin_are_refused(root):

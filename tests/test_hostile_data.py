@@ -78,7 +78,7 @@ def whole_steps(root, tmp_path, points="in_view"):
     def load(indices):
         return [collate([estep[i]]) for i in indices]
 
-    assert run_estep(infer, estep, load, str(tmp_path / "pseudo"), rules, "hash")["points"] == 2 * POINTS
+    assert run_estep(infer, estep, load, str(tmp_path / "pseudo"), rules, "hash", {})["points"] == 2 * POINTS
     for token in estep.reader.tokens():
         assert len(read_pseudo_label(str(tmp_path / "pseudo"), token)) == POINTS
 

@@ -158,10 +158,6 @@ def test_slicing(data: dict[str, Any]) -> None:
 
 
 def test_bad_options(data: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="dataset.points"):
-        dataset(data, "train", points="some")
-    with pytest.raises(UserError, match="dataset.pts_sr"):
-        dataset(data, "train", pts_sr=0.0)
     with pytest.raises(ValueError, match="mode"):
         dataset(data, "test")
 

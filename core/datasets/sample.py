@@ -17,10 +17,8 @@ from core.datasets.images import augment_colors
 from core.datasets.label_files import ANNOTATED_IGNORED, read_pseudo_label, read_superpixels, read_weak_label
 from core.datasets.projection import Projection, normalize_pixels, pixel_cells
 from core.datasets.voxelize import voxelize
-from core.errors import UserError
 
 MODES = ("train", "estep", "eval")
-POINTS = ("in_view", "all")
 
 
 @dataclass
@@ -146,12 +144,6 @@ class SegmentationDataset(Dataset[Sample]):
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode should be one of {MODES}, not {mode!r}")
-        if points not in POINTS:
-            raise UserError(f"dataset.points should be one of {', '.join(POINTS)}, not '{points}'")
-        if not 0 < pts_sr <= 1:
-            raise UserError(f"dataset.pts_sr should lie in (0, 1], not {pts_sr}")
-        if not 0 <= flip <= 1:
-            raise UserError(f"dataset.flip should lie in [0, 1], not {flip}")
         self.reader, self.mode, self.voxel_size, self.image_size = reader, mode, voxel_size, image_size
         self.points, self.pts_sr, self.rotation, self.scale, self.seed = points, pts_sr, rotation, scale, seed
         self.flip = flip if mode == "train" else 0.0

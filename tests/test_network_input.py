@@ -1,0 +1,145 @@
+"""What a network's input means is stored with its checkpoint and its labels, and compared where they are loaded."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core import builder
+from core.checkpoint import read_checkpoint
+from core.datasets.label_files import read_meta
+from core.errors import UserError
+from core.network_input import CIRCUMSTANCES, MEANING, STORED, check_input
+from tests.entry import ASSOP2P, CONFIGS, ESTEP, MSTEP, PRETRAIN, logged, refusal, run_script
+from tests.fake_labels import fake_config
+from tests.fake_nuscenes import write_fake_nuscenes
+
+BEST = "checkpoints/max-iou-vox-val.pt"
+OWN = {
+    "features": ["x", "y", "z", "intensity"],
+    "classes": ["ignored", "car"],
+    "voxel_size": 0.05,
+    "image_normalize": False,
+    "image_size": [360, 640],
+    "points": "in_view",
+    "precision": "float32",
+}
+
+
+def compared(**changes):
+    """What is logged when a checkpoint with these changes is loaded."""
+    with logged() as lines:
+        check_input({STORED: {**OWN, **changes}}, OWN, "some.pt")
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("image_normalize", True, "trained with dataset.image_normalize true, here it is false; set it as in training"),
+        ("voxel_size", 0.1, "trained with dataset.voxel_size 0.1, here it is 0.05"),
+        ("features", ["x", "y", "z", "remission"], "[x, y, z, remission], here it is [x, y, z, intensity]"),
+        ("classes", ["ignored", "bus"], "[ignored, bus], here it is [ignored, car]"),
+    ],
+)
+def test_another_meaning_is_refused(name, value, words):
+    with pytest.raises(UserError) as error:
+        compared(**{name: value})
+    assert str(error.value).startswith("some.pt: trained with ") and words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("image_size", [320, 480], "some.pt: trained with dataset.image_size [320, 480], here it is [360, 640]."),
+        ("points", "all", "some.pt: trained with dataset.points all, here it is in_view."),
+    ],
+)
+def test_other_circumstances_are_told(name, value, words):
+    (line,) = compared(**{name: value})
+    assert line.startswith("WARNING ") and words in line
+
+
+def test_the_same_and_another_precision_pass():
+    assert compared() == [] and compared(precision="bfloat16") == []
+    assert {*MEANING, *CIRCUMSTANCES, "precision"} == set(OWN)
+
+
+def test_what_a_later_version_adds_is_not_compared():
+    assert compared(more=1) == []
+    check_input({STORED: {"points": "in_view"}}, OWN, "some.pt")
+
+
+def test_a_published_checkpoint_loads_with_a_warning():
+    with logged() as lines:
+        check_input({"model": {}}, OWN, "published.pt")
+    (line,) = lines
+    assert "published.pt: does not hold what its network was trained on" in line
+    assert "dataset.voxel_size 0.05, dataset.image_normalize false" in line
+
+
+def test_input_of_a_configuration(tmp_path):
+    write_fake_nuscenes(tmp_path / "nuscenes")
+    words = ("--dataset.use_color=true", "--model.in_channel=7", "--dataset.image_size=[32, 48]", "--amp_enabled=true")
+    config = fake_config(ASSOP2P, tmp_path, *words)
+    reader = builder.make_reader(config, "train")
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    found = builder.network_input(config, reader, cpu)
+    assert set(found) == set(OWN) and found["classes"] == list(reader.classes.names)
+    assert found["features"] == ["x", "y", "z", "intensity", "R", "G", "B"]
+    assert (found["image_size"], found["precision"]) == ([32, 48], "bfloat16")
+    plain = fake_config(ASSOP2P, tmp_path)
+    exact = fake_config(ASSOP2P, tmp_path, "--train.tf32=false")
+    precisions = [builder.network_input(c, reader, d)["precision"] for c in (plain, exact) for d in (cpu, gpu)]
+    assert precisions == ["float32", "tf32", "float32", "float32"]
+
+
+# --- by the commands ---
+
+
+def changed(project, **keys):
+    return replace(project, more={**project.more, **{key.replace("__", "."): value for key, value in keys.items()}})
+
+
+def test_steps_refuse_a_checkpoint_of_another_input(prepared, trained, tmp_path):
+    """Forgetting the key used to give nonsense without a word."""
+    project = changed(prepared, dataset__image_normalize="true")
+    words = ["--run-dir", tmp_path / "run", "--weight-path", trained / BEST, *project.words()]
+    for script, config in ((ESTEP, f"{CONFIGS}/estep/it1.yaml"), ("eval_miou", ASSOP2P)):
+        line = refusal(script, config, *words)
+        assert f"{trained / BEST}: trained with dataset.image_normalize false, here it is true; set it as in" in line
+    assert not os.path.exists(tmp_path / "run/pseudo_labels_0") and not os.path.exists(tmp_path / "run/results.json")
+
+
+def test_training_does_not_go_on_with_another_input(prepared, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    project = changed(prepared, dataset__voxel_size="0.4", num_epochs=2)
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "run", *project.words())
+    assert "step-4.pt: trained with dataset.voxel_size 0.3, here it is 0.4" in line
+
+
+def test_where_it_is_stored(prepared, trained, tmp_path):
+    expected = {"voxel_size": 0.3, "image_normalize": False, "image_size": [36, 64], "points": "in_view"}
+    expected |= {"features": ["x", "y", "z", "intensity"], "precision": "float32"}
+
+    def assert_holds(stored):
+        assert {name: stored[name] for name in expected} == expected and len(stored["classes"]) == 17
+
+    for name in ("max-iou-vox-val.pt", "max-iou-pix-val.pt", "step-4.pt"):
+        assert_holds(read_checkpoint(str(trained / "checkpoints" / name))[STORED])
+    assert_holds(read_meta(str(trained / "pseudo_labels_0"), "pseudo_label")["parameters"][STORED])
+    run_script("eval_miou", ASSOP2P, "--weight-path", trained / BEST, "--run-dir", tmp_path, *prepared.words())
+    with open(tmp_path / "results.json", encoding="utf-8") as file:
+        (row,) = json.load(file)
+    assert_holds(row[STORED])
+
+
+def test_an_mstep_tells_of_pseudo_labels_of_another_input(prepared, trained, tmp_path):
+    project = changed(prepared, dataset__image_normalize="true")
+    words = ["--run-dir", tmp_path / "run", "--pseudo-label-dir", trained / "pseudo_labels_0", *project.words()]
+    lines = run_script(MSTEP, f"{CONFIGS}/mstep/assop2p.yaml", *words)
+    expected = "pseudo_labels_0: these pseudo-labels were made with dataset.image_normalize false, here it is true."
+    assert sum(expected in line for line in lines) == 1
