@@ -135,13 +135,16 @@ class SwiftNetResNet(nn.Module):
 
 
 @contextmanager
-def _statistics_kept(norm: nn.BatchNorm2d) -> Iterator[None]:
-    """Training without another update of the running statistics."""
-    norm.track_running_stats = False
+def _statistics_kept(norm: nn.Module) -> Iterator[None]:
+    """Within it the running statistics are copies, which nobody reads."""
+    kept = dict(norm.named_buffers())
+    for name, value in kept.items():
+        setattr(norm, name, value.clone())
     try:
         yield
     finally:
-        norm.track_running_stats = True
+        for name, value in kept.items():
+            setattr(norm, name, value)
 
 
 def _stage(in_channels: int, channels: int, count: int, stride: int) -> nn.Sequential:

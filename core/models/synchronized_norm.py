@@ -105,19 +105,17 @@ def _joint_statistics(x: Tensor, norm: SynchronizedBatchNorm) -> tuple[Tensor, T
     rows = x.numel() // norm.num_features
     means, invstds, counts = _gather(*_statistics(x, norm.eps), rows, norm.group)
     running = norm.running_mean, norm.running_var
-    in_place = rows > 1 and norm.track_running_stats  # else they stay, or may have to
-    new = running if in_place else (running[0].clone(), running[1].clone())
-    mean, invstd = _combine(x, means, invstds, *new, norm.momentum, norm.eps, counts)
-    several = None
-    if rows <= 1:
-        several = counts.sum() > 1
-        mean = torch.where(several, mean, running[0])
-        invstd = torch.where(several, invstd, (running[1] + norm.eps).rsqrt())
-    if norm.track_running_stats:
-        norm.num_batches_tracked.add_(1 if several is None else several)
-        if several is not None:
-            for old, updated in zip(running, new, strict=True):
-                old.copy_(torch.where(several, updated, old))
+    if rows > 1:
+        norm.num_batches_tracked.add_(1)
+        return *_combine(x, means, invstds, *running, norm.momentum, norm.eps, counts), counts, None
+    several = counts.sum() > 1
+    updated = running[0].clone(), running[1].clone()
+    mean, invstd = _combine(x, means, invstds, *updated, norm.momentum, norm.eps, counts)
+    mean = torch.where(several, mean, running[0])
+    invstd = torch.where(several, invstd, (running[1] + norm.eps).rsqrt())
+    norm.num_batches_tracked.add_(several)
+    for old, new in zip(running, updated, strict=True):
+        old.copy_(torch.where(several, new, old))
     return mean, invstd, counts, several
 
 
