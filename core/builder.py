@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -29,6 +30,7 @@ from core.labeling.pseudo_labels import PseudoLabelRules
 from core.losses import LossWeights
 from core.models import TwoBranchNetwork
 from core.models.few_rows import tolerate_single_rows
+from core.models.synchronized_norm import synchronize_batch_norm
 from core.schedulers import cosine_warmup
 from core.sparse import choose_engine
 
@@ -313,6 +315,9 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
         project=not model.is_estep,
     )
     tolerate_single_rows(network)
+    network.pix_branch.checkpoint_stem = model.checkpoint_stem
+    if model.compile:
+        network.pix_branch.compile(dynamic=False)  # in place: names of the state stay
     if imagenet:
         load_imagenet(network.pix_branch, model.imagenet_pretrain, resnet)
     return network.to(device)
@@ -324,10 +329,13 @@ def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.M
         return network
     # 1x1 kernels have the same memory order in both layouts; DDP only notes that their strides are written differently
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    if device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return nn.parallel.DistributedDataParallel(network, device_ids=[device.index])
-    return nn.parallel.DistributedDataParallel(network)
+    synchronised = device.type == "cuda"
+    return nn.parallel.DistributedDataParallel(
+        synchronize_batch_norm(network) if synchronised else network,
+        device_ids=[device.index] if synchronised else None,
+        broadcast_buffers=not synchronised,  # where statistics are those of all rows, they are the same everywhere
+        gradient_as_bucket_view=True,
+    )
 
 
 def make_loss_weights(config: Config) -> LossWeights:
@@ -366,13 +374,24 @@ def check_association(config: Config) -> None:
 
 
 def make_optimizer(config: Config, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser over all parameters."""
-    o = config.optimizer
+    """The optimiser over all parameters; on a GPU its update is one kernel for many of them."""
+    o, parameters = config.optimizer, list(network.parameters())
+    # PyTorch 2.4 refuses gradients of 1x1 kernels, whose strides are written differently
+    fused = (parameters[0].is_cuda and torch.__version__ >= "2.5") or None
+    optimizer: torch.optim.Optimizer
     if o.name == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=o.nesterov
+        optimizer = torch.optim.SGD(
+            parameters, o.lr, o.momentum, weight_decay=o.weight_decay, nesterov=o.nesterov, fused=fused
         )
-    return torch.optim.AdamW(network.parameters(), lr=o.lr, weight_decay=o.weight_decay)
+    else:
+        optimizer = torch.optim.AdamW(parameters, lr=o.lr, weight_decay=o.weight_decay, fused=fused)
+    optimizer.register_load_state_dict_pre_hook(partial(_with_own_update, fused))
+    return optimizer
+
+
+def _with_own_update(fused: bool | None, _: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A loaded state without the choice of kernels of the machine that wrote it."""
+    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}
 
 
 def make_schedule(config: Config, num_frames: int) -> Any:

@@ -101,6 +101,8 @@ KEYS: dict[str, Rule] = {
     "model.imagenet_pretrain": text(nullable=True),
     "model.sparse_engine": choice("auto", "native", "torchsparse", "spconv"),
     "model.channels_last": flag(),
+    "model.compile": flag(),
+    "model.checkpoint_stem": flag(),
     "criterion.name": choice("sparse", "sparse_assop2p", "sparse_assop2p_mstep", "full"),
     "criterion.ignore_index": whole(0, 0),
     "criterion.sparse_weight": number(0, 1000),

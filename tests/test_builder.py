@@ -1,6 +1,8 @@
 """From every shipped configuration to objects."""
 
+import copy
 import glob
+import math
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +18,7 @@ from core.labeling.pseudo_labels import PseudoLabelRules
 from core.losses import LossWeights
 from tests.fake_labels import fake_config, write_all_superpixels, write_pseudo_labels, write_weak_labels
 from tests.fake_nuscenes import write_fake_nuscenes
-from tests.helpers import HERE
+from tests.helpers import DEVICES, HERE
 
 CONFIGS = os.path.join(os.path.dirname(HERE), "configs")
 NUSCENES = os.path.join(CONFIGS, "nuscenes")
@@ -185,6 +187,39 @@ def test_optimizers():
     assert {key: group[key] for key in expected} == expected
     config = config_of("nuscenes/default.yaml", "--optimizer.name=adamw", "--optimizer.lr=1e-3")
     assert isinstance(builder.make_optimizer(config, layer), torch.optim.AdamW)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_optimizers_are_fused_on_gpus_alone(device, name):
+    """Also with the state of another kind of machine, and under a gradient scaler, which skips what is not finite."""
+    config = config_of("nuscenes/default.yaml", "--optimizer.name", name, "--optimizer.lr=0.1")
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Linear(1, 2))
+    layer = layer.to(device, memory_format=torch.channels_last)
+    fused = True if device == "cuda" else None
+    plain = copy.deepcopy(layer)
+    kind = torch.optim.SGD if name == "sgd" else torch.optim.AdamW
+    options = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
+    others = kind(plain.parameters(), lr=0.1, weight_decay=1e-4, fused=not fused, **options)
+    ours = builder.make_optimizer(config, layer)
+
+    def step(network, optimizer, value):
+        scaler = torch.amp.GradScaler(device, init_scale=4.0)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(network(torch.full((2, 3, 5, 1), value, device=device)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    for network, optimizer in ((plain, others), (layer, ours)):
+        for value in (1.0, math.inf, 0.5):
+            step(network, optimizer, value)
+    ours.load_state_dict(copy.deepcopy(others.state_dict()))
+    assert [group["fused"] for group in ours.param_groups] == [fused]
+    for network, optimizer in ((plain, others), (layer, ours)):
+        step(network, optimizer, 0.25)
+    for mine, theirs in zip(layer.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_schedules(monkeypatch):

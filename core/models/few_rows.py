@@ -8,7 +8,7 @@ from torch import nn
 def tolerate_single_rows(network: nn.Module) -> None:
     """Makes the batch norms over points use their running statistics for a single row, which PyTorch refuses to train.
 
-    Synchronised ones count the rows of all processes; converting to them drops what is done here.
+    Synchronised ones do so by themselves, and count the rows of all processes.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d):

@@ -1,10 +1,13 @@
 """Image branch: SwiftNet (Orsic et al., CVPR 2019, single scale) on ResNet-18, with a stem of stride 1."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock
 
 STAGE_CHANNELS = (64, 128, 256, 512)
@@ -77,6 +80,9 @@ class SwiftNetResNet(nn.Module):
 
     Args:
         blocks: basic blocks in each of the four stages; (2, 2, 2, 2) is ResNet-18.
+
+    Attributes:
+        checkpoint_stem: compute the maps of full resolution again in the backward pass instead of keeping them.
     """
 
     out_channels = NECK_CHANNELS
@@ -84,6 +90,7 @@ class SwiftNetResNet(nn.Module):
 
     def __init__(self, blocks: tuple[int, int, int, int] = (2, 2, 2, 2)):
         super().__init__()
+        self.checkpoint_stem = False
         self.conv1 = nn.Conv2d(3, 64, 7, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         in_channels = 64
@@ -102,9 +109,7 @@ class SwiftNetResNet(nn.Module):
         Returns the four encoder levels (64, 128, 256, 128 channels at 1/2, 1/4, 1/8, 1/16 of the size) and the output
         [B, 128, H/2, W/2].
         """
-        x = self.bn1(self.conv1(images))  # [B, 64, H, W]
-        # ReLU after the maximum is the ReLU before it, gradient included, on a quarter of the largest map
-        x = F.relu(F.max_pool2d(x, 3, stride=2, padding=1), inplace=True)  # [B, 64, H/2, W/2]
+        x = self._checkpointed_stem(images) if self.checkpoint_stem else self._stem(images)
         levels = []
         for i in range(4):
             x = self.get_submodule(f"layer{i + 1}")(x)
@@ -113,6 +118,33 @@ class SwiftNetResNet(nn.Module):
         for block, skip in zip(self.upsample, levels[2::-1], strict=True):
             x = block(x, skip)
         return levels, x
+
+    def _stem(self, images: Tensor) -> Tensor:
+        x = self.bn1(self.conv1(images))  # [B, 64, H, W]
+        # ReLU after the maximum is the ReLU before it, gradient included, on a quarter of the largest map
+        return F.relu(F.max_pool2d(x, 3, stride=2, padding=1), inplace=True)  # [B, 64, H/2, W/2]
+
+    @torch.compiler.disable  # a compiled function takes no context around what is computed again
+    def _checkpointed_stem(self, images: Tensor) -> Tensor:
+        return checkpoint(
+            self._stem, images, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts_of_passes
+        )
+
+    def _contexts_of_passes(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(self.bn1)
+
+
+@contextmanager
+def _statistics_kept(norm: nn.Module) -> Iterator[None]:
+    """Within it the running statistics are copies, which nobody reads."""
+    kept = dict(norm.named_buffers())
+    for name, value in kept.items():
+        setattr(norm, name, value.clone())
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(norm, name, value)
 
 
 def _stage(in_channels: int, channels: int, count: int, stride: int) -> nn.Sequential:
