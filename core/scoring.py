@@ -12,7 +12,7 @@ from core.comm import barrier, sum_over_processes
 from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
-from core.evaluation import HEADS, FramePrediction, label_all_points, predictions, seen_rows
+from core.evaluation import HEADS, FramePrediction, label_all_points, predictions
 from core.metrics import confusion_matrix
 from core.predictions import PredictionWriter
 from core.progress import progress
@@ -99,7 +99,7 @@ def _finish(
 def _confusions(prediction: FramePrediction, everywhere: np.ndarray, reader: Reader, num_classes: int) -> np.ndarray:
     """[3, C, C] in the order of SCOPES."""
     label = reader.load_labels(reader.frame(prediction.index), prediction.num_points)
-    seen = seen_rows(prediction, reader)
+    seen = prediction.seen
     in_view = label[prediction.rows[seen]]
     matrices = [confusion_matrix(in_view, prediction.labels[head][seen], num_classes) for head in HEADS]
     return np.stack([*matrices, confusion_matrix(label, everywhere, num_classes)])

@@ -34,10 +34,9 @@ def two_small_samples():
         [(3, [0, 2, 1, 0, 2], [1, 2, 4, 5, 7], 8), (2, [1, 0], [0, 3], 4)]
     ):
         part = made_up.sample(index)[:voxels]
-        points = np.array(point_voxel), np.array(rows)
-        parts.append(
-            dataclasses.replace(part, index=10 + index, point_voxel=points[0], point_rows=points[1], num_points=total)
-        )
+        fields = {"point_voxel": np.array(point_voxel), "point_rows": np.array(rows), "num_points": total}
+        fields["point_seen"] = np.ones(len(rows), bool)
+        parts.append(dataclasses.replace(part, index=10 + index, **fields))
     return parts
 
 
@@ -64,7 +63,7 @@ def test_half_precision_outputs():
 
 
 def prediction(rows, num_points):
-    return FramePrediction(0, np.array(rows, np.int64), {}, {}, num_points)
+    return FramePrediction(0, np.array(rows, np.int64), {}, {}, np.ones(len(rows), bool), num_points)
 
 
 def test_other_points_take_their_nearest_predicted_neighbours_label():

@@ -60,13 +60,16 @@ class Reader(ABC):
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """Reads the points of a key frame: float32 [N, 3 + F], x, y, z (m, its sensor frame), `features` as stored.
 
+        A row that is not a number throughout is no point (`dataset.invalid_points: drop`): no camera sees it, nothing
+        labels it. See `core.datasets.point_checks.is_valid`.
+
         Raises:
             UserError: the file is missing, truncated, empty or holds coordinates that are not finite.
         """
 
     @abstractmethod
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
-        """Reads the points of an earlier sweep in its own sensor frame: float32 [M, >= 3], x, y, z (m).
+        """Reads the points of an earlier sweep in its own sensor frame: float32 [M, >= 3], x, y, z (m), all of them points.
 
         Raises:
             UserError: as `load_points`.

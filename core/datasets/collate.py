@@ -48,6 +48,7 @@ class Batch:
         indices: positions of the frames in the data set.
         point_voxel: per sample int64 [P], each point's voxel, counted within the sample. Stays on the CPU.
         point_rows: per sample int64 [P], the points' rows in the LiDAR file. Stays on the CPU.
+        point_seen: per sample bool [P], whether a camera sees the point. Stays on the CPU.
         num_points: per sample, points in the LiDAR file.
     """
 
@@ -67,6 +68,7 @@ class Batch:
     indices: list[int]
     point_voxel: list[torch.Tensor]
     point_rows: list[torch.Tensor]
+    point_seen: list[torch.Tensor]
     num_points: list[int]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
@@ -102,6 +104,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         indices=[sample.index for sample in samples],
         point_voxel=[torch.from_numpy(sample.point_voxel) for sample in samples],
         point_rows=[torch.from_numpy(sample.point_rows) for sample in samples],
+        point_seen=[torch.from_numpy(sample.point_seen) for sample in samples],
         num_points=[sample.num_points for sample in samples],
     )
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView, Frame, Sweep
-from core.datasets.point_checks import check_points
+from core.datasets.point_checks import LastColumn, check_points, drops_invalid, is_valid
 from core.datasets.projection import Projection, project
 from core.datasets.semantic_kitti.classes import CLASSES, UNKNOWN
 from core.datasets.semantic_kitti.sequence import (
@@ -25,6 +25,8 @@ from core.errors import UserError
 
 POINT_BYTES = 16  # float32 x, y, z, remission
 CAMERA = "image_2"
+REMISSION = LastColumn("remission", 1, False, "x, y, z, remission")
+MIN_DEPTH = 0.0  # m, exclusive; as KITTI's own tools have it
 
 
 class SemanticKitti(Reader):
@@ -36,6 +38,7 @@ class SemanticKitti(Reader):
         split: "train", "val" or "test".
         index_path: folder of the image sizes, which are read once from the images.
         num_sweeps: earlier scans that each frame lists; they need poses.txt.
+        invalid_points: "refuse" or "drop" points that are not numbers.
 
     Raises:
         UserError: the root has no scan of the split, or images, calibration or poses are missing or broken.
@@ -45,8 +48,17 @@ class SemanticKitti(Reader):
     classes = CLASSES
     features = ("remission",)
 
-    def __init__(self, root: str, version: str, split: str, index_path: str, num_sweeps: int = 0) -> None:
+    def __init__(
+        self,
+        root: str,
+        version: str,
+        split: str,
+        index_path: str,
+        num_sweeps: int = 0,
+        invalid_points: str = "refuse",
+    ) -> None:
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
+        self._drops = drops_invalid(invalid_points)
         folders = {name: os.path.join(root, "sequences", name) for name in SPLITS[split]}
         self.scans = {name: scans for name, folder in folders.items() if (scans := list_scans(folder))}
         if not self.scans:
@@ -92,17 +104,18 @@ class SemanticKitti(Reader):
 
     def project(self, frame: Frame, points: NDArray[np.floating[Any]]) -> Projection:
         """Where points fall in image_2; those with x <= 0 are never seen. See `Reader`."""
-        found = project(points, frame.cameras)
+        found = project(points, frame.cameras, MIN_DEPTH)
         ahead = points[:, 0] > 0
         return Projection(np.where(ahead, found.camera, np.int8(-1)), np.where(ahead[:, None], found.pixel, 0.0))
 
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 4], x, y, z (m), remission (0..1); see `Reader`."""
-        return _read_points(frame.lidar_path)
+        return _read_points(frame.lidar_path, self._drops)
 
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """float32 [M, 4] as `load_points`; see `Reader`."""
-        return _read_points(sweep.path)
+        points = _read_points(sweep.path, self._drops)
+        return points[is_valid(points)] if self._drops else points
 
     def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
         """Reads uint8 [num_points], class ids; see `Reader`."""
@@ -162,13 +175,13 @@ class SemanticKitti(Reader):
         return os.path.join(self.folders[name], *parts)
 
 
-def _read_points(path: str) -> NDArray[np.float32]:
+def _read_points(path: str, drop: bool) -> NDArray[np.float32]:
     hint = "unpack data_odometry_velodyne.zip again"
     data = _read(path, "LiDAR file", hint)
     if len(data) == 0 or len(data) % POINT_BYTES:
         raise UserError(f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: {hint}")
     points = np.frombuffer(data, "<f4").reshape(-1, POINT_BYTES // 4).copy()
-    check_points(points, path, hint)
+    check_points(points, path, hint, drop, REMISSION)
     return points
 
 

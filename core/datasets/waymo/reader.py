@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView, Frame, Sweep
+from core.datasets.point_checks import drops_invalid, is_valid
 from core.datasets.projection import Projection
 from core.datasets.waymo.classes import CLASSES, benchmark_iou
 from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTION, ParquetFiles, Place, again, column
@@ -39,6 +40,7 @@ class Waymo(Reader):
         num_sweeps: earlier turns that each frame lists, at most 10; 0 saves memory where none are needed.
         test_frames: file that lists the frames to submit.
         submission: what the benchmark's message says of the method; see `SemanticSegmentationSubmission`.
+        invalid_points: "refuse" or "drop" points that are not numbers.
 
     Raises:
         UserError: files are missing, broken or do not fit together.
@@ -57,7 +59,9 @@ class Waymo(Reader):
         num_sweeps: int = 0,
         test_frames: str = "data/waymo/3d_semseg_test_frames.txt",
         submission: Mapping[str, Any] | None = None,
+        invalid_points: str = "refuse",
     ) -> None:
+        self._drops = drops_invalid(invalid_points)
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
         self._meta, self._arrays = open_index(root, split, index_path, test_frames, num_sweeps)
         self._submission = dict(submission or {})
@@ -144,14 +148,15 @@ class Waymo(Reader):
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 5], x, y, z (m), tanh(intensity), elongation, of both returns; see `Reader`."""
         assert isinstance(frame, WaymoFrame)
-        points, echoes = load_turn(self._files, frame.turn)
+        points, echoes = load_turn(self._files, frame.turn, self._drops)
         self._remember(frame, echoes)
         return points
 
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """float32 [M, 5] as `load_points`, in the vehicle frame at the sweep's time; see `Reader`."""
         assert isinstance(sweep, WaymoSweep)
-        return load_turn(self._files, sweep.turn)[0]
+        points, _ = load_turn(self._files, sweep.turn, self._drops)
+        return points[is_valid(points)] if self._drops else points
 
     def echoes(self, frame: Frame) -> Echoes:
         """Which cells of the frame's range images hold its points."""
@@ -173,13 +178,13 @@ class Waymo(Reader):
         are u and v as they stand: these count from the centre of the first pixel.
         """
         assert isinstance(frame, WaymoFrame)
-        camera = np.full(len(points), -1, np.int8)
+        camera, valid = np.full(len(points), -1, np.int8), is_valid(points)
         pixel = np.zeros((len(points), 2))
         values = self._values(frame, PROJECTION, frame.projection_path, frame.projection_place, 6, len(points))
         heights = np.array([0, *(view.image_height for view in frame.cameras if isinstance(view, WaymoView))])
         for name, u, v in (values[:, :3].T, values[:, 3:].T):
             known = np.where((name > 0) & (name <= len(CAMERAS)), name, 0)
-            inside = (known > 0) & (u > 0) & (u < self._image_size[0] - 1) & (v > 0) & (v < heights[known] - 1)
+            inside = valid & (known > 0) & (u > 0) & (u < self._image_size[0] - 1) & (v > 0) & (v < heights[known] - 1)
             later = inside & (known - 1 > camera)
             camera[later] = known[later] - 1
             pixel[later, 0], pixel[later, 1] = u[later], v[later]
