@@ -9,6 +9,17 @@ from numpy.typing import NDArray
 
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
 from core.datasets.projection import Projection, project
+from core.errors import UserError
+
+FRAMES = ("all", "available")
+"""What `dataset.frames` may be."""
+
+
+def takes_available(frames: str) -> bool:
+    """Whether a split is those of its frames whose files are there; UserError for an unknown value of the key."""
+    if frames not in FRAMES:
+        raise UserError(f"dataset.frames should be one of {', '.join(FRAMES)}, not '{frames}'")
+    return frames == "available"
 
 
 class Submission(ABC):
@@ -69,7 +80,7 @@ class Reader(ABC):
 
     @abstractmethod
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
-        """Reads the points of an earlier sweep in its own sensor frame: float32 [M, >= 3], x, y, z (m), all of them points.
+        """Reads the points of an earlier sweep in its own sensor frame: float32 [M, >= 3], x, y, z (m); valid ones.
 
         Raises:
             UserError: as `load_points`.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets.base import Reader
+from core.datasets.base import Reader, takes_available
 from core.datasets.frame import CameraView, Frame, Sweep
 from core.datasets.point_checks import LastColumn, check_points, drops_invalid, is_valid
 from core.datasets.projection import Projection, project
@@ -14,7 +14,7 @@ from core.datasets.semantic_kitti.classes import CLASSES, UNKNOWN
 from core.datasets.semantic_kitti.sequence import (
     COUNTS,
     SPLITS,
-    expected_scans,
+    check_scans,
     image_sizes,
     list_scans,
     read_calibration,
@@ -39,6 +39,7 @@ class SemanticKitti(Reader):
         index_path: folder of the image sizes, which are read once from the images.
         num_sweeps: earlier scans that each frame lists; they need poses.txt.
         invalid_points: "refuse" or "drop" points that are not numbers.
+        frames: "all", or "available": those of the split's scans that are there with their images.
 
     Raises:
         UserError: the root has no scan of the split, or images, calibration or poses are missing or broken.
@@ -56,22 +57,21 @@ class SemanticKitti(Reader):
         index_path: str,
         num_sweeps: int = 0,
         invalid_points: str = "refuse",
+        frames: str = "all",
     ) -> None:
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
         self._drops = drops_invalid(invalid_points)
         folders = {name: os.path.join(root, "sequences", name) for name in SPLITS[split]}
-        self.scans = {name: scans for name, folder in folders.items() if (scans := list_scans(folder))}
+        self._whole = not takes_available(frames)
+        listed = {name: list_scans(folder, not self._whole) for name, folder in folders.items()}
+        self.scans = {name: scans for name, scans in listed.items() if scans}
         if not self.scans:
-            first, last = SPLITS[split][0], SPLITS[split][-1]
-            where = os.path.join(root, "sequences", f"{first}..{last}" if first != last else first, "velodyne")
-            raise UserError(
-                f"dataset.root {root}: no scan of split '{split}' in {where}: set it to the folder of sequences/"
-            )
+            raise UserError(_no_scans(root, split))
         self.folders = {name: folders[name] for name in self.scans}
         self._frames = [(name, i) for name, scans in self.scans.items() for i in range(len(scans))]
         self._calibration = {name: read_calibration(folder) for name, folder in self.folders.items()}
         self._size = {name: image_sizes(self.folders[name], scans, index_path) for name, scans in self.scans.items()}
-        self._poses = {n: read_poses(self.folders[n], len(scans)) for n, scans in self.scans.items() if num_sweeps}
+        self._poses = {n: read_poses(self.folders[n], scans) for n, scans in self.scans.items() if num_sweeps}
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -136,23 +136,25 @@ class SemanticKitti(Reader):
 
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
         """Checks that the split is complete and its files are there; see `Reader`."""
-        for name, scans in self.scans.items():
-            expected = expected_scans(self.folders[name])
-            if expected not in (None, len(scans)):
-                raise UserError(
-                    f"{self._path(name, 'velodyne')} has {len(scans)} scans, poses.txt or times.txt {expected}: "
-                    "unpack data_odometry_velodyne.zip again"
-                )
+        if self._whole:
+            for name, scans in self.scans.items():
+                check_scans(self.folders[name], scans)
+            self._check_counts()
+        if labels:
+            self._check_labels()
+
+    def lacking(self) -> list[str]:
+        """Sequences of the split of which there are not as many scans as in the real data set."""
+        return [name for name in SPLITS[self.split] if len(self.scans.get(name, ())) != COUNTS[name]]
+
+    def _check_counts(self) -> None:
         if any(len(scans) == COUNTS[name] for name, scans in self.scans.items()):  # the real data set
             expected = sum(COUNTS[name] for name in SPLITS[self.split])
             if len(self) != expected:
-                lacking = [n for n in SPLITS[self.split] if len(self.scans.get(n, ())) != COUNTS[n]]
                 raise UserError(
                     f"{self.root} has {len(self)} scans of split '{self.split}', expected {expected}: unpack sequence "
-                    f"{lacking[0]} of data_odometry_velodyne.zip again"
+                    f"{self.lacking()[0]} of data_odometry_velodyne.zip again, or set dataset.frames to available"
                 )
-        if labels:
-            self._check_labels()
 
     def _check_labels(self) -> None:
         listed = {name: _listed(self._path(name, "labels")) for name in self.scans}
@@ -173,6 +175,15 @@ class SemanticKitti(Reader):
 
     def _path(self, name: str, *parts: str) -> str:
         return os.path.join(self.folders[name], *parts)
+
+
+def _no_scans(root: str, split: str) -> str:
+    first, last = SPLITS[split][0], SPLITS[split][-1]
+    names = f"{first}..{last}" if first != last else first
+    others = [name for part in SPLITS.values() for name in part if list_scans(os.path.join(root, "sequences", name))]
+    mend = f"unpack sequence {names}" if others else "set it to the folder of sequences/"
+    where = os.path.join(root, "sequences", names, "velodyne")
+    return f"dataset.root {root}: no scan of split '{split}' in {where}: {mend}"
 
 
 def _read_points(path: str, drop: bool) -> NDArray[np.float32]:
