@@ -109,6 +109,13 @@ def pixel_cells(normalized: NDArray[np.floating], size: tuple[int, int]) -> NDAr
     return row * width + column
 
 
+def pixel_colors(images: NDArray[np.uint8], camera: NDArray[np.int8], pixel: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """uint8 [V, 3]: colour of each point's nearest-below pixel; 0 where no camera sees it."""
+    num_cameras, _, height, width = images.shape
+    colors = images.reshape(num_cameras, 3, -1)[camera, :, pixel_cells(pixel, (height, width))]
+    return np.where(camera[:, None] >= 0, colors, np.uint8(0))
+
+
 def _sizes(cameras: Sequence[CameraView]) -> NDArray[np.int64]:
     """int64 [K, 2], width and height."""
     return np.array([(view.width, view.height) for view in cameras], np.int64).reshape(-1, 2)

@@ -17,14 +17,13 @@ from core.datasets.image_cache import ImageCache, resized_images
 from core.datasets.images import augment_colors
 from core.datasets.label_files import ANNOTATED_IGNORED, read_pseudo_label, read_superpixels, read_weak_label
 from core.datasets.point_checks import is_valid
-from core.datasets.projection import Projection, normalize_pixels, pixel_cells
+from core.datasets.projection import Projection, normalize_pixels, pixel_colors
 from core.datasets.voxelize import near_enough, voxelize
 from core.errors import UserError
 
 MODES = ("train", "estep", "eval")
 POINTS = ("in_view", "all")
-MAX_WARNINGS = 5
-"""So many frames with points too far away are named by each process."""
+MAX_WARNINGS = 5  # frames with points too far away that each process names
 
 
 @dataclass
@@ -168,8 +167,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.use_color, self.use_augment = use_color, use_augment
         self.color_jitter = color_jitter
         self.jitter_probability, self.gray_probability = jitter_probability, gray_probability
-        self.label_hashes, self.image_cache = dict(label_hashes or {}), image_cache
-        self._warned: set[str] = set()
+        self.label_hashes, self.image_cache, self._warned = dict(label_hashes or {}), image_cache, set[str]()
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -206,7 +204,7 @@ class SegmentationDataset(Dataset[Sample]):
         images = self._images(frame, rng)
         feats: list[NDArray[Any]] = [xyz[voxels.representative], points[chosen, 3:]]
         if self.use_color:
-            feats.append(_colors(images, camera, pixel))
+            feats.append(pixel_colors(images, camera, pixel))
         asso_target = self._asso_target(frame.cameras, camera, pixel, labels["sparse_label"])
         if flipped:  # last: colours and superpixels are looked up in images as they are
             images, pixel = np.ascontiguousarray(images[..., ::-1]), pixel * (-1, 1)
@@ -300,10 +298,3 @@ class SegmentationDataset(Dataset[Sample]):
         identity = self.label_hashes.get(self.superpixel_dir)
         maps = [read_superpixels(self.superpixel_dir, view.token, self.image_size, identity) for view in cameras]
         return association_targets(superpixel_ids(maps, camera, pixel), sparse_label, camera >= 0)
-
-
-def _colors(images: NDArray[np.uint8], camera: NDArray[np.int8], pixel: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """uint8 [V, 3]: colour of each point's nearest-below pixel; 0 where no camera sees it."""
-    num_cameras, _, height, width = images.shape
-    colors = images.reshape(num_cameras, 3, -1)[camera, :, pixel_cells(pixel, (height, width))]
-    return np.where(camera[:, None] >= 0, colors, np.uint8(0))

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from torchpack.utils.logging import logger
 
-from core.datasets.base import Reader
+from core.datasets.base import Reader, takes_available
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
 from core.datasets.nuscenes.index import known_count, open_index, text
 from core.datasets.nuscenes.submission import LidarsegSubmission
@@ -62,6 +63,7 @@ class NuScenes(Reader):
         index_path: folder of the index file; the file is built where it is absent or of other tables.
         num_sweeps: earlier sweeps that each frame lists, at most 10; 0 saves memory where none are needed.
         invalid_points: "refuse" or "drop" points that are not numbers.
+        frames: "all", or "available": the key frames whose LiDAR file and images are there.
 
     Raises:
         UserError: the root or its tables are missing or broken, or the split has no frames there.
@@ -79,12 +81,27 @@ class NuScenes(Reader):
         index_path: str,
         num_sweeps: int = 5,
         invalid_points: str = "refuse",
+        frames: str = "all",
     ) -> None:
         self.root, self.version, self.split = root, version, split
         self._drops = drops_invalid(invalid_points)
         self._meta, self._arrays = open_index(root, version, index_path, split, num_sweeps)
-        if len(self) == 0:
-            raise UserError(f"{os.path.join(root, version)} has no key frame of split '{split}': check dataset.version")
+        self._whole = not takes_available(frames)
+        if not self._whole:
+            self._keep_available()
+
+    def _keep_available(self) -> None:
+        """Forgets the key frames of which the LiDAR file or an image is missing; the log says how many are left."""
+        paths = np.column_stack([self._arrays["lidar_path"], self._arrays["camera_path"]])
+        missing = frozenset(_missing(self.root, [text(path) for path in paths.reshape(-1)]))
+        there = np.array([not any(text(path) in missing for path in row) for row in paths], bool)
+        logger.info(f"{there.sum()} of {len(there)} key frames of split '{self.split}' are in {self.root}.")
+        if not there.any():
+            raise UserError(
+                f"{self.root}: of all {len(there)} key frames of split '{self.split}' the LiDAR file or an image is "
+                f"missing: unpack one of nuScenes' {self.version} archives with key frames into it"
+            )
+        self._arrays = {name: array[there] for name, array in self._arrays.items()}
 
     def __len__(self) -> int:
         return len(self._arrays["token"])
@@ -149,7 +166,7 @@ class NuScenes(Reader):
 
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
         """Checks that the split is complete and its files are there; see `Reader`."""
-        expected = known_count(self._meta, self.split)
+        expected = known_count(self._meta, self.split) if self._whole else None
         if expected is not None and len(self) != expected:
             raise UserError(
                 f"{os.path.join(self.root, self.version)} has {len(self)} key frames of split '{self.split}', "
@@ -173,7 +190,7 @@ class NuScenes(Reader):
             first = os.path.join(self.root, missing[0])
             raise UserError(
                 f"{kind} file {first} is missing, and {len(missing)} of {paths.size} in all (split '{self.split}'): "
-                f"unpack all of nuScenes' {self.version} archives into {self.root}"
+                f"unpack all of nuScenes' {self.version} archives into {self.root}, or set dataset.frames to available"
             )
 
     def _no_labels(self, what: str) -> str:
