@@ -301,7 +301,8 @@ def test_images_that_cannot_be(root, kind):
     else:
         path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"no image"}[kind])
     data = SegmentationDataset(reader, "eval", voxel_size=0.05, image_size=(18, 32))
-    refused(lambda: data[0], str(path), "the data set's tables say" if kind == "of another size" else "does not decode")
+    words = ("the data set's tables say", "sample_data.json") if kind == "of another size" else ("does not decode",)
+    refused(lambda: data[0], str(path), *words)
 
 
 def change_table(root, table, change):

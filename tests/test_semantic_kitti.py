@@ -302,6 +302,17 @@ def test_available_scans(root):
         reader_of(root, frames="some")
 
 
+def test_an_image_that_was_resized_after_its_size_was_kept(root):
+    path = root / "sequences/00/image_2/000001.png"
+    view = reader_of(root).frame(1).cameras[0]
+    Image.new("RGB", (60, 20)).save(path)
+    with pytest.raises(UserError, match=r"000001.png is 60x20, .* say 117x43: .* remove .*index/00.npz") as caught:
+        reader_of(root).load_image(view)
+    os.remove(str(caught.value).split(" remove ")[1].split(",")[0])
+    reader = reader_of(root)
+    assert reader.load_image(reader.frame(1).cameras[0]).shape == (20, 60, 3)
+
+
 def test_a_split_without_a_sequence(root):
     shutil.rmtree(root / "sequences/08")
     with pytest.raises(UserError, match=r"no scan of split 'val' in .*08/velodyne: unpack sequence 08$"):

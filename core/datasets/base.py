@@ -133,7 +133,11 @@ class Reader(ABC):
         """
         from core.datasets.images import load_image  # needs torch, which is slow to import
 
-        return load_image(view.image_path, view.width, view.height)
+        return load_image(view.image_path, view.width, view.height, self.size_hint(view))
+
+    def size_hint(self, view: CameraView) -> str:
+        """What to do where an image is not of the size that the data set says, for the error."""
+        return "unpack the data set's image files again"
 
     def project(self, frame: Frame, points: NDArray[np.floating]) -> Projection:
         """Where the points of a frame (all N, as `load_points` returns them) fall in its camera images."""

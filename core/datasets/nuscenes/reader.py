@@ -143,6 +143,14 @@ class NuScenes(Reader):
         points = _read_points(sweep.path, self._drops)
         return points[is_valid(points)] if self._drops else points
 
+    def size_hint(self, view: CameraView) -> str:
+        """See `Reader`."""
+        folder = os.path.join(self.root, self.version)
+        return (
+            "unpack nuScenes' images again; if it was resized on purpose, write the images' width and height into "
+            f"{folder}/sample_data.json and the camera_intrinsic of that size into {folder}/calibrated_sensor.json"
+        )
+
     def open_submission(self, directory: str) -> LidarsegSubmission:
         """The lidarseg benchmark's tree; see `Reader`."""
         return LidarsegSubmission(directory, self)

@@ -16,6 +16,7 @@ from core.datasets.semantic_kitti.sequence import (
     SPLITS,
     check_scans,
     image_sizes,
+    index_file,
     list_scans,
     read_calibration,
     read_poses,
@@ -60,6 +61,7 @@ class SemanticKitti(Reader):
         frames: str = "all",
     ) -> None:
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
+        self.index_path = index_path
         self._drops = drops_invalid(invalid_points)
         folders = {name: os.path.join(root, "sequences", name) for name in SPLITS[split]}
         self._whole = not takes_available(frames)
@@ -107,6 +109,14 @@ class SemanticKitti(Reader):
         found = project(points, frame.cameras, MIN_DEPTH)
         ahead = points[:, 0] > 0
         return Projection(np.where(ahead, found.camera, np.int8(-1)), np.where(ahead[:, None], found.pixel, 0.0))
+
+    def size_hint(self, view: CameraView) -> str:
+        """See `Reader`."""
+        name = view.token.partition("_")[0]
+        return (
+            "unpack data_odometry_color.zip again; if it was resized on purpose, together with P2 of calib.txt, remove "
+            f"{index_file(self.index_path, self.folders[name])}, so that sizes are read anew"
+        )
 
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 4], x, y, z (m), remission (0..1); see `Reader`."""

@@ -118,6 +118,11 @@ def _names(folder: str, suffix: str) -> list[str]:
     return [name.removesuffix(suffix) for name in names if name.endswith(suffix) and not name.startswith(".")]
 
 
+def index_file(index_path: str, folder: str) -> str:
+    """Where the image sizes of a sequence's folder are kept."""
+    return os.path.join(index_path, f"{os.path.basename(folder)}.npz")
+
+
 def image_sizes(folder: str, scans: Sequence[str], index_path: str) -> NDArray[np.int32]:
     """Width and height of each scan's image: int32 [F, 2].
 
@@ -130,7 +135,7 @@ def image_sizes(folder: str, scans: Sequence[str], index_path: str) -> NDArray[n
     if not os.path.isdir(images):
         hint = "unpack KITTI odometry's colour images (data_odometry_color.zip) over the data root"
         raise UserError(f"camera image folder {images} is missing: {hint}")
-    path = os.path.join(index_path, f"{os.path.basename(folder)}.npz")
+    path = index_file(index_path, folder)
     state = np.array([zlib.crc32("\n".join(scans).encode()), os.stat(images).st_mtime_ns])
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -223,7 +223,8 @@ class Waymo(Reader):
 
         assert isinstance(view, WaymoView)
         (data,) = self._files.row(view.image_path, IMAGE, view.place, [column(IMAGE, "image")])
-        image = decode_image(data.as_py() or b"", f"{view.token} in {view.image_path}", view.width, view.image_height)
+        name, size = f"{view.token} in {view.image_path}", (view.width, view.image_height)
+        image = decode_image(data.as_py() or b"", name, *size, again(IMAGE))
         padded = np.zeros((view.height, view.width, 3), np.uint8)
         padded[: view.image_height] = image
         return padded
