@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets.base import Reader
+from core.datasets.base import Reader, takes_available
 from core.datasets.frame import CameraView, Frame, Sweep
 from core.datasets.point_checks import drops_invalid, is_valid
 from core.datasets.projection import Projection
@@ -41,6 +41,7 @@ class Waymo(Reader):
         test_frames: file that lists the frames to submit.
         submission: what the benchmark's message says of the method; see `SemanticSegmentationSubmission`.
         invalid_points: "refuse" or "drop" points that are not numbers.
+        frames: "all", or "available": those of the segments that have a file in each component's folder.
 
     Raises:
         UserError: files are missing, broken or do not fit together.
@@ -60,10 +61,12 @@ class Waymo(Reader):
         test_frames: str = "data/waymo/3d_semseg_test_frames.txt",
         submission: Mapping[str, Any] | None = None,
         invalid_points: str = "refuse",
+        frames: str = "all",
     ) -> None:
         self._drops = drops_invalid(invalid_points)
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
-        self._meta, self._arrays = open_index(root, split, index_path, test_frames, num_sweeps)
+        self._whole = not takes_available(frames)
+        self._meta, self._arrays = open_index(root, split, index_path, test_frames, num_sweeps, not self._whole)
         self._submission = dict(submission or {})
         self._files = ParquetFiles()
         self._echoes: OrderedDict[str, Echoes] = OrderedDict()
@@ -75,6 +78,11 @@ class Waymo(Reader):
 
     def __len__(self) -> int:
         return len(self._arrays["timestamp"])
+
+    @property
+    def num_wanted(self) -> int:
+        """Frames that `test_frames` lists; 0 for splits with labels."""
+        return len(self._meta["wanted"] or ())
 
     def _token(self, index: int) -> str:
         return f"{self._segments[self._arrays['frame_segment'][index]]}_{self._arrays['timestamp'][index]}"
