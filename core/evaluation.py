@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from core.datasets.base import Reader
@@ -60,6 +62,15 @@ def predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> Iterat
         begin += size
 
 
+def confidences(outputs: Outputs, batch: Batch) -> Iterator[NDArray[np.float32]]:
+    """float32 [P] of each frame of a batch: the probability (softmax) of the class that the point head chooses."""
+    highest = torch.softmax(outputs.x_vox.detach().float(), 1).amax(1).cpu().numpy()
+    begin = 0
+    for size, voxel in zip(batch.sizes, batch.point_voxel, strict=True):
+        yield highest[voxel.numpy() + begin]
+        begin += size
+
+
 def confusion_in_view(outputs: Outputs, batch: Batch, reader: Reader, num_classes: int) -> NDArray[np.int64]:
     """Confusion matrices [2, C, C] of both heads (order of HEADS) on the points that a camera sees."""
     counts = np.zeros((len(HEADS), num_classes, num_classes), np.int64)
@@ -72,19 +83,17 @@ def confusion_in_view(outputs: Outputs, batch: Batch, reader: Reader, num_classe
     return counts
 
 
-def label_all_points(
-    prediction: FramePrediction, labels: NDArray[np.uint8], xyz: NDArray[np.float32]
-) -> NDArray[np.uint8]:
+def label_all_points(prediction: FramePrediction, labels: NDArray[Any], xyz: NDArray[np.float32]) -> NDArray[Any]:
     """Labels of all points of a frame: those that did not take part get their nearest predicted neighbour's, what is no
     point (see `is_valid`) 0.
 
     Args:
         prediction: the frame's.
-        labels: uint8 [P], of the points that took part.
+        labels: [P], of the points that took part (or their confidences).
         xyz: float32 [N, 3], all points of the frame (m).
-    Returns uint8 [N]; 0 everywhere where no point took part.
+    Returns [N] of the labels' type; 0 everywhere where no point took part.
     """
-    result = np.zeros(prediction.num_points, np.uint8)
+    result = np.zeros(prediction.num_points, labels.dtype)
     result[prediction.rows] = labels
     others = np.setdiff1d(np.flatnonzero(is_valid(xyz)), prediction.rows, assume_unique=True)
     if len(others) and len(prediction.rows):
