@@ -30,10 +30,10 @@ def evaluate(run: Run) -> None:
     """
     config, arguments, device = run.config, run.arguments, run.device
     reader = builder.make_reader(config, arguments.split)
-    scored = _check_files(reader, arguments.split, bool(arguments.save_predictions or arguments.submission))
     with_confidence = getattr(arguments, "confidences", False)
     if with_confidence and not arguments.save_predictions:
         raise UserError("--confidences says what --save-predictions DIR writes: give that too")
+    scored = _check_files(reader, arguments.split, bool(arguments.save_predictions or arguments.submission))
     loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval"))
     network = builder.make_model(config, device, imagenet=False)
     load_weights(network, arguments.weight_path)
@@ -46,7 +46,9 @@ def evaluate(run: Run) -> None:
     for batch in progress(loader, len(loader), f"evaluation on {arguments.split}"):
         outputs = infer(batch)
         found = predictions(outputs, batch, config.data.ignore_label)
-        sure = [*confidences(outputs, batch)] if with_confidence else [None] * len(batch.sizes)
+        sure: list[np.ndarray | None] = [None] * len(batch.sizes)
+        if with_confidence:
+            sure = list(confidences(outputs, batch))
         for prediction, confidence in zip(found, sure, strict=True):
             frame = reader.frame(prediction.index)
             xyz = reader.load_points(frame)[:, :3]
