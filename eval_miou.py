@@ -10,6 +10,9 @@ def main() -> None:
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--run-dir", help="where results.json goes (default: the checkpoint's run directory)")
     parser.add_argument("--save-predictions", metavar="DIR", help="write the labels of all points, DIR/<token>.bin")
+    parser.add_argument(
+        "--confidences", action="store_true", help="with --save-predictions: also DIR/<token>.confidence.bin"
+    )
     parser.add_argument("--submission", metavar="DIR", help="write the benchmark's submission, and check it")
     evaluate(start(parser))
 

@@ -15,6 +15,7 @@ from torchpack.utils.logging import logger
 from core.errors import UserError
 from core.files import write_atomic
 from core.network_input import check_input
+from core.safe_reading import read_safely
 
 RESNETS = {"resnet18": "resnet18-5c106cde.pth", "resnet34": "resnet34-b627a593.pth"}
 """torchvision's files of ImageNet weights."""
@@ -33,19 +34,24 @@ def save_checkpoint(path: str, state: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """Reads a checkpoint with tensors and plain values only (no code is run)."""
+    """Reads a checkpoint; no code in it is run.
+
+    Entries that hold more than tensors and plain values (NumPy's numbers count as such) are left out; the log says so.
+    """
     if not os.path.exists(path):
         raise UserError(f"{path}: no such checkpoint; it is written by the training step before (README, commands 1-5)")
     try:
         _check_bytes(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content, unread = read_safely(path)
     except Exception as error:
         raise UserError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}): damaged, of another format, or holding more "
-            "than tensors and plain values; take another one, or train again"
+            f"{path}: not a readable checkpoint ({type(error).__name__}): damaged, of another format, or holding code; "
+            "take another one, or train again"
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dict with the network's state as 'model', found {type(content).__name__}")
+    if unread:
+        logger.warning(f"{path}: not read, since they hold more than tensors and plain values: {', '.join(unread)}.")
     return content
 
 

@@ -27,6 +27,7 @@ KEYS: dict[str, Rule] = {
     "dataset.version": text(),
     "dataset.test_version": text(),
     "dataset.index_path": text(),
+    "dataset.frames": choice("all", "available"),
     "dataset.superpixel": text(),
     "dataset.sparse_label_path": text(),
     "dataset.image_cache": text(nullable=True),
@@ -44,6 +45,7 @@ KEYS: dict[str, Rule] = {
     "dataset.scale": items(number(0.1, 10), number(0.1, 10), ascending=True),
     "dataset.flip": number(0, 1),
     "dataset.points": choice("in_view", "all"),
+    "dataset.invalid_points": choice("refuse", "drop"),
     "dataset.pts_sr": above(0, 1),
     # superpixels
     "dataset.seeds.implementation": choice("numba", "opencv"),

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from core.datasets.base import Reader
 from core.datasets.collate import Batch
+from core.datasets.point_checks import is_valid
 from core.metrics import confusion_matrix
 from core.models.two_branch import Outputs
 
@@ -24,6 +27,7 @@ class FramePrediction:
         rows: int64 [P], rows in the LiDAR file, ascending.
         labels: {head: uint8 [P]} argmax over all classes; every point takes its voxel's.
         evaluated: {head: uint8 [P]} argmax over all classes but the ignored one, as submissions need.
+        seen: bool [P], whether a camera sees the point.
         num_points: points in the LiDAR file.
     """
 
@@ -31,6 +35,7 @@ class FramePrediction:
     rows: NDArray[np.int64]
     labels: dict[str, NDArray[np.uint8]]
     evaluated: dict[str, NDArray[np.uint8]]
+    seen: NDArray[np.bool_]
     num_points: int
 
 
@@ -51,8 +56,18 @@ def predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> Iterat
             batch.point_rows[i].numpy(),
             {head: labels[head][voxel] for head in HEADS},
             {head: evaluated[head][voxel] for head in HEADS},
+            batch.point_seen[i].numpy(),
             batch.num_points[i],
         )
+        begin += size
+
+
+def confidences(outputs: Outputs, batch: Batch) -> Iterator[NDArray[np.float32]]:
+    """float32 [P] of each frame of a batch: the probability (softmax) of the class that the point head chooses."""
+    highest = torch.softmax(outputs.x_vox.detach().float(), 1).amax(1).cpu().numpy()
+    begin = 0
+    for size, voxel in zip(batch.sizes, batch.point_voxel, strict=True):
+        yield highest[voxel.numpy() + begin]
         begin += size
 
 
@@ -62,37 +77,28 @@ def confusion_in_view(outputs: Outputs, batch: Batch, reader: Reader, num_classe
     for prediction in predictions(outputs, batch):
         frame = reader.frame(prediction.index)
         label = reader.load_labels(frame, prediction.num_points)
-        seen = seen_rows(prediction, reader)
+        seen = prediction.seen
         for h, head in enumerate(HEADS):
             counts[h] += confusion_matrix(label[prediction.rows[seen]], prediction.labels[head][seen], num_classes)
     return counts
 
 
-def label_all_points(
-    prediction: FramePrediction, labels: NDArray[np.uint8], xyz: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """Labels of all points of a frame: those that did not take part get their nearest predicted neighbour's.
+def label_all_points(prediction: FramePrediction, labels: NDArray[Any], xyz: NDArray[np.float32]) -> NDArray[Any]:
+    """Labels of all points of a frame: those that did not take part get their nearest predicted neighbour's, what is no
+    point (see `is_valid`) 0.
 
     Args:
         prediction: the frame's.
-        labels: uint8 [P], of the points that took part.
+        labels: [P], of the points that took part (or their confidences).
         xyz: float32 [N, 3], all points of the frame (m).
-    Returns uint8 [N]; 0 everywhere where no point took part.
+    Returns [N] of the labels' type; 0 everywhere where no point took part.
     """
-    result = np.zeros(prediction.num_points, np.uint8)
+    result = np.zeros(prediction.num_points, labels.dtype)
     result[prediction.rows] = labels
-    others = np.setdiff1d(np.arange(prediction.num_points), prediction.rows, assume_unique=True)
+    others = np.setdiff1d(np.flatnonzero(is_valid(xyz)), prediction.rows, assume_unique=True)
     if len(others) and len(prediction.rows):
         from scipy.spatial import cKDTree
 
         _, nearest = cKDTree(xyz[prediction.rows]).query(xyz[others])
         result[others] = labels[nearest]
     return result
-
-
-def seen_rows(prediction: FramePrediction, reader: Reader) -> NDArray[np.bool_]:
-    """bool [P]: which of the points that took part a camera sees."""
-    if len(prediction.rows) < prediction.num_points:
-        return np.ones(len(prediction.rows), bool)  # dataset.points is in_view: only these took part
-    frame = reader.frame(prediction.index)
-    return reader.project(frame, reader.load_points(frame)).seen[prediction.rows]

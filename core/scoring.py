@@ -13,7 +13,7 @@ from core.comm import barrier, sum_over_processes
 from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
-from core.evaluation import HEADS, FramePrediction, label_all_points, predictions, seen_rows
+from core.evaluation import HEADS, FramePrediction, confidences, label_all_points, predictions
 from core.metrics import confusion_matrix
 from core.network_input import STORED
 from core.predictions import PredictionWriter
@@ -32,10 +32,10 @@ def evaluate(run: Run) -> None:
     """
     config, arguments, device = run.config, run.arguments, run.device
     reader = builder.make_reader(config, arguments.split)
-    scored = arguments.split != "test"
-    if not scored and not (arguments.save_predictions or arguments.submission):
-        raise UserError("--split test has no labels: give --submission DIR or --save-predictions DIR")
-    reader.check_files(labels=scored)
+    with_confidence = getattr(arguments, "confidences", False)
+    if with_confidence and not arguments.save_predictions:
+        raise UserError("--confidences says what --save-predictions DIR writes: give that too")
+    scored = _check_files(reader, arguments.split, bool(arguments.save_predictions or arguments.submission))
     loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval"))
     network = builder.make_model(config, device, imagenet=False)
     network_input = builder.network_input(config, reader, device)
@@ -47,32 +47,63 @@ def evaluate(run: Run) -> None:
     num_classes = config.data.num_classes
     counts = np.zeros((len(SCOPES), num_classes, num_classes), np.int64)
     for batch in progress(loader, len(loader), f"evaluation on {arguments.split}"):
-        for prediction in predictions(infer(batch), batch, config.data.ignore_label):
+        outputs = infer(batch)
+        found = predictions(outputs, batch, config.data.ignore_label)
+        sure: list[np.ndarray | None] = [None] * len(batch.sizes)
+        if with_confidence:
+            sure = list(confidences(outputs, batch))
+        for prediction, confidence in zip(found, sure, strict=True):
             frame = reader.frame(prediction.index)
             xyz = reader.load_points(frame)[:, :3]
             everywhere = label_all_points(prediction, prediction.labels["vox"], xyz)
             if scored:
                 counts += _confusions(prediction, everywhere, reader, num_classes)
             if writer:
-                writer.write(frame.token, everywhere)
+                confidence = None if confidence is None else label_all_points(prediction, confidence, xyz)
+                writer.write(frame.token, everywhere, confidence)
             if submission:
                 submission.write(frame, label_all_points(prediction, prediction.evaluated["vox"], xyz))
     counts = sum_over_processes(counts)
     barrier()
     if dist.is_master():
-        _finish(run, reader, counts, writer, submission, network_input)
+        _finish(run, reader, counts if scored else None, writer, submission, network_input)
     barrier()  # a long submission should not be left alone by the other processes
+
+
+def _check_files(reader: Reader, split: str, predicts: bool) -> bool:
+    """Checks the files of the split; returns whether there are labels to score predictions by.
+
+    Raises UserError: files are missing; or labels are, and nothing but scores is asked for (not `predicts`).
+    """
+    if split == "test" and not predicts:
+        raise UserError("--split test has no labels: give --submission DIR or --save-predictions DIR")
+    if predicts:
+        reader.check_files(labels=False)
+    if split == "test":
+        return False
+    try:
+        reader.check_files(labels=True)
+    except UserError as error:
+        if not predicts:
+            raise
+        logger.warning(f"Predictions are not scored: {error}")
+        return False
+    return True
 
 
 def _finish(
     run: Run,
     reader: Reader,
-    counts: np.ndarray,
+    counts: np.ndarray | None,
     writer: PredictionWriter | None,
     submission: Submission | None,
     network_input: dict[str, Any],
 ) -> None:
-    """What the first process does when all frames are predicted: checks what was written, saves and shows scores."""
+    """What the first process does when all frames are predicted: checks what was written, saves and shows scores.
+
+    Args:
+        counts: [3, C, C] in the order of SCOPES; None: no labels.
+    """
     config, arguments = run.config, run.arguments
     if writer:
         writer.finish(arguments.weight_path)
@@ -80,7 +111,7 @@ def _finish(
     if submission:
         submission.finish()
         logger.info(f"Submission written to {arguments.submission}, and checked.")
-    if arguments.split != "test":
+    if counts is not None:
         row = result_row(
             arguments.weight_path,
             arguments.split,
@@ -104,7 +135,7 @@ def _finish(
 def _confusions(prediction: FramePrediction, everywhere: np.ndarray, reader: Reader, num_classes: int) -> np.ndarray:
     """[3, C, C] in the order of SCOPES."""
     label = reader.load_labels(reader.frame(prediction.index), prediction.num_points)
-    seen = seen_rows(prediction, reader)
+    seen = prediction.seen
     in_view = label[prediction.rows[seen]]
     matrices = [confusion_matrix(in_view, prediction.labels[head][seen], num_classes) for head in HEADS]
     return np.stack([*matrices, confusion_matrix(label, everywhere, num_classes)])

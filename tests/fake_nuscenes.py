@@ -84,6 +84,7 @@ def _write_scene(root: Path, scene: str, tables: dict[str, list[dict[str, Any]]]
         folder = "samples" if key_frame else "sweeps"
         path = f"{folder}/{LIDAR}/{token}.pcd.bin"
         points = rng.uniform((-15, -15, -3, 0, 0), (15, 15, 2, 255, 31), (POINTS, 5)).astype(np.float32)
+        points[:, 4] = np.rint(points[:, 4])
         _write(root / path, points.tobytes())
         _add(tables, token, sample, LIDAR, path, key_frame, previous, float(step))
         previous = token

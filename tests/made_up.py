@@ -49,6 +49,7 @@ def sample(index: int = 0, epoch: int = 0, **changes: Any) -> Sample:
         "images": rng.integers(0, 256, (NUM_CAMERAS, 3, *IMAGE_SIZE)).astype(np.uint8),
         "point_voxel": np.arange(VOXELS),
         "point_rows": np.arange(VOXELS),
+        "point_seen": np.ones(VOXELS, bool),
         "num_points": NUM_POINTS,
     }
     return Sample(**{**fields, **changes})

@@ -1,9 +1,15 @@
 """Checkpoints: loading, refusing, writing."""
 
+import argparse
+import collections
 import os
 import pickle
 import resource
+import subprocess
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -76,6 +82,114 @@ def test_published_checkpoint(tmp_path):
     load_weights(target, path)
     assert equal_states(source, target)
     assert read_checkpoint(path)["epoch_num"] == 25
+
+
+def with_numbers_of_numpy(source):
+    """A checkpoint whose schedule computes with NumPy, so that rates, counts and scores are NumPy's numbers."""
+    optimizer = torch.optim.SGD(source.parameters(), lr=0.24, momentum=0.9)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["lr"] = np.float64(0.125)
+    return {
+        "model": {f"module.{name}": value for name, value in source.state_dict().items()},
+        "optimizer": state,
+        "scheduler": {"last_epoch": np.int64(7), "_last_lr": [np.float64(0.125)], "lr_lambdas": [None]},
+        "scaler": {"scale": np.float32(65536), "odd": np.array([258], ">i2")[0], "on": np.bool_(True)},
+        "callbacks": {"maxsaver.5": {"best": (58650, np.float64(76.7))}},
+        "epoch_num": 25,
+    }
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("package", ["numpy.core", "numpy._core"])
+def test_numbers_of_numpy(tmp_path, log, legacy, package):
+    """Whichever NumPy wrote them, they are read as Python's numbers."""
+    source, target = small(), small()
+    target[0].weight.data.zero_()
+    path = str(tmp_path / "checkpoint.pt")
+    torch.save(with_numbers_of_numpy(source), path, _use_new_zipfile_serialization=not legacy)
+    rename_package(path, package)
+    content = read_checkpoint(path)
+    assert content["optimizer"]["param_groups"][0]["lr"] == 0.125
+    assert content["scheduler"] == {"last_epoch": 7, "_last_lr": [0.125], "lr_lambdas": [None]}
+    assert content["scaler"] == {"scale": 65536.0, "odd": 258, "on": True}
+    assert content["callbacks"]["maxsaver.5"]["best"] == (58650, 76.7)
+    assert all(type(value) in (int, float, bool) for value in content["scaler"].values())
+    load_weights(target, path)
+    assert equal_states(source, target) and log == []
+
+
+def rename_package(path, package):
+    """Makes a file of one NumPy's numbers another NumPy's."""
+    names = [f"cnumpy.{name}.multiarray\nscalar\n".encode() for name in ("core", "_core")]
+    wanted = f"c{package}.multiarray\nscalar\n".encode()
+
+    def renamed(content):
+        for name in names:
+            content = content.replace(name, wanted)
+        return content
+
+    if not zipfile.is_zipfile(path):
+        content = renamed(Path(path).read_bytes())
+        assert wanted in content
+        Path(path).write_bytes(content)
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, renamed(content) if name.endswith("data.pkl") else content)
+
+
+class Foreign:
+    """An object of somebody's own code."""
+
+    def __init__(self):
+        self.values = [1, 2]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_is_more_than_tensors_and_numbers_is_left_out(tmp_path, log, legacy):
+    """The network's state is read from any such file, and whatever else can be; the log names the rest."""
+    source, target = small(), small()
+    target[0].weight.data.zero_()
+    content = {
+        **with_numbers_of_numpy(source),
+        "arguments": argparse.Namespace(lr=0.1),
+        "history": {"deep": [collections.defaultdict(list, {1: [Foreign()]})]},
+        "array": np.arange(3),
+        "class": Foreign,
+        "queue": collections.deque([1, 2], maxlen=3),
+    }
+    path, before = str(tmp_path / "checkpoint.pt"), set(torch.serialization.get_safe_globals())
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    load_weights(target, path)
+    assert equal_states(source, target)
+    assert "not read, since they hold more than tensors and plain values: arguments, history, array, class." in log[0]
+    found = read_checkpoint(path)
+    assert found["epoch_num"] == 25 and found["queue"] == [1, 2] and "arguments" not in found
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+class Trap:
+    """Runs a command when it is unpickled, by a function that PyTorch does not know."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return subprocess.check_call, (["mkdir", self.path],)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_code_of_any_module_is_not_run(tmp_path, log, legacy):
+    source, target, trap = small(), small(), str(tmp_path / "trap")
+    path = str(tmp_path / "checkpoint.pt")
+    content = {"model": source.state_dict(), "extra": Trap(trap)}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    load_weights(target, path)
+    assert equal_states(source, target) and not os.path.exists(trap) and "extra" in log[0]
+    pickle.loads(pickle.dumps(Trap(trap)))
+    assert os.path.exists(trap)  # it would have been
 
 
 def test_other_shapes_are_named(tmp_path):

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shutil
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from core.metrics import confusion_matrix, mean_iou
 from core.models.two_branch import Outputs
 from core.runtime import Run
 from tests import made_up
+from tests.entry import logged
 from tests.fake_labels import fake_config
 from tests.fake_nuscenes import POINTS, write_fake_nuscenes
 from tests.helpers import HERE
@@ -34,10 +36,9 @@ def two_small_samples():
         [(3, [0, 2, 1, 0, 2], [1, 2, 4, 5, 7], 8), (2, [1, 0], [0, 3], 4)]
     ):
         part = made_up.sample(index)[:voxels]
-        points = np.array(point_voxel), np.array(rows)
-        parts.append(
-            dataclasses.replace(part, index=10 + index, point_voxel=points[0], point_rows=points[1], num_points=total)
-        )
+        fields = {"point_voxel": np.array(point_voxel), "point_rows": np.array(rows), "num_points": total}
+        fields["point_seen"] = np.ones(len(rows), bool)
+        parts.append(dataclasses.replace(part, index=10 + index, **fields))
     return parts
 
 
@@ -64,7 +65,7 @@ def test_half_precision_outputs():
 
 
 def prediction(rows, num_points):
-    return FramePrediction(0, np.array(rows, np.int64), {}, {}, num_points)
+    return FramePrediction(0, np.array(rows, np.int64), {}, {}, np.ones(len(rows), bool), num_points)
 
 
 def test_other_points_take_their_nearest_predicted_neighbours_label():
@@ -141,8 +142,10 @@ def evaluation(root, monkeypatch, *overrides, **arguments):
     given = {"split": "val", "run_dir": None, "save_predictions": None, "submission": None, **arguments}
     config = fake_config(PRETRAIN, root, *overrides)
     scoring.evaluate(Run(config, argparse.Namespace(weight_path=str(weights), **given), None, torch.device("cpu")))
-    with open(root / "RUN/results.json", encoding="utf-8") as file:
-        (row,) = json.load(file)
+    row = None
+    if os.path.exists(root / "RUN/results.json"):
+        with open(root / "RUN/results.json", encoding="utf-8") as file:
+            (row,) = json.load(file)
     return network.eval(), builder.make_reader(config, "val"), row
 
 
@@ -178,9 +181,45 @@ def test_evaluate(root, monkeypatch, points, batch_size):
     assert os.path.exists(root / "predictions/meta.json") and os.path.exists(root / "submission/val/submission.json")
 
 
+@pytest.mark.parametrize("points", ["in_view", "all"])
+def test_confidences(root, monkeypatch, points):
+    """The probability of each point's class; of points that did not take part that of the neighbour they follow."""
+    folder = root / "predictions"
+    given = {"save_predictions": str(folder), "confidences": True}
+    network, reader, _ = evaluation(root, monkeypatch, f"--dataset.points={points}", **given)
+    for frame in reader:
+        cloud = reader.load_points(frame)
+        with torch.no_grad():
+            logits = network.classifier_vox(network.points(torch.from_numpy(cloud)))
+        expected = torch.softmax(logits, 1).amax(1).numpy()
+        if points == "in_view":
+            seen = project(cloud, frame.cameras).seen
+            distance = np.linalg.norm(cloud[:, None, :3] - cloud[None, seen, :3], axis=2)
+            expected = expected[seen][distance.argmin(1)]
+        found = np.fromfile(folder / f"{frame.token}.confidence.bin", np.float16)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    with pytest.raises(UserError, match="--save-predictions DIR"):
+        evaluation(root, monkeypatch, confidences=True)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_frames_without_labels_are_predicted(root, monkeypatch, split):
+    """Of any split, without scores, and the log says so; where nothing but scores is asked for, labels are needed."""
+    whole = root / "whole"
+    (root / "nuscenes").rename(whole)
+    shutil.copytree(whole.resolve(), root / "nuscenes")
+    shutil.rmtree(root / "nuscenes/lidarseg")
+    with logged() as lines:
+        row = evaluation(root, monkeypatch, split=split, save_predictions=str(root / "out"))[2]
+    assert row is None and any(line.startswith("WARNING Predictions are not scored: label file") for line in lines)
+    tokens = builder.make_reader(fake_config(PRETRAIN, root), split).tokens()
+    assert {f"{token}.bin" for token in tokens} < set(os.listdir(root / "out"))
+    with pytest.raises(UserError, match="label file .* is missing"):
+        evaluation(root, monkeypatch, split=split)
+
+
 def test_results_go_to_the_given_run_directory(root, monkeypatch):
-    with pytest.raises(FileNotFoundError):
-        evaluation(root, monkeypatch, run_dir=str(root / "elsewhere"))
+    assert evaluation(root, monkeypatch, run_dir=str(root / "elsewhere"))[2] is None
     assert os.path.exists(root / "elsewhere/results.json")
 
 

@@ -73,6 +73,8 @@ def test_view_radius_is_limited() -> None:
     assert view_radius([near, 30 * near]) == 30
     assert view_radius([near, far]) == 50
     assert view_radius([np.zeros((0, 3), np.float32)]) == 15
+    no_points = np.full((9, 3), np.nan, np.float32)
+    assert view_radius([np.concatenate([30 * near, no_points]), no_points]) == 30
 
 
 def test_ignored_class_is_pale_and_the_table_stays_as_it_is() -> None:

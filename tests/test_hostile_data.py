@@ -19,11 +19,15 @@ from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
 from core.estep import no_grad_inference, run_estep
 from core.evaluation import confusion_in_view, label_all_points, predictions
+from core.labeling.parameters import WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
+from core.labeling.weak_label import label_frame
 from core.losses import LossWeights
 from core.models.few_rows import tolerate_single_rows
+from core.sparse.coordinates import pack
 from core.trainers import SegmentationTrainer, network_inputs
 from tests import made_up
+from tests.entry import logged
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
 from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
 from tests.fuzz import fuzz
@@ -51,8 +55,8 @@ def points_of(root):
     return np.fromfile(reader_of(root).frame(0).lidar_path, np.float32).reshape(-1, 5)
 
 
-def dataset(root, mode, points="in_view"):
-    config = fake_config(CONFIG, root.parent, f"--dataset.points={points}", "--dataset.voxel_size=0.5")
+def dataset(root, mode, points="in_view", *overrides):
+    config = fake_config(CONFIG, root.parent, f"--dataset.points={points}", "--dataset.voxel_size=0.5", *overrides)
     reader = builder.make_reader(config, "train")
     if not os.path.exists(root.parent / "sparse_label_path"):
         write_weak_labels(config, reader)
@@ -60,9 +64,9 @@ def dataset(root, mode, points="in_view"):
     return builder.make_dataset(config, reader, mode)
 
 
-def whole_steps(root, tmp_path, points="in_view"):
+def whole_steps(root, tmp_path, points="in_view", *overrides):
     """A training step on two frames, another on the first alone, an E-step, an evaluation; all of it finite."""
-    data = dataset(root, "train", points)
+    data = dataset(root, "train", points, *overrides)
     network = made_up.network(dropout=0.3)
     tolerate_single_rows(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02)
@@ -72,7 +76,7 @@ def whole_steps(root, tmp_path, points="in_view"):
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
     infer = no_grad_inference(network, CPU, None)
-    estep = dataset(root, "estep", points)
+    estep = dataset(root, "estep", points, *overrides)
     rules = PseudoLabelRules(foreground_classes=tuple(range(1, 11)))
 
     def load(indices):
@@ -82,7 +86,7 @@ def whole_steps(root, tmp_path, points="in_view"):
     for token in estep.reader.tokens():
         assert len(read_pseudo_label(str(tmp_path / "pseudo"), token)) == POINTS
 
-    batch = collate([dataset(root, "eval", points)[0]])
+    batch = collate([dataset(root, "eval", points, *overrides)[0]])
     outputs = infer(batch)
     counts = confusion_in_view(outputs, batch, estep.reader, 17)
     (prediction,) = predictions(outputs, batch)
@@ -138,6 +142,68 @@ def test_odd_scans_are_handled(frames, tmp_path, change, which):
         assert scored.max() <= 1
 
 
+@pytest.mark.parametrize("which", ["in_view", "all"])
+def test_points_that_are_no_numbers_may_be_dropped(frames, tmp_path, which):
+    """They keep their rows, get no label of any kind, and 0 in predictions; everything else is as without them."""
+    drop = "--dataset.invalid_points=drop"
+    points = points_of(frames)
+    before = dataset(frames, "eval", which)[0]
+    nowhere = np.arange(0, POINTS, 3)
+    points[nowhere[::2], 0], points[nowhere[1::2], 3] = np.nan, np.inf
+    write_points(frames, points)
+    assert whole_steps(frames, tmp_path, which, drop).sum() > 0
+    data = dataset(frames, "eval", which, drop)
+    sample = data[0]
+    assert sample.num_points == POINTS and not np.isin(sample.point_rows, nowhere).any()
+    kept = ~np.isin(before.point_rows, nowhere)
+    np.testing.assert_array_equal(sample.point_rows, before.point_rows[kept])
+    np.testing.assert_array_equal(sample.point_seen, before.point_seen[kept])
+    assert np.isfinite(sample.feats).all()
+    (prediction,) = predictions(made_up.certain_outputs(np.full(len(sample), 5)), collate([sample]))
+    everywhere = label_all_points(prediction, prediction.labels["vox"], data.reader.load_points(data.reader.frame(0)))
+    assert set(np.flatnonzero(everywhere == 0)) == set(nowhere)
+    token = data.reader.tokens()[0]
+    assert not read_pseudo_label(str(tmp_path / "pseudo"), token)[nowhere].any()
+
+
+def test_weak_labels_of_scans_with_points_that_are_no_numbers(root):
+    """Dropped in the frame and in its earlier sweeps: no label."""
+    reader = NuScenes(str(root), VERSION, "train", str(root.parent / "index_path"), invalid_points="drop")
+    frame = reader.frame(1)
+    for path in (frame.lidar_path, *(sweep.path for sweep in frame.sweeps)):
+        points = np.fromfile(path, np.float32).reshape(-1, 5)
+        points[::4, 1] = np.nan
+        points.tofile(path)
+    label, statistics = label_frame(reader, frame, WeakLabelParameters(), seed=1)
+    assert label.num_points == POINTS and statistics.num_points == POINTS
+    assert (label.component[::4] == -1).all() and not label.sparse[::4].any() and not label.propagated[::4].any()
+    assert len(reader.load_sweep(frame.sweeps[0])) == POINTS * 3 // 4
+    refused(lambda: reader_of(root).load_sweep(frame.sweeps[0]), "not finite", "dataset.invalid_points to drop")
+
+
+def test_an_unknown_way_with_invalid_points(root):
+    refused(
+        lambda: NuScenes(str(root), VERSION, "train", str(root.parent / "index_path"), invalid_points="keep"),
+        "dataset.invalid_points should be one of refuse, drop, not 'keep'",
+    )
+
+
+def test_points_too_far_for_voxels_are_dropped_and_counted(frames):
+    """Beyond what a key of the sparse layers holds a voxel would lie in another sample of the batch."""
+    points = points_of(frames)
+    points[0, :3], points[1, :3], points[2, :3] = [9000, 0, 0], [0, -9000, 0], [0, 0, 900]
+    write_points(frames, points)
+    reader = reader_of(frames)
+    data = SegmentationDataset(reader, "eval", points="all", voxel_size=0.05, image_size=(18, 32))
+    with logged() as lines:
+        samples = [data[1], data[0], data[0]]
+    (warning,) = (line for line in lines if "too far" in line)
+    assert warning.startswith(f"WARNING LiDAR file {reader.frame(0).lidar_path}: 3 of {POINTS} points")
+    np.testing.assert_array_equal(samples[1].point_rows, np.arange(3, POINTS))
+    keys = pack(collate(samples).coords)
+    assert len(torch.unique(keys)) == len(keys) and (keys >> 51 == collate(samples).coords[:, 3]).all()
+
+
 def test_a_scan_of_one_point(frames):
     write_points(frames, [[8.0, 0.3, 0.1, 5.0, 1.0]])
     reader = reader_of(frames)
@@ -191,6 +257,23 @@ def test_impossible_points(root, row, column, value, word):
     refused(lambda: SegmentationDataset(reader, "eval", voxel_size=0.05, image_size=(18, 32))[0], path, word, "unpack")
 
 
+def test_scans_of_other_columns(root):
+    """SemanticKITTI's four numbers a point where nuScenes has five, in a key frame and in an earlier sweep."""
+    reader = reader_of(root)
+    frame = reader.frame(1)
+    others = np.random.default_rng(0).uniform((-20, -20, -2, 0), (20, 20, 2, 1), (100, 4)).astype(np.float32)
+    for path, read in (
+        (frame.lidar_path, lambda: reader.load_points(frame)),
+        (frame.sweeps[0].path, lambda: reader.load_sweep(frame.sweeps[0])),
+    ):
+        others.tofile(path)
+        refused(read, path, "expected whole numbers from 0 to 63", "float32 x, y, z, intensity, ring")
+    points = points_of(root)
+    points[9, 4] = 64
+    write_points(root, points)
+    refused(lambda: reader.load_points(reader.frame(0)), "ring 64")
+
+
 @pytest.mark.parametrize("content", [b"", bytes(7), bytes(20 * POINTS + 3)], ids=["empty", "cut", "trailing"])
 def test_scans_of_a_wrong_length(root, content):
     reader = reader_of(root)
@@ -218,7 +301,8 @@ def test_images_that_cannot_be(root, kind):
     else:
         path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"no image"}[kind])
     data = SegmentationDataset(reader, "eval", voxel_size=0.05, image_size=(18, 32))
-    refused(lambda: data[0], str(path), "the data set's tables say" if kind == "of another size" else "does not decode")
+    words = ("the data set's tables say", "sample_data.json") if kind == "of another size" else ("does not decode",)
+    refused(lambda: data[0], str(path), *words)
 
 
 def change_table(root, table, change):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from core.datasets.semantic_kitti import SemanticKitti
+from core.datasets.semantic_kitti.sequence import COUNTS, SPLITS
 from core.errors import UserError
+from tests.entry import logged
 from tests.fake_kitti import write_sequence
 
 NAMES = ["sequences/11/predictions/000000.label", "sequences/13/predictions/000000.label"]
@@ -58,6 +60,18 @@ def test_round_trip(submission):
             assert np.frombuffer(archive.read(name), "<u4").tolist() == RAW
             assert np.fromfile(os.path.join(writer.directory, name), np.uint32).tolist() == RAW
     writer.check()
+
+
+def test_part_of_the_sequences_is_refused_by_the_server(submission, monkeypatch):
+    with logged() as lines:
+        whole(submission)
+    (warning,) = (line for line in lines if line.startswith("WARNING"))
+    assert "submission.zip: sequence 11, 12, 13" in warning and "server" in warning
+    for name in SPLITS["test"]:
+        monkeypatch.setitem(COUNTS, name, 1 if name in ("11", "13") else 0)
+    with logged() as lines:
+        whole(submission)
+    assert not any(line.startswith("WARNING") for line in lines)
 
 
 def test_the_same_bytes_every_time(submission):

@@ -113,6 +113,46 @@ def test_clusters_split_at_gaps(name):
     assert find_clusters(xyz[:5], parameters).tolist() == [-1] * 5
 
 
+@pytest.mark.parametrize("name", ["hdbscan", "hdbscan_numba"])
+def test_clusters_depend_on_neither_order_nor_the_cpus_sort(name, monkeypatch):
+    """Points on a grid, so that edges of equal length abound; NumPy's quickest sort orders these as the CPU has it."""
+    rng = np.random.default_rng(1)
+    centers = rng.uniform(-40, 40, (30, 3)) * [1, 1, 0.05]
+    xyz = np.unique(np.round(centers.repeat(50, 0) + rng.normal(size=(1500, 3)), 1), axis=0)
+    parameters = ClustererParameters(name)
+    cluster = find_clusters(xyz, parameters)
+    assert cluster.max() >= 10 and (cluster < 0).any()
+
+    def other_cpu(values, axis=-1, kind=None, **more):
+        if kind == "stable":
+            return argsort(values, axis, kind, **more)
+        return len(values) - 1 - argsort(np.asarray(values)[::-1], axis, "stable")
+
+    argsort = np.argsort
+    monkeypatch.setattr(np, "argsort", other_cpu)
+    order = rng.permutation(len(xyz))
+    np.testing.assert_array_equal(find_clusters(xyz, parameters), cluster)
+    np.testing.assert_array_equal(relabelled(find_clusters(xyz[order], parameters)), relabelled(cluster[order]))
+
+
+def relabelled(cluster):
+    """Cluster ids in the order of their first points; noise stays -1."""
+    ids, first, inverse = np.unique(cluster, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
+    return np.where(cluster < 0, -1, rank[inverse.reshape(-1)] + len(ids))
+
+
+def test_the_package_step_by_step_finds_its_own_clusters():
+    """Its steps with edges of equal length in a fixed order: as near as it is to itself in another order of points."""
+    import hdbscan
+    from sklearn.metrics import adjusted_rand_score
+
+    rng = np.random.default_rng(2)
+    xyz = rng.uniform(-40, 40, (30, 3)).repeat(50, 0) + rng.normal(size=(1500, 3))
+    theirs = hdbscan.HDBSCAN(min_cluster_size=5, cluster_selection_epsilon=0.5, core_dist_n_jobs=1).fit_predict(xyz)
+    assert adjusted_rand_score(find_clusters(xyz, ClustererParameters("hdbscan")), theirs) > 0.97
+
+
 def test_unknown_clusterer_is_named():
     with pytest.raises(UserError, match="'kmeans'.*hdbscan, hdbscan_numba"):
         find_clusters(np.zeros((9, 3)), ClustererParameters(name="kmeans"))

@@ -27,8 +27,8 @@ def root(tmp_path: Path) -> Path:
     return write_fake_nuscenes(tmp_path / "nuscenes")
 
 
-def open_reader(root: Path, split: str = "train", version: str = VERSION, num_sweeps: int = 5) -> NuScenes:
-    return NuScenes(str(root), version, split, str(root.parent / "index"), num_sweeps)
+def open_reader(root: Path, split: str = "train", version: str = VERSION, num_sweeps: int = 5, **keys: Any) -> NuScenes:
+    return NuScenes(str(root), version, split, str(root.parent / "index"), num_sweeps, **keys)
 
 
 def test_class_table() -> None:
@@ -166,8 +166,54 @@ def test_bad_roots(root: Path, tmp_path: Path) -> None:
 def test_scenes_of_no_split(root: Path) -> None:
     table = root / VERSION / "scene.json"
     table.write_text(table.read_text().replace("scene-0061", "scene-9999"))
-    with pytest.raises(UserError, match="no key frame of split 'train'"):
+    with pytest.raises(UserError, match=r"no key frame of split 'train': none of its 2 scenes .*splits.json"):
         open_reader(root)
+    assert len(open_reader(root, "val")) == 2
+
+
+def test_own_splits(root: Path) -> None:
+    """Scenes of other names, in the splits that splits.json lists; read again when it changes."""
+    folder = root / VERSION
+    table = folder / "scene.json"
+    for old, new in (("scene-0061", "monday"), ("scene-0103", "tuesday")):
+        table.write_text(table.read_text().replace(f'"name": "{old}"', f'"name": "{new}"'))
+    (folder / "splits.json").write_text('{"train": ["monday", "tuesday"], "val": ["friday"], "test": ["tuesday"]}')
+    assert {frame.scene for frame in open_reader(root)} == {"monday", "tuesday"}
+    assert len(open_reader(root, "test")) == 2
+    with pytest.raises(UserError, match=r"splits.json: none of the scenes that it lists for split 'val'"):
+        open_reader(root, "val")
+    (folder / "splits.json").write_text('{"train": ["monday"]}')
+    assert {frame.scene for frame in open_reader(root)} == {"monday"}
+    with pytest.raises(UserError, match=r"no split 'val' \(it has: train\)"):
+        open_reader(root, "val")
+    for content, message in (("{", "not readable as JSON"), ('{"train": "monday"}', "expected"), ("[1]", "expected")):
+        (folder / "splits.json").write_text(content)
+        with pytest.raises(UserError, match=f"splits.json: {message}"):
+            open_reader(root)
+
+
+def test_other_cameras(root: Path) -> None:
+    table = root / VERSION / "sensor.json"
+    table.write_text(table.read_text().replace("CAM_BACK_LEFT", "CAM_REAR"))
+    with pytest.raises(UserError, match=r"sample scene-0061-sample0 has no key frame of CAM_BACK_LEFT; .*sensor.json"):
+        open_reader(root)
+    table.write_text(table.read_text().replace("LIDAR_TOP", "LIDAR"))
+    with pytest.raises(UserError, match=r"has no key frame of LIDAR_TOP, CAM_BACK_LEFT"):
+        open_reader(root)
+
+
+def test_available_frames(root: Path) -> None:
+    (root / "samples/CAM_BACK/scene-0061-CAM_BACK0.jpg").unlink()
+    with pytest.raises(UserError, match=r"CAM_BACK0.jpg is missing, .*set dataset.frames to available"):
+        open_reader(root).check_files()
+    reader = open_reader(root, frames="available")
+    reader.check_files(sweeps=True)
+    assert reader.tokens() == ["scene-0061-lidar3"] == [frame.token for frame in reader]
+    assert len(reader.frame(0).sweeps) == 3
+    (root / "samples/LIDAR_TOP/scene-0061-lidar3.pcd.bin").unlink()
+    with pytest.raises(UserError, match=r"of all 2 key frames of split 'train' the LiDAR file or an image is missing"):
+        open_reader(root, frames="available")
+    assert len(open_reader(root, "val", frames="available")) == 2
 
 
 def test_missing_files(root: Path) -> None:

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 import core.trainers
 from core.checkpoint import network_state, newest_checkpoint, read_checkpoint
 from core.datasets.label_files import read_pseudo_label, read_weak_label
+from core.datasets.nuscenes import NuScenes
 from tests.entry import (
     ASSOP2P,
     CONFIGS,
@@ -254,3 +256,43 @@ def test_variants_train(prepared, tmp_path, changes):
 def test_superpixels_are_of_the_training_size(prepared):
     with Image.open(glob.glob(f"{prepared.seeds}/*.png")[0]) as image:
         assert image.size == (64, 36)
+
+
+def test_part_of_a_data_set_with_points_that_are_no_numbers(own, trained, tmp_path):
+    """An image of one frame is missing, a scan has points that are none: labels, training, unscored predictions."""
+    more = {"dataset.frames": "available", "dataset.invalid_points": "drop"}
+    project = replace(own, more=more, weak=str(tmp_path / "weak labels"))
+    with open(f"{own.weak}/meta.json") as file:
+        assert json.load(file)["statistics"]["frames"] == 4
+    reader = NuScenes(own.root, "v1.0-trainval", "train", own.index)
+    os.remove(reader.frame(0).cameras[2].image_path)
+    path = reader.frame(1).lidar_path
+    points = np.fromfile(path, np.float32).reshape(-1, 5)
+    nowhere = np.flatnonzero(np.arange(len(points)) % 7 == 0)
+    points[nowhere, 0] = np.nan
+    points.tofile(path)
+    run_script("prepare_sparse_label", PRESEG, *project.words())
+    tokens = reader.tokens()[1:]
+    assert contents(project.weak).keys() == {"meta.json", *(f"{token}.npz" for token in tokens)}
+    assert (read_weak_label(project.weak, tokens[0]).component[nowhere] == -1).all()
+    lines = run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "run", *project.words())
+    assert any("3 of 4 key frames of split 'train'" in line for line in lines)
+    assert any("3 training frames, 2 validation frames" in line for line in lines)
+    shutil.rmtree(f"{own.root}/lidarseg")
+    words = [
+        "--weight-path",
+        trained / BEST,
+        "--split",
+        "train",
+        "--save-predictions",
+        tmp_path / "out",
+        "--confidences",
+    ]
+    lines = run_script("eval_miou", ASSOP2P, *words, *project.words())
+    assert any("Predictions are not scored" in line for line in lines)
+    labels, confidence = (
+        np.fromfile(tmp_path / f"out/{tokens[0]}.{name}", kind)
+        for name, kind in (("bin", np.uint8), ("confidence.bin", np.float16))
+    )
+    assert len(labels) == len(confidence) == len(points)
+    assert not labels[nowhere].any() and not confidence[nowhere].any() and (np.delete(confidence, nowhere) > 0).all()

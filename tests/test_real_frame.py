@@ -143,4 +143,4 @@ def test_evaluation(frame, trained):
 def test_a_split_without_frames(frame):
     """mini_val has no scene here."""
     line = refusal(PRETRAIN, ASSOP2P, "--run-dir", frame.folder / "none", *overrides(frame.keys))
-    assert "has no key frame of split 'val'" in line and "dataset.version" in line
+    assert "has no key frame of split 'val'" in line and "none of its 1 scenes (the first is scene-0061)" in line

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from torchpack.callbacks import LambdaCallback
@@ -67,6 +68,22 @@ def resumable(prepared, trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     return run, [ASSOP2P, "--run-dir", run, *prepared.words(num_epochs=2)]
+
+
+def test_training_goes_on_from_a_checkpoint_with_numbers_of_numpy(trained, prepared, tmp_path):
+    """As the published code writes it, whose schedule computes with NumPy; it has no state to go on exactly."""
+    state = read_checkpoint(str(trained / "checkpoints/max-iou-vox-val.pt"))
+    state.pop(EXACT_STATE, None)
+    for group in state["optimizer"]["param_groups"]:
+        group["lr"], group["initial_lr"] = np.float64(group["lr"]), np.float64(group["initial_lr"])
+    state["scheduler"]["_last_lr"] = [np.float64(rate) for rate in state["scheduler"]["_last_lr"]]
+    state["callbacks"] = {"maxsaver.5": {"step": np.int64(4), "best": (4, np.float64(76.7))}}
+    state["model"] = {f"module.{name}": value for name, value in state["model"].items()}
+    torch.save(state, tmp_path / "published.pt")
+    words = ["--run-dir", tmp_path / "run", "--weight-path", tmp_path / "published.pt"]
+    lines = run_script(PRETRAIN, ASSOP2P, *words, *prepared.words(num_epochs=2))
+    assert any("Going on from" in line and "epoch 1 of 2" in line for line in lines)
+    assert any("Epoch 2/2 started" in line for line in lines) and not any("Epoch 1/2 started" in line for line in lines)
 
 
 def flip(path):

@@ -88,7 +88,7 @@ def test_fields(data: dict[str, Any], mode: str, points: str) -> None:
 
 
 def test_augmentation_turns_and_scales_points_alone(data: dict[str, Any]) -> None:
-    options: dict[str, Any] = {"voxel_size": 1e-4}  # every point is a voxel
+    options: dict[str, Any] = {"voxel_size": 1e-3}  # every point is a voxel
     plain, turned = dataset(data, "estep", **options)[0], dataset(data, "train", **options)[0]
     for name in ("pixel", "camera", "images", "sparse_label", "asso_target", "rows"):
         np.testing.assert_array_equal(getattr(plain, name), getattr(turned, name))
@@ -99,7 +99,7 @@ def test_augmentation_turns_and_scales_points_alone(data: dict[str, Any]) -> Non
     angle = np.arctan2(turned.feats[:, 1], turned.feats[:, 0]) - np.arctan2(plain.feats[:, 1], plain.feats[:, 0])
     assert np.ptp(np.mod(angle - angle[0] + np.pi, 2 * np.pi)) < 1e-4
     np.testing.assert_array_equal(plain.coords.min(0), [0, 0, 0])
-    expected = np.round(turned.feats[:, :3].astype(np.float64) / 1e-4)
+    expected = np.round(turned.feats[:, :3].astype(np.float64) / 1e-3)
     assert np.abs(turned.coords - (expected - expected.min(0))).max() <= 2  # feats are rounded to float32
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,8 +55,8 @@ def root(tmp_path):
     return tmp_path
 
 
-def reader_of(root, split="train", num_sweeps=0):
-    return open_dataset("semantic_kitti", str(root), "v1.0", split, str(root / "index"), num_sweeps)
+def reader_of(root, split="train", num_sweeps=0, **keys):
+    return open_dataset("semantic_kitti", str(root), "v1.0", split, str(root / "index"), num_sweeps, keys=keys)
 
 
 # ---- classes --------------------------------------------------------------------------------------------------------
@@ -230,7 +231,7 @@ def drop(path):
         ("image_2/000001.png", "camera image .*000001.png is missing, and 1 of 2"),
         ("calib.txt", "00/calib.txt is missing: unpack data_odometry_calib.zip"),
         ("labels", "label file .*labels/000000.label is missing, and 2 of 2"),
-        ("velodyne/000001.bin", "velodyne has 1 scans, poses.txt or times.txt 2"),
+        ("velodyne/000001.bin", "velodyne/000001.bin is missing, and 1 of the 2 scans that have an image"),
         ("poses.txt", "poses.txt is missing"),
     ],
 )
@@ -258,8 +259,85 @@ def test_a_broken_calibration(root, text, message):
 
 def test_broken_poses(root):
     (root / "sequences/00/poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
-    with pytest.raises(UserError, match="poses.txt: expected 2 lines"):
+    with pytest.raises(UserError, match=r"poses.txt: expected 2 lines .*found 1: .*dataset.num_sweeps to 0"):
         reader_of(root, num_sweeps=1)
+    reader_of(root).check_files()  # without sweeps no pose is used, and nobody is blamed for it
+
+
+def test_times_of_another_number(root):
+    (root / "sequences/00/times.txt").write_text("0.0\n0.1\n0.2\n")
+    with pytest.raises(UserError, match=r"times.txt lists 3 scans, .*velodyne has 2"):
+        reader_of(root).check_files()
+
+
+def test_scans_are_counted_by_numbers(tmp_path):
+    """Names without leading zeros: an earlier scan has a lower number, and its pose is that of its number."""
+    folder = Path(write_sequence(tmp_path, "00", scans=12))
+    for part in ("velodyne", "labels", "image_2"):
+        for path in (folder / part).iterdir():
+            path.rename(path.with_name(f"{int(path.stem)}{path.suffix}"))
+    reader = reader_of(tmp_path, num_sweeps=2)
+    assert reader.tokens() == [f"00_{i}" for i in range(12)]
+    sweeps = reader.frame(10).sweeps
+    assert [os.path.basename(sweep.path) for sweep in sweeps] == ["9.bin", "8.bin"]
+    assert sweeps[1].to_key[0, 3] == pytest.approx(-2 * STEP)
+    for part in ("velodyne", "image_2"):
+        for number in range(5):
+            next((folder / part).glob(f"{number}.*")).unlink()
+    reader = reader_of(tmp_path, num_sweeps=2)
+    assert reader.tokens()[0] == "00_5" and reader.frame(3).sweeps[0].to_key[0, 3] == pytest.approx(-STEP)
+    moved = np.load(tmp_path / "index/00.npz")["size"]
+    assert moved.tolist() == [list(SIZES[i % 2]) for i in range(5, 12)]
+
+
+def test_available_scans(root):
+    """Those that have an image, of a data set that is not whole."""
+    (root / "sequences/00/image_2/000000.png").unlink()
+    with pytest.raises(UserError, match="000000.png is missing"):
+        reader_of(root)
+    reader = reader_of(root, frames="available")
+    reader.check_files()
+    assert reader.tokens() == ["00_000001"] and (reader.frame(0).cameras[0].width, len(reader)) == (SIZES[1][0], 1)
+    with pytest.raises(UserError, match="dataset.frames should be one of all, available, not 'some'"):
+        reader_of(root, frames="some")
+
+
+def test_an_image_that_was_resized_after_its_size_was_kept(root):
+    path = root / "sequences/00/image_2/000001.png"
+    view = reader_of(root).frame(1).cameras[0]
+    Image.new("RGB", (60, 20)).save(path)
+    with pytest.raises(UserError, match=r"000001.png is 60x20, .* say 117x43: .* remove .*index/00.npz") as caught:
+        reader_of(root).load_image(view)
+    os.remove(str(caught.value).split(" remove ")[1].split(",")[0])
+    reader = reader_of(root)
+    assert reader.load_image(reader.frame(1).cameras[0]).shape == (20, 60, 3)
+
+
+def test_a_split_without_a_sequence(root):
+    shutil.rmtree(root / "sequences/08")
+    with pytest.raises(UserError, match=r"no scan of split 'val' in .*08/velodyne: unpack sequence 08$"):
+        reader_of(root, "val")
+
+
+def test_near_points_are_seen(root):
+    """KITTI's depth limit is 0, not 1 m."""
+    reader = reader_of(root)
+    near = np.array([[0.6, 0, 0, 0], [0.11, 0, 0, 0], [0.05, 0, 0, 0]], np.float32)  # depth 0.5, 0.01, -0.05
+    near[:, 1] = -0.5  # before camera 2
+    seen = reader.project(reader.frame(0), near).seen
+    assert seen.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("column", [1.5, -0.1])
+def test_scans_of_other_columns(root, column):
+    points = POINTS.copy()
+    points[2, 3] = column
+    for i in range(2):
+        points.tofile(root / f"sequences/00/velodyne/{i:06d}.bin")
+    reader = reader_of(root, num_sweeps=1)
+    for read in (lambda: reader.load_points(reader.frame(0)), lambda: reader.load_sweep(reader.frame(1).sweeps[0])):
+        with pytest.raises(UserError, match=rf"remission {column}, expected numbers from 0 to 1: .*x, y, z, remission"):
+            read()
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from core.datasets.nuscenes import CLASSES
+from core.datasets.nuscenes import submission as nuscenes_submission
 from core.datasets.nuscenes.submission import FALLBACK_CLASS, LidarsegSubmission
 from core.errors import UserError
 from core.predictions import PredictionWriter
+from tests.entry import logged
 
 SIZES = {"a": 5, "b": 7}
 
@@ -21,6 +23,9 @@ class Reader:
 
     classes, name, version, split = CLASSES, "nuscenes", "v1.0-test", "test"
 
+    def __len__(self):
+        return len(SIZES)
+
     def __iter__(self):
         return (SimpleNamespace(token=token) for token in SIZES)
 
@@ -29,6 +34,21 @@ class Reader:
 
 
 READER: Any = Reader()
+
+
+def test_part_of_the_test_split_is_refused_by_the_server(tmp_path, monkeypatch):
+    def warnings():
+        writer = LidarsegSubmission(str(tmp_path), READER)
+        for frame in READER:
+            writer.write(frame, np.ones(SIZES[frame.token], np.uint8))
+        with logged() as lines:
+            writer.finish()
+        return [line for line in lines if line.startswith("WARNING")]
+
+    (warning,) = warnings()
+    assert "labels of 2 key frames; the benchmark's server wants all 6008" in warning
+    monkeypatch.setattr(nuscenes_submission, "TEST_FRAMES", 2)
+    assert warnings() == []
 
 
 @pytest.fixture

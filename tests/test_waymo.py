@@ -457,6 +457,55 @@ def test_image_of_another_size(root):
         reader.load_image(reader.frame(0).cameras[4])
 
 
+def test_available_segments(root):
+    """Of segments in part nothing is taken, and the index is of what is there, whichever way it was built before."""
+    both = open_reader(root)
+    training(root, "camera_image", 0).unlink()
+    with pytest.raises(UserError, match=r"camera_image of 1 of 2 segments .* set dataset.frames to available"):
+        open_reader(root)
+    reader = open_reader(root, frames="available")
+    reader.check_files()
+    assert {frame.scene for frame in reader} == {SEGMENTS[1]} and 0 < len(reader) < len(both)
+    training(root, "lidar_segmentation", 1).unlink()  # labels may vanish
+    assert open_reader(root, frames="available").tokens() == reader.tokens()
+    training(root, "lidar", 1).unlink()
+    with pytest.raises(UserError, match="holds no segment of split 'train' with a file in each of"):
+        open_reader(root, frames="available")
+
+
+def test_points_that_are_no_numbers_may_be_dropped(root):
+    """An intensity that is none: the point keeps its row, no camera sees it; refused where that is not asked for."""
+    before = open_reader(root)
+    frame = before.frame(0)
+    seen, whole = before.project(frame, before.load_points(frame)).seen, before.load_points(frame)
+    row = int(np.flatnonzero(seen)[0])
+    cell = int(before.echoes(frame).cells[0][row])
+    name = "[LiDARComponent].range_image_return1.values"
+
+    def spoil(columns):
+        for values in columns[name]:
+            values[4 * cell + 1 : 4 * cell + 2] = [float("nan")] * bool(values)
+
+    edit(training(root, "lidar"), spoil)
+    with pytest.raises(UserError, match=r"numbers that are not finite.*dataset.invalid_points"):
+        open_reader(root).load_points(open_reader(root).frame(0))
+    reader = open_reader(root, invalid_points="drop")
+    points = reader.load_points(reader.frame(0))
+    assert np.isnan(points[row]).all() and len(points) == len(whole)
+    np.testing.assert_array_equal(np.delete(points, row, 0), np.delete(whole, row, 0))
+    expected = seen.copy()
+    expected[row] = False
+    np.testing.assert_array_equal(reader.project(reader.frame(0), points).seen, expected)
+
+
+def test_available_segments_of_the_test_split(root):
+    whole = open_reader(root, "test")
+    again = open_reader(root, "test", frames="available")
+    assert again.tokens() == whole.tokens()
+    (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[0]}\n3000_0,5\n")
+    assert {frame.segment for frame in open_reader(root, "test", frames="available")} == {SEGMENTS[0]}
+
+
 def test_list_of_test_frames(root):
     with pytest.raises(UserError, match=r"dataset.test_frames .*nowhere.txt cannot be read"):
         Waymo(str(root), "v2", "test", str(root.parent / "index"), 0, str(root / "nowhere.txt"))

@@ -13,6 +13,7 @@ from core.datasets.waymo.wire import chunk, fields, integer, varint
 from core.errors import UserError
 from core.metrics import class_iou
 from core.results import class_table, result_row
+from tests.entry import logged
 from tests.fake_waymo import HEIGHT, SEGMENTS, TIMES, WIDTH, range_images, write_fake_waymo
 
 TEXTS = {"account_name": "me@example.org", "unique_method_name": "IUPC", "authors": ["A", "B"], "affiliation": ""}
@@ -140,6 +141,17 @@ def test_required_texts(reader, tmp_path, name):
     reader._submission = {**TEXTS, name: ""}
     with pytest.raises(UserError, match=f"dataset.submission.{name} is empty"):
         reader.open_submission(str(tmp_path))
+
+
+def test_part_of_the_listed_frames_is_refused_by_the_server(reader, tmp_path, monkeypatch):
+    with logged() as lines:
+        write(reader, tmp_path / "whole").finish()
+    assert not any(line.startswith("WARNING") for line in lines)
+    monkeypatch.setitem(reader._meta, "wanted", [*reader._meta["wanted"], ["another", 1]])
+    with logged() as lines:
+        write(reader, tmp_path / "part").finish()
+    (warning,) = (line for line in lines if line.startswith("WARNING"))
+    assert f"labels of {len(reader)} frames; the benchmark's server wants all {len(reader) + 1}" in warning
 
 
 def test_missing_frame(reader, tmp_path):

@@ -9,6 +9,17 @@ from numpy.typing import NDArray
 
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
 from core.datasets.projection import Projection, project
+from core.errors import UserError
+
+FRAMES = ("all", "available")
+"""What `dataset.frames` may be."""
+
+
+def takes_available(frames: str) -> bool:
+    """Whether a split is those of its frames whose files are there; UserError for an unknown value of the key."""
+    if frames not in FRAMES:
+        raise UserError(f"dataset.frames should be one of {', '.join(FRAMES)}, not '{frames}'")
+    return frames == "available"
 
 
 class Submission(ABC):
@@ -60,13 +71,16 @@ class Reader(ABC):
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """Reads the points of a key frame: float32 [N, 3 + F], x, y, z (m, its sensor frame), `features` as stored.
 
+        A row that is not a number throughout is no point (`dataset.invalid_points: drop`): no camera sees it, nothing
+        labels it. See `core.datasets.point_checks.is_valid`.
+
         Raises:
             UserError: the file is missing, truncated, empty or holds coordinates that are not finite.
         """
 
     @abstractmethod
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
-        """Reads the points of an earlier sweep in its own sensor frame: float32 [M, >= 3], x, y, z (m).
+        """Reads the points of an earlier sweep in its own sensor frame: float32 [M, >= 3], x, y, z (m); valid ones.
 
         Raises:
             UserError: as `load_points`.
@@ -119,7 +133,11 @@ class Reader(ABC):
         """
         from core.datasets.images import load_image  # needs torch, which is slow to import
 
-        return load_image(view.image_path, view.width, view.height)
+        return load_image(view.image_path, view.width, view.height, self.size_hint(view))
+
+    def size_hint(self, view: CameraView) -> str:
+        """What to do where an image is not of the size that the data set says, for the error."""
+        return "unpack the data set's image files again"
 
     def project(self, frame: Frame, points: NDArray[np.floating]) -> Projection:
         """Where the points of a frame (all N, as `load_points` returns them) fall in its camera images."""

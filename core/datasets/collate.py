@@ -57,6 +57,7 @@ class Batch:
         indices: positions of the frames in the data set.
         point_voxel: per sample int64 [P], each point's voxel, counted within the sample. Stays on the CPU.
         point_rows: per sample int64 [P], the points' rows in the LiDAR file. Stays on the CPU.
+        point_seen: per sample bool [P], whether a camera sees the point. Stays on the CPU.
         num_points: per sample, points in the LiDAR file.
         labelled: int32 [n] by name, the voxels that take part in a loss (see `losses.Targets`).
         coarser: the voxel sets at strides 2, 4, 8, 16 (see `sparse.coordinates`).
@@ -78,6 +79,7 @@ class Batch:
     indices: list[int]
     point_voxel: list[torch.Tensor]
     point_rows: list[torch.Tensor]
+    point_seen: list[torch.Tensor]
     num_points: list[int]
     labelled: dict[str, torch.Tensor]
     coarser: list[Coarser]
@@ -138,6 +140,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         indices=[sample.index for sample in samples],
         point_voxel=[torch.from_numpy(sample.point_voxel) for sample in samples],
         point_rows=[torch.from_numpy(sample.point_rows) for sample in samples],
+        point_seen=[torch.from_numpy(sample.point_seen) for sample in samples],
         num_points=[sample.num_points for sample in samples],
         labelled=labelled_rows(labels, _joined(samples, "asso_target"), camera >= 0),
         coarser=coarser_sets(coords),

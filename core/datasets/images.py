@@ -16,8 +16,14 @@ from core.errors import UserError
 JPEG_START = b"\xff\xd8\xff"
 
 
-def load_image(path: str, width: int, height: int) -> NDArray[np.uint8]:
+UNPACK = "unpack the data set's image files again"
+
+
+def load_image(path: str, width: int, height: int, size_hint: str = UNPACK) -> NDArray[np.uint8]:
     """Decodes an image file of `width` x `height` pixels; uint8 [height, width, 3], RGB.
+
+    Args:
+        size_hint: what to do where it has another size, for the error.
 
     Raises:
         UserError: the file is missing, does not decode, or has another size.
@@ -29,14 +35,15 @@ def load_image(path: str, width: int, height: int) -> NDArray[np.uint8]:
         raise UserError(f"camera image {path} is missing: unpack the data set's image files again") from None
     except OSError as error:
         raise UserError(f"camera image {path} cannot be read ({error.strerror})") from None
-    return decode_image(data, path, width, height)
+    return decode_image(data, path, width, height, size_hint)
 
 
-def decode_image(data: bytes, name: str, width: int, height: int) -> NDArray[np.uint8]:
+def decode_image(data: bytes, name: str, width: int, height: int, size_hint: str = UNPACK) -> NDArray[np.uint8]:
     """Decodes the content of an image file of `width` x `height` pixels; uint8 [height, width, 3], RGB.
 
     Args:
         name: what errors call the image.
+        size_hint: see `load_image`.
 
     Raises:
         UserError: it does not decode, or has another size.
@@ -44,11 +51,10 @@ def decode_image(data: bytes, name: str, width: int, height: int) -> NDArray[np.
     try:
         image = _decode(data)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        hint = "unpack the data set's image files again"
-        raise UserError(f"camera image {name} does not decode ({error}): {hint}") from None
+        raise UserError(f"camera image {name} does not decode ({error}): {UNPACK}") from None
     found = f"{image.shape[1]}x{image.shape[0]}"
     if found != f"{width}x{height}":
-        raise UserError(f"camera image {name} is {found}, the data set's tables say {width}x{height}")
+        raise UserError(f"camera image {name} is {found}, the data set's tables say {width}x{height}: {size_hint}")
     return image
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from core.datasets.frame import CameraView
 
-MIN_DEPTH = 1.0  # m; nearer points count as unseen
+MIN_DEPTH = 1.0  # m; nearer points count as unseen, where a data set does not say otherwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,25 +30,26 @@ class Projection:
         return self.camera >= 0
 
 
-def project(points: NDArray[np.floating], cameras: Sequence[CameraView]) -> Projection:
+def project(points: NDArray[np.floating], cameras: Sequence[CameraView], min_depth: float = MIN_DEPTH) -> Projection:
     """Projects points into all cameras of their frame.
 
-    A camera sees a point with depth > 1 m, 0 < u < width - 1 and 0 < v < height - 1.
+    A camera sees a point with depth > min_depth, 0 < u < width - 1 and 0 < v < height - 1.
 
     Args:
         points: [N, >= 3], x, y, z (m) in the key frame's LiDAR frame.
         cameras: K views of the frame.
+        min_depth: exclusive, m.
     """
     camera = np.full(len(points), -1, np.int8)
     pixel = np.zeros((len(points), 2))
     if len(points) and len(cameras):
         matrices = np.stack([view.lidar_to_image[:3] for view in cameras])
-        _project(points, matrices, _sizes(cameras), camera, pixel)
+        _project(points, matrices, _sizes(cameras), min_depth, camera, pixel)
     return Projection(camera, pixel)
 
 
 @numba.njit(cache=True)
-def _project(points, matrices, sizes, camera, pixel):  # type: ignore[no-untyped-def]
+def _project(points, matrices, sizes, min_depth, camera, pixel):  # type: ignore[no-untyped-def]
     """Fills camera int8 [N], which holds -1, and pixel [N, 2]; matrices [K, 3, 4], sizes int64 [K, 2] (W, H)."""
     for k in range(len(matrices)):  # the later camera overwrites the earlier one
         (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3) = matrices[k, 0], matrices[k, 1], matrices[k, 2]
@@ -56,7 +57,7 @@ def _project(points, matrices, sizes, camera, pixel):  # type: ignore[no-untyped
         for i in range(len(points)):
             x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
             depth = c0 * x + c1 * y + c2 * z + c3
-            if depth > MIN_DEPTH:
+            if depth > min_depth:
                 u = (a0 * x + a1 * y + a2 * z + a3) / depth
                 v = (b0 * x + b1 * y + b2 * z + b3) / depth
                 if 0 < u < last_column and 0 < v < last_row:
@@ -106,6 +107,13 @@ def pixel_cells(normalized: NDArray[np.floating], size: tuple[int, int]) -> NDAr
     column = np.floor((normalized[:, 0] + 1) / 2 * (width - 1)).astype(np.int64)
     row = np.floor((normalized[:, 1] + 1) / 2 * (height - 1)).astype(np.int64)
     return row * width + column
+
+
+def pixel_colors(images: NDArray[np.uint8], camera: NDArray[np.int8], pixel: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """uint8 [V, 3]: colour of each point's nearest-below pixel; 0 where no camera sees it."""
+    num_cameras, _, height, width = images.shape
+    colors = images.reshape(num_cameras, 3, -1)[camera, :, pixel_cells(pixel, (height, width))]
+    return np.where(camera[:, None] >= 0, colors, np.uint8(0))
 
 
 def _sizes(cameras: Sequence[CameraView]) -> NDArray[np.int64]:

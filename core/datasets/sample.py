@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
+from torchpack.utils.logging import logger
 
 from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.base import Reader
@@ -15,10 +16,12 @@ from core.datasets.frame import CameraView, Frame
 from core.datasets.image_cache import ImageCache, resized_images
 from core.datasets.images import augment_colors
 from core.datasets.label_files import ANNOTATED_IGNORED, read_pseudo_label, read_superpixels, read_weak_label
-from core.datasets.projection import Projection, normalize_pixels, pixel_cells
-from core.datasets.voxelize import voxelize
+from core.datasets.point_checks import is_valid
+from core.datasets.projection import Projection, normalize_pixels, pixel_colors
+from core.datasets.voxelize import near_enough, voxelize
 
 MODES = ("train", "estep", "eval")
+MAX_WARNINGS = 5  # frames with points too far away that each process names
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Sample:
         images: uint8 [K, 3, H, W], resized, RGB.
         point_voxel: int64 [P], voxel of each point that takes part.
         point_rows: int64 [P], its row in the LiDAR file, ascending.
+        point_seen: bool [P], whether a camera sees it.
         num_points: points in the LiDAR file.
     """
 
@@ -60,11 +64,13 @@ class Sample:
     images: NDArray[np.uint8]
     point_voxel: NDArray[np.int64]
     point_rows: NDArray[np.int64]
+    point_seen: NDArray[np.bool_]
     num_points: int
 
     def __post_init__(self) -> None:
         lengths = {name: len(getattr(self, name)) for name in PER_VOXEL}
-        if len(set(lengths.values())) != 1 or len(self.point_voxel) != len(self.point_rows):
+        per_point = {len(self.point_voxel), len(self.point_rows), len(self.point_seen)}
+        if len(set(lengths.values())) != 1 or len(per_point) != 1:
             raise ValueError(f"the fields of a sample should agree in length: {lengths}")
 
     def __len__(self) -> int:
@@ -82,6 +88,7 @@ class Sample:
             **{name: getattr(self, name)[chosen] for name in PER_VOXEL},
             point_voxel=point_voxel[kept],
             point_rows=self.point_rows[kept],
+            point_seen=self.point_seen[kept],
         )
 
 
@@ -152,7 +159,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.use_color, self.use_augment = use_color, use_augment
         self.color_jitter = color_jitter
         self.jitter_probability, self.gray_probability = jitter_probability, gray_probability
-        self.label_hashes, self.image_cache = dict(label_hashes or {}), image_cache
+        self.label_hashes, self.image_cache, self._warned = dict(label_hashes or {}), image_cache, set[str]()
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -171,12 +178,13 @@ class SegmentationDataset(Dataset[Sample]):
         points = self.reader.load_points(frame)
         projection = self.reader.project(frame, points)
         labels = self._labels(frame, len(points))
-        rows = self._rows(projection, rng)
+        rows = self._rows(points, projection, rng)
 
         # voxels, and the point that stands for each
         flipped = self.flip > 0 and rng.random() < self.flip
         mirror = np.array([1, -1 if flipped else 1, 1], np.float32)
         xyz = self._transform(points[rows, :3] * mirror, rng)
+        rows, xyz = self._without_far_points(frame, rows, xyz)
         priority = None if self.mode == "eval" else labels["sparse_label"][rows]
         voxels = voxelize(xyz, self.voxel_size, priority)
         chosen = rows[voxels.representative]
@@ -188,7 +196,7 @@ class SegmentationDataset(Dataset[Sample]):
         images = self._images(frame, rng)
         feats: list[NDArray[Any]] = [xyz[voxels.representative], points[chosen, 3:]]
         if self.use_color:
-            feats.append(_colors(images, camera, pixel))
+            feats.append(pixel_colors(images, camera, pixel))
         asso_target = self._asso_target(frame.cameras, camera, pixel, labels["sparse_label"])
         if flipped:  # last: colours and superpixels are looked up in images as they are
             images, pixel = np.ascontiguousarray(images[..., ::-1]), pixel * (-1, 1)
@@ -205,12 +213,13 @@ class SegmentationDataset(Dataset[Sample]):
             images=images,
             point_voxel=voxels.point_voxel,
             point_rows=rows,
+            point_seen=projection.seen[rows],
             num_points=len(points),
         )
 
-    def _rows(self, projection: Projection, rng: np.random.Generator) -> NDArray[np.int64]:
+    def _rows(self, points: NDArray[np.float32], projection: Projection, rng: np.random.Generator) -> NDArray[np.int64]:
         """Rows of the points that take part, ascending."""
-        rows = np.flatnonzero(projection.seen) if self.points == "in_view" else np.arange(len(projection.camera))
+        rows = np.flatnonzero(projection.seen if self.points == "in_view" else is_valid(points))
         if self.mode == "train" and self.pts_sr < 1:
             rows = np.sort(rng.permutation(rows)[: math.ceil(self.pts_sr * len(rows))])
         return rows
@@ -222,6 +231,21 @@ class SegmentationDataset(Dataset[Sample]):
         angle, factor = rng.uniform(0, self.rotation), rng.uniform(*self.scale)
         cos, sin = math.cos(angle), math.sin(angle)
         return xyz @ (factor * np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]))
+
+    def _without_far_points(
+        self, frame: Frame, rows: NDArray[np.int64], xyz: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The points whose voxels a key of the sparse layers can hold; the log says how many others there are."""
+        near = near_enough(xyz, self.voxel_size)
+        if near.all():
+            return rows, xyz
+        if frame.token not in self._warned and len(self._warned) < MAX_WARNINGS:
+            self._warned.add(frame.token)
+            logger.warning(
+                f"LiDAR file {frame.lidar_path}: {np.count_nonzero(~near)} of {len(near)} points are too far away for "
+                f"voxels of dataset.voxel_size {self.voxel_size:g} m and are dropped."
+            )
+        return rows[near], xyz[near]
 
     def _labels(self, frame: Frame, num_points: int) -> dict[str, NDArray[Any]]:
         """Labels of all points of the LiDAR file; zeros where none are asked for."""
@@ -266,10 +290,3 @@ class SegmentationDataset(Dataset[Sample]):
         identity = self.label_hashes.get(self.superpixel_dir)
         maps = [read_superpixels(self.superpixel_dir, view.token, self.image_size, identity) for view in cameras]
         return association_targets(superpixel_ids(maps, camera, pixel), sparse_label, camera >= 0)
-
-
-def _colors(images: NDArray[np.uint8], camera: NDArray[np.int8], pixel: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """uint8 [V, 3]: colour of each point's nearest-below pixel; 0 where no camera sees it."""
-    num_cameras, _, height, width = images.shape
-    colors = images.reshape(num_cameras, 3, -1)[camera, :, pixel_cells(pixel, (height, width))]
-    return np.where(camera[:, None] >= 0, colors, np.uint8(0))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from core.datasets.frame import ClassTable
 from core.datasets.label_files import ANNOTATED_IGNORED, WeakLabel
+from core.datasets.point_checks import is_valid
 from core.figures.choice import most_annotated, most_classes
 from core.figures.sources import Sources
 from core.figures.style import (
@@ -85,6 +86,7 @@ def draw_birds_eye_view(training: TrainingView, validation: ValidationView, clas
 
 def view_radius(clouds: list[NDArray[np.float32]]) -> float:
     """Half the edge of the square that is shown, m: nine tenths of the points of each frame lie in it; 15 to 50 m."""
+    clouds = [xyz[is_valid(xyz)] for xyz in clouds]
     reach = max((float(np.quantile(np.abs(xyz[:, :2]).max(1), 0.9)) for xyz in clouds if len(xyz)), default=0.0)
     return float(np.clip(reach, 15.0, 50.0))
 

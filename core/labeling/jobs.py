@@ -63,11 +63,10 @@ class WeakLabelJob:
 
     def check_packages(self) -> dict[str, Any]:
         """See Job."""
-        check_clusterer(self.parameters.clusterer.name)
         plane_fitter(self.parameters.plane_fitter)
         if self.parameters.plane_fitter == "open3d":
             import_open3d()
-        return {}
+        return check_clusterer(self.parameters.clusterer.name)
 
     def make(self, index: int) -> bool:
         """See Job."""

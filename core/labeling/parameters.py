@@ -8,9 +8,8 @@ class ClustererParameters:
     """How the points that are not ground are clustered.
 
     Attributes:
-        name: `hdbscan_numba` (ours: exact, the same for any order of the points and on every machine) or `hdbscan`
-            (the package, several times slower; its labels change with the order of the points, about as much as the
-            two differ: at the rim of clusters).
+        name: `hdbscan_numba` (ours: exact) or `hdbscan` (the package, several times slower); both give the same for any
+            order of the points and on every machine, and differ at the rim of clusters.
         min_cluster_size: smallest number of points of a cluster.
         cluster_selection_epsilon: clusters closer than this are not split (m).
     """

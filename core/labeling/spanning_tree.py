@@ -30,7 +30,7 @@ def spanning_tree(xyz: NDArray[np.float64], min_samples: int) -> tuple[NDArray[n
     tree = build_tree(xyz)
     neighbor, distance = nearest_neighbors(tree, min_samples)
     edges, weights, lengths = _boruvka(tree.points, neighbor, distance, tree.bounds, tree.low, tree.high)
-    lightest_first = _sort_ties(np.argsort(weights), weights, _scramble(lengths))
+    lightest_first = _sort_ties(np.argsort(weights, kind="stable"), weights, _scramble(lengths))
     return tree.order[edges[lightest_first]], np.sqrt(weights[lightest_first])
 
 

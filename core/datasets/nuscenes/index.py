@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torchpack.utils.logging import logger
 
-from core.datasets.nuscenes.tables import BROKEN, CAMERAS, Tables, check_root, load_tables, scene_splits, tables_digest
+from core.datasets.nuscenes.tables import (
+    BROKEN,
+    CAMERAS,
+    Tables,
+    check_root,
+    check_sensors,
+    load_tables,
+    scene_splits,
+    tables_digest,
+)
 from core.errors import UserError
 from core.files import write_atomic
 
@@ -41,13 +50,14 @@ def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SW
         UserError: the tables are missing, broken or don't fit together, or nuscenes-devkit is not installed.
     """
     digest = tables_digest(root, version)
-    splits = scene_splits(version)
+    splits = scene_splits(root, version)
     tables = load_tables(root, version)
     arrays: Arrays = {}
     frames = {}
     try:
         for split, scenes in splits.items():
             samples = [sample for sample, scene in tables.samples if scene in scenes]
+            check_sensors(os.path.join(root, version), tables, samples)
             frames[split] = len(samples)
             arrays.update({f"{split}/{k}": v for k, v in _split_arrays(tables, samples, num_sweeps_max).items()})
     except KeyError as error:
@@ -66,6 +76,7 @@ def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SW
         "digest": digest,
         "frames": frames,
         "num_scenes": len({scene for _, scene in tables.samples}),
+        "first_scene": min((scene for _, scene in tables.samples), default=None),
         "num_sweeps": num_sweeps_max,
     }
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
@@ -102,12 +113,24 @@ def open_index(root: str, version: str, index_path: str, split: str, num_sweeps:
     if split not in meta["frames"]:
         known = ", ".join(meta["frames"])
         raise UserError(f"nuScenes {version} has no split '{split}' (it has: {known}): set dataset.version")
+    if meta["frames"][split] == 0:
+        raise UserError(_no_frames(os.path.join(root, version), split, meta))
     if num_sweeps > meta["num_sweeps"]:
         raise UserError(f"{num_sweeps} earlier sweeps are asked for, the index holds {meta['num_sweeps']}")
     for name in ("sweep_path", "sweep_to_key"):
         if name in arrays:
             arrays[name] = arrays[name][:, :num_sweeps].copy()
     return meta, arrays
+
+
+def _no_frames(folder: str, split: str, meta: Mapping[str, Any]) -> str:
+    if "splits" in meta["digest"]:
+        return f"{folder}/splits.json: none of the scenes that it lists for split '{split}' is in scene.json"
+    return (
+        f"{folder} has no key frame of split '{split}': none of its {meta['num_scenes']} scenes (the first is "
+        f"{meta.get('first_scene')}) is of that split of nuScenes; say of own scenes in {folder}/splits.json which "
+        'they are: {"train": [names of scenes], "val": [names of scenes]}'
+    )
 
 
 def _read(path: str, split: str, num_sweeps: int, digest: dict[str, list[int]]) -> tuple[dict[str, Any], Arrays] | None:

@@ -5,17 +5,19 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from torchpack.utils.logging import logger
 
-from core.datasets.base import Reader
+from core.datasets.base import Reader, takes_available
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
 from core.datasets.nuscenes.index import known_count, open_index, text
 from core.datasets.nuscenes.submission import LidarsegSubmission
 from core.datasets.nuscenes.tables import CAMERAS
-from core.datasets.point_checks import check_points
+from core.datasets.point_checks import LastColumn, check_points, drops_invalid, is_valid
 from core.errors import UserError
 
 POINT_BYTES = 20  # float32 x, y, z, intensity, ring
 NUM_RAW_CLASSES = 32
+RING = LastColumn("ring", 63, True, "x, y, z, intensity, ring")
 
 # class id: name, RGB, the fine labels of nuScenes-lidarseg that it takes in
 _CLASSES: tuple[tuple[str, tuple[int, int, int], tuple[int, ...]], ...] = (
@@ -60,6 +62,8 @@ class NuScenes(Reader):
         split: "train", "val" (of v1.0-mini: mini_train, mini_val) or "test".
         index_path: folder of the index file; the file is built where it is absent or of other tables.
         num_sweeps: earlier sweeps that each frame lists, at most 10; 0 saves memory where none are needed.
+        invalid_points: "refuse" or "drop" points that are not numbers.
+        frames: "all", or "available": the key frames whose LiDAR file and images are there.
 
     Raises:
         UserError: the root or its tables are missing or broken, or the split has no frames there.
@@ -69,11 +73,35 @@ class NuScenes(Reader):
     classes = CLASSES
     features = ("intensity",)
 
-    def __init__(self, root: str, version: str, split: str, index_path: str, num_sweeps: int = 5) -> None:
+    def __init__(
+        self,
+        root: str,
+        version: str,
+        split: str,
+        index_path: str,
+        num_sweeps: int = 5,
+        invalid_points: str = "refuse",
+        frames: str = "all",
+    ) -> None:
         self.root, self.version, self.split = root, version, split
+        self._drops = drops_invalid(invalid_points)
         self._meta, self._arrays = open_index(root, version, index_path, split, num_sweeps)
-        if len(self) == 0:
-            raise UserError(f"{os.path.join(root, version)} has no key frame of split '{split}': check dataset.version")
+        self._whole = not takes_available(frames)
+        if not self._whole:
+            self._keep_available()
+
+    def _keep_available(self) -> None:
+        """Forgets the key frames of which the LiDAR file or an image is missing; the log says how many are left."""
+        paths = np.column_stack([self._arrays["lidar_path"], self._arrays["camera_path"]])
+        missing = frozenset(_missing(self.root, [text(path) for path in paths.reshape(-1)]))
+        there = np.array([not any(text(path) in missing for path in row) for row in paths], bool)
+        logger.info(f"{there.sum()} of {len(there)} key frames of split '{self.split}' are in {self.root}.")
+        if not there.any():
+            raise UserError(
+                f"{self.root}: of all {len(there)} key frames of split '{self.split}' the LiDAR file or an image is "
+                f"missing: unpack one of nuScenes' {self.version} archives with key frames into it"
+            )
+        self._arrays = {name: array[there] for name, array in self._arrays.items()}
 
     def __len__(self) -> int:
         return len(self._arrays["token"])
@@ -108,11 +136,20 @@ class NuScenes(Reader):
 
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 4], x, y, z (m), intensity (0..255); see `Reader`."""
-        return _read_points(frame.lidar_path)
+        return _read_points(frame.lidar_path, self._drops)
 
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """float32 [M, 4] as `load_points`; see `Reader`."""
-        return _read_points(sweep.path)
+        points = _read_points(sweep.path, self._drops)
+        return points[is_valid(points)] if self._drops else points
+
+    def size_hint(self, view: CameraView) -> str:
+        """See `Reader`."""
+        folder = os.path.join(self.root, self.version)
+        return (
+            "unpack nuScenes' images again; if it was resized on purpose, write the images' width and height into "
+            f"{folder}/sample_data.json and the camera_intrinsic of that size into {folder}/calibrated_sensor.json"
+        )
 
     def open_submission(self, directory: str) -> LidarsegSubmission:
         """The lidarseg benchmark's tree; see `Reader`."""
@@ -137,7 +174,7 @@ class NuScenes(Reader):
 
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
         """Checks that the split is complete and its files are there; see `Reader`."""
-        expected = known_count(self._meta, self.split)
+        expected = known_count(self._meta, self.split) if self._whole else None
         if expected is not None and len(self) != expected:
             raise UserError(
                 f"{os.path.join(self.root, self.version)} has {len(self)} key frames of split '{self.split}', "
@@ -161,7 +198,7 @@ class NuScenes(Reader):
             first = os.path.join(self.root, missing[0])
             raise UserError(
                 f"{kind} file {first} is missing, and {len(missing)} of {paths.size} in all (split '{self.split}'): "
-                f"unpack all of nuScenes' {self.version} archives into {self.root}"
+                f"unpack all of nuScenes' {self.version} archives into {self.root}, or set dataset.frames to available"
             )
 
     def _no_labels(self, what: str) -> str:
@@ -172,15 +209,15 @@ class NuScenes(Reader):
         return os.path.join(self.root, text(path))
 
 
-def _read_points(path: str) -> NDArray[np.float32]:
+def _read_points(path: str, drop: bool) -> NDArray[np.float32]:
     data = _read(path, "LiDAR file")
     if len(data) == 0 or len(data) % POINT_BYTES:
         raise UserError(
             f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: unpack nuScenes' files again"
         )
-    points = np.frombuffer(data, np.float32).reshape(-1, POINT_BYTES // 4)[:, :4].copy()
-    check_points(points, path, "unpack nuScenes' files again")
-    return points
+    points = np.frombuffer(data, np.float32).reshape(-1, POINT_BYTES // 4).copy()
+    check_points(points, path, "unpack nuScenes' files again", drop, RING)
+    return np.ascontiguousarray(points[:, :4])
 
 
 def _read(path: str, kind: str) -> bytes:

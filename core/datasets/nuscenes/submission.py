@@ -5,12 +5,15 @@ import os
 
 import numpy as np
 from numpy.typing import NDArray
+from torchpack.utils.logging import logger
 
 from core.datasets.base import Reader, Submission
 from core.datasets.frame import Frame
 from core.errors import UserError
 from core.files import make_folder, write_atomic, write_json
 
+TEST_FRAMES = 6008
+"""Key frames that the benchmark's server wants."""
 FALLBACK_CLASS = 1
 """Label of points in frames where no camera sees any point: the benchmark takes no 0."""
 
@@ -43,6 +46,11 @@ class LidarsegSubmission(Submission):
         }
         write_json(os.path.join(self.directory, self.reader.split, "submission.json"), {"meta": modalities})
         self.check()
+        if self.reader.split == "test" and len(self.reader) != TEST_FRAMES:
+            logger.warning(
+                f"{self.directory}: labels of {len(self.reader)} key frames; the benchmark's server wants all "
+                f"{TEST_FRAMES} of the test split."
+            )
 
     def check(self) -> None:
         """Every frame is there, every point labelled, every label one of the classes; meta is whole."""

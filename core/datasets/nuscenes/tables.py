@@ -15,6 +15,8 @@ LIDAR = "LIDAR_TOP"
 CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
 TABLES = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor")
 LABEL_TABLE = "lidarseg"
+SPLIT_TABLE = "splits"
+"""splits.json, where there is one, lists the scenes of each split instead of nuscenes-devkit: for own scenes."""
 
 BROKEN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 """What tables with missing or misplaced values give rise to."""
@@ -105,7 +107,7 @@ def check_root(root: str, version: str) -> None:
 def tables_digest(root: str, version: str) -> dict[str, list[int]]:
     """Size and time of change (ns) of each table's file: differs where the tables do."""
     digest = {}
-    for table in (*TABLES, LABEL_TABLE):
+    for table in (*TABLES, LABEL_TABLE, SPLIT_TABLE):
         path = os.path.join(root, version, f"{table}.json")
         if os.path.exists(path):
             status = os.stat(path)
@@ -113,12 +115,15 @@ def tables_digest(root: str, version: str) -> dict[str, list[int]]:
     return digest
 
 
-def scene_splits(version: str) -> dict[str, frozenset[str]]:
-    """Names of the scenes in each split of a version, from nuscenes-devkit.
+def scene_splits(root: str, version: str) -> dict[str, frozenset[str]]:
+    """Names of the scenes in each split of a version, from its splits.json or else from nuscenes-devkit.
 
     Raises:
-        UserError: nuscenes-devkit is not installed.
+        UserError: splits.json is broken, or nuscenes-devkit is not installed.
     """
+    path = os.path.join(root, version, f"{SPLIT_TABLE}.json")
+    if os.path.isfile(path):
+        return _own_splits(path)
     try:
         from nuscenes.utils.splits import create_splits_scenes
     except ImportError as error:
@@ -133,6 +138,19 @@ def scene_splits(version: str) -> dict[str, frozenset[str]]:
     else:
         names = {"train": "train", "val": "val"}
     return {split: frozenset(splits[name]) for split, name in names.items()}
+
+
+def _own_splits(path: str) -> dict[str, frozenset[str]]:
+    """The splits of {split: [names of scenes]}."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, *BROKEN) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); write it again") from None
+    lists = isinstance(content, dict) and all(isinstance(scenes, list) for scenes in content.values())
+    if not lists or not all(isinstance(name, str) for scenes in content.values() for name in scenes):
+        raise UserError(f'{path}: expected {{"train": [names of scenes], "val": [names of scenes]}}')
+    return {split: frozenset(scenes) for split, scenes in content.items()}
 
 
 def load_tables(root: str, version: str) -> Tables:
@@ -189,6 +207,19 @@ def _load_rows(folder: str) -> Tables:
     if os.path.isfile(os.path.join(folder, f"{LABEL_TABLE}.json")):
         label_of_lidar = {row["sample_data_token"]: row["filename"] for row in _load(folder, LABEL_TABLE)}
     return Tables(samples, sample_data, lidar_of_sample, camera_of_sample, label_of_lidar, ego_pose, calibration)
+
+
+def check_sensors(folder: str, tables: Tables, samples: Sequence[str]) -> None:
+    """Raises UserError for the first of `samples` without a key frame of the LiDAR or of a camera."""
+    for sample in samples:
+        lacking = [name for name in CAMERAS if (sample, name) not in tables.camera_of_sample]
+        if sample not in tables.lidar_of_sample:
+            lacking = [LIDAR, *lacking]
+        if lacking:
+            raise UserError(
+                f"{folder}/sample_data.json: sample {sample} has no key frame of {', '.join(lacking)}; each sample "
+                f"needs one of {LIDAR} and of the six cameras {', '.join(CAMERAS)} (the channels of sensor.json)"
+            )
 
 
 def _load(folder: str, table: str, keep: Callable[[dict[str, Any]], None] | None = None) -> Any:

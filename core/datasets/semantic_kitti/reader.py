@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets.base import Reader
+from core.datasets.base import Reader, takes_available
 from core.datasets.frame import CameraView, Frame, Sweep
-from core.datasets.point_checks import check_points
+from core.datasets.point_checks import LastColumn, check_points, drops_invalid, is_valid
 from core.datasets.projection import Projection, project
 from core.datasets.semantic_kitti.classes import CLASSES, UNKNOWN
 from core.datasets.semantic_kitti.sequence import (
     COUNTS,
     SPLITS,
-    expected_scans,
+    check_scans,
     image_sizes,
+    index_file,
     list_scans,
     read_calibration,
     read_poses,
@@ -25,6 +26,8 @@ from core.errors import UserError
 
 POINT_BYTES = 16  # float32 x, y, z, remission
 CAMERA = "image_2"
+REMISSION = LastColumn("remission", 1, False, "x, y, z, remission")
+MIN_DEPTH = 0.0  # m, exclusive; as KITTI's own tools have it
 
 
 class SemanticKitti(Reader):
@@ -36,6 +39,8 @@ class SemanticKitti(Reader):
         split: "train", "val" or "test".
         index_path: folder of the image sizes, which are read once from the images.
         num_sweeps: earlier scans that each frame lists; they need poses.txt.
+        invalid_points: "refuse" or "drop" points that are not numbers.
+        frames: "all", or "available": those of the split's scans that are there with their images.
 
     Raises:
         UserError: the root has no scan of the split, or images, calibration or poses are missing or broken.
@@ -45,21 +50,30 @@ class SemanticKitti(Reader):
     classes = CLASSES
     features = ("remission",)
 
-    def __init__(self, root: str, version: str, split: str, index_path: str, num_sweeps: int = 0) -> None:
+    def __init__(
+        self,
+        root: str,
+        version: str,
+        split: str,
+        index_path: str,
+        num_sweeps: int = 0,
+        invalid_points: str = "refuse",
+        frames: str = "all",
+    ) -> None:
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
+        self.index_path = index_path
+        self._drops = drops_invalid(invalid_points)
         folders = {name: os.path.join(root, "sequences", name) for name in SPLITS[split]}
-        self.scans = {name: scans for name, folder in folders.items() if (scans := list_scans(folder))}
+        self._whole = not takes_available(frames)
+        listed = {name: list_scans(folder, not self._whole) for name, folder in folders.items()}
+        self.scans = {name: scans for name, scans in listed.items() if scans}
         if not self.scans:
-            first, last = SPLITS[split][0], SPLITS[split][-1]
-            where = os.path.join(root, "sequences", f"{first}..{last}" if first != last else first, "velodyne")
-            raise UserError(
-                f"dataset.root {root}: no scan of split '{split}' in {where}: set it to the folder of sequences/"
-            )
+            raise UserError(_no_scans(root, split))
         self.folders = {name: folders[name] for name in self.scans}
         self._frames = [(name, i) for name, scans in self.scans.items() for i in range(len(scans))]
         self._calibration = {name: read_calibration(folder) for name, folder in self.folders.items()}
         self._size = {name: image_sizes(self.folders[name], scans, index_path) for name, scans in self.scans.items()}
-        self._poses = {n: read_poses(self.folders[n], len(scans)) for n, scans in self.scans.items() if num_sweeps}
+        self._poses = {n: read_poses(self.folders[n], scans) for n, scans in self.scans.items() if num_sweeps}
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -92,17 +106,26 @@ class SemanticKitti(Reader):
 
     def project(self, frame: Frame, points: NDArray[np.floating[Any]]) -> Projection:
         """Where points fall in image_2; those with x <= 0 are never seen. See `Reader`."""
-        found = project(points, frame.cameras)
+        found = project(points, frame.cameras, MIN_DEPTH)
         ahead = points[:, 0] > 0
         return Projection(np.where(ahead, found.camera, np.int8(-1)), np.where(ahead[:, None], found.pixel, 0.0))
 
+    def size_hint(self, view: CameraView) -> str:
+        """See `Reader`."""
+        name = view.token.partition("_")[0]
+        return (
+            "unpack data_odometry_color.zip again; if it was resized on purpose, together with P2 of calib.txt, remove "
+            f"{index_file(self.index_path, self.folders[name])}, so that sizes are read anew"
+        )
+
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 4], x, y, z (m), remission (0..1); see `Reader`."""
-        return _read_points(frame.lidar_path)
+        return _read_points(frame.lidar_path, self._drops)
 
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """float32 [M, 4] as `load_points`; see `Reader`."""
-        return _read_points(sweep.path)
+        points = _read_points(sweep.path, self._drops)
+        return points[is_valid(points)] if self._drops else points
 
     def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
         """Reads uint8 [num_points], class ids; see `Reader`."""
@@ -123,23 +146,25 @@ class SemanticKitti(Reader):
 
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
         """Checks that the split is complete and its files are there; see `Reader`."""
-        for name, scans in self.scans.items():
-            expected = expected_scans(self.folders[name])
-            if expected not in (None, len(scans)):
-                raise UserError(
-                    f"{self._path(name, 'velodyne')} has {len(scans)} scans, poses.txt or times.txt {expected}: "
-                    "unpack data_odometry_velodyne.zip again"
-                )
+        if self._whole:
+            for name, scans in self.scans.items():
+                check_scans(self.folders[name], scans)
+            self._check_counts()
+        if labels:
+            self._check_labels()
+
+    def lacking(self) -> list[str]:
+        """Sequences of the split of which there are not as many scans as in the real data set."""
+        return [name for name in SPLITS[self.split] if len(self.scans.get(name, ())) != COUNTS[name]]
+
+    def _check_counts(self) -> None:
         if any(len(scans) == COUNTS[name] for name, scans in self.scans.items()):  # the real data set
             expected = sum(COUNTS[name] for name in SPLITS[self.split])
             if len(self) != expected:
-                lacking = [n for n in SPLITS[self.split] if len(self.scans.get(n, ())) != COUNTS[n]]
                 raise UserError(
                     f"{self.root} has {len(self)} scans of split '{self.split}', expected {expected}: unpack sequence "
-                    f"{lacking[0]} of data_odometry_velodyne.zip again"
+                    f"{self.lacking()[0]} of data_odometry_velodyne.zip again, or set dataset.frames to available"
                 )
-        if labels:
-            self._check_labels()
 
     def _check_labels(self) -> None:
         listed = {name: _listed(self._path(name, "labels")) for name in self.scans}
@@ -162,13 +187,22 @@ class SemanticKitti(Reader):
         return os.path.join(self.folders[name], *parts)
 
 
-def _read_points(path: str) -> NDArray[np.float32]:
+def _no_scans(root: str, split: str) -> str:
+    first, last = SPLITS[split][0], SPLITS[split][-1]
+    names = f"{first}..{last}" if first != last else first
+    others = [name for part in SPLITS.values() for name in part if list_scans(os.path.join(root, "sequences", name))]
+    mend = f"unpack sequence {names}" if others else "set it to the folder of sequences/"
+    where = os.path.join(root, "sequences", names, "velodyne")
+    return f"dataset.root {root}: no scan of split '{split}' in {where}: {mend}"
+
+
+def _read_points(path: str, drop: bool) -> NDArray[np.float32]:
     hint = "unpack data_odometry_velodyne.zip again"
     data = _read(path, "LiDAR file", hint)
     if len(data) == 0 or len(data) % POINT_BYTES:
         raise UserError(f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: {hint}")
     points = np.frombuffer(data, "<f4").reshape(-1, POINT_BYTES // 4).copy()
-    check_points(points, path, hint)
+    check_points(points, path, hint, drop, REMISSION)
     return points
 
 

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,33 +59,68 @@ def read_calibration(folder: str) -> Calibration:
     return Calibration(tr, p2 @ tr)
 
 
-def read_poses(folder: str, count: int) -> NDArray[np.float64]:
-    """Reads poses.txt: float64 [count, 4, 4], camera 0 at each scan -> camera 0 at the first scan (m).
+def read_poses(folder: str, scans: Sequence[str]) -> NDArray[np.float64]:
+    """Reads poses.txt: float64 [F, 4, 4], camera 0 at each of the F scans -> camera 0 at the first line's scan (m).
+
+    A scan's line is the one of its number, or of its place where the file has as many lines as there are scans.
 
     Raises:
         UserError: the file is missing, broken or of another number of scans.
     """
     path = os.path.join(folder, "poses.txt")
     poses = _matrices(_read_lines(path, "data_odometry_labels.zip, which holds poses.txt,"))
-    if poses is None or len(poses) != count:
-        raise UserError(f"{path}: expected {count} lines of 12 numbers, as many as scans: unpack it again")
+    numbers = [int(scan) for scan in scans if scan.isdecimal()]
+    if poses is not None and len(numbers) == len(scans) and max(numbers, default=0) < len(poses):
+        return poses[numbers]
+    if poses is None or len(poses) != len(scans):
+        found = "a line of something else" if poses is None else len(poses)
+        raise UserError(
+            f"{path}: expected {len(scans)} lines of 12 numbers, as many as scans in velodyne, found {found}: unpack "
+            "it again, or set dataset.num_sweeps to 0, which needs no poses"
+        )
     return poses
 
 
-def expected_scans(folder: str) -> int | None:
-    """Scans that the sequence has by poses.txt or times.txt; None where neither is there."""
-    for name in ("poses.txt", "times.txt"):
-        path = os.path.join(folder, name)
-        if os.path.exists(path):
-            return sum(bool(line.strip()) for line in _read_lines(path, name))
-    return None
+def check_scans(folder: str, scans: Sequence[str]) -> None:
+    """Raises UserError where images or times.txt tell of scans that are not there."""
+    again = "unpack data_odometry_velodyne.zip again, or set dataset.frames to available"
+    images, path = _names(os.path.join(folder, "image_2"), ".png"), os.path.join(folder, "times.txt")
+    missing = sorted(set(images) - set(scans))
+    if missing:
+        first = os.path.join(folder, "velodyne", f"{missing[0]}.bin")
+        raise UserError(
+            f"LiDAR file {first} is missing, and {len(missing)} of the {len(images)} scans that have an image: {again}"
+        )
+    if os.path.exists(path):
+        listed = sum(bool(line.strip()) for line in _read_lines(path, "data_odometry_calib.zip"))
+        if listed != len(scans):
+            raise UserError(
+                f"{path} lists {listed} scans, {os.path.join(folder, 'velodyne')} has {len(scans)}: {again}"
+            )
 
 
-def list_scans(folder: str) -> list[str]:
-    """Names of the scans, e.g. "000000", in order; none where there is no folder velodyne."""
-    velodyne = os.path.join(folder, "velodyne")
-    names = os.listdir(velodyne) if os.path.isdir(velodyne) else []
-    return sorted(name.removesuffix(".bin") for name in names if name.endswith(".bin") and not name.startswith("."))
+def list_scans(folder: str, available: bool = False) -> list[str]:
+    """Names of the scans, e.g. "000000", in the order of their numbers; none where there is no folder velodyne.
+
+    Args:
+        available: only those that have an image.
+    """
+    scans = _names(os.path.join(folder, "velodyne"), ".bin")
+    if available:
+        images = frozenset(_names(os.path.join(folder, "image_2"), ".png"))
+        scans = [scan for scan in scans if scan in images]
+    return sorted(scans, key=lambda scan: (0, int(scan), scan) if scan.isdecimal() else (1, 0, scan))
+
+
+def _names(folder: str, suffix: str) -> list[str]:
+    """Names without their suffix of the files in a folder that have it; none where there is no folder."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return [name.removesuffix(suffix) for name in names if name.endswith(suffix) and not name.startswith(".")]
+
+
+def index_file(index_path: str, folder: str) -> str:
+    """Where the image sizes of a sequence's folder are kept."""
+    return os.path.join(index_path, f"{os.path.basename(folder)}.npz")
 
 
 def image_sizes(folder: str, scans: Sequence[str], index_path: str) -> NDArray[np.int32]:
@@ -99,8 +135,8 @@ def image_sizes(folder: str, scans: Sequence[str], index_path: str) -> NDArray[n
     if not os.path.isdir(images):
         hint = "unpack KITTI odometry's colour images (data_odometry_color.zip) over the data root"
         raise UserError(f"camera image folder {images} is missing: {hint}")
-    path = os.path.join(index_path, f"{os.path.basename(folder)}.npz")
-    state = np.array([len(scans), os.stat(images).st_mtime_ns])
+    path = index_file(index_path, folder)
+    state = np.array([zlib.crc32("\n".join(scans).encode()), os.stat(images).st_mtime_ns])
     try:
         with np.load(path, allow_pickle=False) as archive:
             if np.array_equal(archive["state"], state):

@@ -2,14 +2,19 @@
 
 import os
 import zipfile
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from torchpack.utils.logging import logger
 
-from core.datasets.base import Reader, Submission
+from core.datasets.base import Submission
 from core.datasets.frame import Frame
 from core.errors import UserError
 from core.files import make_folder, write_atomic
+
+if TYPE_CHECKING:
+    from core.datasets.semantic_kitti.reader import SemanticKitti
 
 FALLBACK_CLASS = 15
 """Label (vegetation, the commonest) of points in scans where no camera sees any point: 0 would count as a miss."""
@@ -20,7 +25,7 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes every time
 class KittiSubmission(Submission):
     """The benchmark's tree sequences/SS/predictions/NNNNNN.label (uint32, raw labels), and submission.zip of it."""
 
-    def __init__(self, directory: str, reader: Reader):
+    def __init__(self, directory: str, reader: "SemanticKitti"):
         self.directory, self.reader = directory, reader
         make_folder(os.path.join(directory, "sequences"))
 
@@ -50,6 +55,13 @@ class KittiSubmission(Submission):
                 entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
                 archive.writestr(entry, self._content(name))
         self.check()
+        lacking = self.reader.lacking()
+        if self.reader.split != "test" or lacking:
+            what = f"sequence {', '.join(lacking)} is not whole" if lacking else "these are not the test sequences"
+            logger.warning(
+                f"{os.path.join(self.directory, ZIP_NAME)}: {what}; the benchmark's server takes nothing but the "
+                "whole sequences 11 to 21."
+            )
 
     def check(self) -> None:
         """Every scan is in the zip, every point labelled, every label a raw one of a class; folders are entries."""

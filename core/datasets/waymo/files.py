@@ -52,6 +52,11 @@ def list_segments(root: str, split: str, components: Sequence[str]) -> list[str]
     return sorted(found)
 
 
+def complete_segments(root: str, split: str, components: Sequence[str]) -> list[str]:
+    """Names of the segments of which each of `components` has a file, sorted."""
+    return sorted(set.intersection(*(set(list_segments(root, split, [component])) for component in components)))
+
+
 def file_states(root: str, split: str, segments: Sequence[str], components: Sequence[str]) -> NDArray[np.int64]:
     """int64 [S, K, 2]: size (bytes) and time of change (ns) of each segment's files; -1 where there is none."""
     states = np.full((len(segments), len(components), 2), -1, np.int64)
@@ -80,7 +85,7 @@ def check_states(
             raise UserError(
                 f"{path} is missing: {what} of {len(absent)} of {len(segments)} segments (split '{split}') "
                 f"{'is' if len(absent) == 1 and component != LABELS else 'are'} not there; download {component} of "
-                "Waymo Open v2, or remove the segments' other files"
+                "Waymo Open v2, or set dataset.frames to available"
             )
 
 

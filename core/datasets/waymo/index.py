@@ -18,6 +18,7 @@ from core.datasets.waymo.files import (
     FOLDERS,
     check_root,
     check_states,
+    complete_segments,
     file_states,
     list_segments,
     needed,
@@ -35,11 +36,14 @@ KNOWN_FRAMES = {("train", 798): 23691}
 
 
 def open_index(
-    root: str, split: str, index_path: str, test_frames: str, num_sweeps: int
+    root: str, split: str, index_path: str, test_frames: str, num_sweeps: int, available: bool = False
 ) -> tuple[dict[str, Any], Arrays]:
     """Opens `index_path`/`split`.npz, building it where it is absent or of other files.
 
     Files of labels may vanish after it is built: weakly supervised training does not open them.
+
+    Args:
+        available: only the segments whose files are all there; else a missing file is an error.
 
     Returns:
         The meta data, and the arrays (see `read_segment`); those of single sweeps only where `num_sweeps` > 0.
@@ -53,10 +57,10 @@ def open_index(
     wanted = read_test_frames(test_frames) if split == "test" else None
     path = os.path.join(index_path, f"{split}.npz")
     meta = _read_meta(path)
-    if meta is None or not _is_of(path, meta, root, split, wanted):
+    if meta is None or not _is_of(path, meta, root, split, wanted, available):
         why = "building it" if meta is None else "it is of other files; building it anew"
         logger.info(f'Index "{path}" of {os.path.join(root, FOLDERS[split])}: {why}, once.')
-        build_index(root, split, path, wanted)
+        build_index(root, split, path, wanted, available)
         meta = _read_meta(path)
         if meta is None:
             raise UserError(f"index file {path} cannot be read back: is the disk full?")
@@ -65,17 +69,20 @@ def open_index(
         return meta, {name: archive[name] for name in archive.files if name not in skipped}
 
 
-def build_index(root: str, split: str, path: str, wanted: Sequence[tuple[str, int]] | None = None) -> None:
+def build_index(
+    root: str, split: str, path: str, wanted: Sequence[tuple[str, int]] | None = None, available: bool = False
+) -> None:
     """Asks the files of all segments of a split, and writes the index file `path`, atomically.
 
     Args:
         wanted: the frames, (segment, timestamp); None: those with labels.
+        available: see `open_index`.
 
     Raises:
         UserError: files are missing, broken or do not fit together.
     """
     components = needed(split)
-    segments = _segments(root, split, wanted)
+    segments = _segments(root, split, wanted, available)
     states = file_states(root, split, segments, components)
     check_states(root, split, segments, components, states)
     frames_of: dict[str, list[int]] = {}
@@ -102,7 +109,15 @@ def known_count(split: str, num_segments: int) -> int | None:
     return KNOWN_FRAMES.get((split, num_segments))
 
 
-def _segments(root: str, split: str, wanted: Sequence[tuple[str, int]] | None) -> list[str]:
+def _segments(root: str, split: str, wanted: Sequence[tuple[str, int]] | None, available: bool) -> list[str]:
+    if available:
+        found = [s for s in complete_segments(root, split, needed(split)) if wanted is None or s in dict(wanted)]
+        if not found:
+            raise UserError(
+                f"{os.path.join(root, FOLDERS[split])} holds no segment of split '{split}' with a file in each of "
+                f"{', '.join(needed(split))}: download these of Waymo Open v2 into it"
+            )
+        return found
     found = list_segments(root, split, needed(split))
     if not found:
         raise UserError(f"{os.path.join(root, FOLDERS[split])} holds no Parquet files: download Waymo Open v2 into it")
@@ -118,7 +133,14 @@ def _segments(root: str, split: str, wanted: Sequence[tuple[str, int]] | None) -
     return listed
 
 
-def _is_of(path: str, meta: dict[str, Any], root: str, split: str, wanted: Sequence[tuple[str, int]] | None) -> bool:
+def _is_of(
+    path: str,
+    meta: dict[str, Any],
+    root: str,
+    split: str,
+    wanted: Sequence[tuple[str, int]] | None,
+    available: bool,
+) -> bool:
     """Whether the index is of the files as they are now."""
     listed = None if wanted is None else [list(frame) for frame in wanted]
     if meta.get("format") != FORMAT or meta.get("wanted") != listed:
@@ -127,7 +149,13 @@ def _is_of(path: str, meta: dict[str, Any], root: str, split: str, wanted: Seque
         before, segments = archive["states"], [text(name) for name in archive["segment"]]
     components = needed(split)
     others = [component for component in components if component != LABELS]
-    if wanted is None and set(list_segments(root, split, others)) != set(segments):
+    there = set((complete_segments if available else list_segments)(root, split, others))
+    if available and LABELS in components:
+        there &= {*list_segments(root, split, [LABELS]), *segments}
+    if wanted is not None:
+        listed_segments = {segment for segment, _ in wanted}
+        there = there & listed_segments if available else listed_segments
+    if there != set(segments):
         return False
     now = file_states(root, split, segments, components)
     may_vanish = np.array([component == LABELS for component in components])

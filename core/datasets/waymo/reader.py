@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets.base import Reader
+from core.datasets.base import Reader, takes_available
 from core.datasets.frame import CameraView, Frame, Sweep
+from core.datasets.point_checks import drops_invalid, is_valid
 from core.datasets.projection import Projection
 from core.datasets.waymo.classes import CLASSES, benchmark_iou
 from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTION, ParquetFiles, Place, again, column
@@ -39,6 +40,8 @@ class Waymo(Reader):
         num_sweeps: earlier turns that each frame lists, at most 10; 0 saves memory where none are needed.
         test_frames: file that lists the frames to submit.
         submission: what the benchmark's message says of the method; see `SemanticSegmentationSubmission`.
+        invalid_points: "refuse" or "drop" points that are not numbers.
+        frames: "all", or "available": those of the segments that have a file in each component's folder.
 
     Raises:
         UserError: files are missing, broken or do not fit together.
@@ -57,9 +60,13 @@ class Waymo(Reader):
         num_sweeps: int = 0,
         test_frames: str = "data/waymo/3d_semseg_test_frames.txt",
         submission: Mapping[str, Any] | None = None,
+        invalid_points: str = "refuse",
+        frames: str = "all",
     ) -> None:
+        self._drops = drops_invalid(invalid_points)
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
-        self._meta, self._arrays = open_index(root, split, index_path, test_frames, num_sweeps)
+        self._whole = not takes_available(frames)
+        self._meta, self._arrays = open_index(root, split, index_path, test_frames, num_sweeps, not self._whole)
         self._submission = dict(submission or {})
         self._files = ParquetFiles()
         self._echoes: OrderedDict[str, Echoes] = OrderedDict()
@@ -71,6 +78,11 @@ class Waymo(Reader):
 
     def __len__(self) -> int:
         return len(self._arrays["timestamp"])
+
+    @property
+    def num_wanted(self) -> int:
+        """Frames that `test_frames` lists; 0 for splits with labels."""
+        return len(self._meta["wanted"] or ())
 
     def _token(self, index: int) -> str:
         return f"{self._segments[self._arrays['frame_segment'][index]]}_{self._arrays['timestamp'][index]}"
@@ -144,14 +156,15 @@ class Waymo(Reader):
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 5], x, y, z (m), tanh(intensity), elongation, of both returns; see `Reader`."""
         assert isinstance(frame, WaymoFrame)
-        points, echoes = load_turn(self._files, frame.turn)
+        points, echoes = load_turn(self._files, frame.turn, self._drops)
         self._remember(frame, echoes)
         return points
 
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """float32 [M, 5] as `load_points`, in the vehicle frame at the sweep's time; see `Reader`."""
         assert isinstance(sweep, WaymoSweep)
-        return load_turn(self._files, sweep.turn)[0]
+        points, _ = load_turn(self._files, sweep.turn, self._drops)
+        return points[is_valid(points)] if self._drops else points
 
     def echoes(self, frame: Frame) -> Echoes:
         """Which cells of the frame's range images hold its points."""
@@ -173,13 +186,13 @@ class Waymo(Reader):
         are u and v as they stand: these count from the centre of the first pixel.
         """
         assert isinstance(frame, WaymoFrame)
-        camera = np.full(len(points), -1, np.int8)
+        camera, valid = np.full(len(points), -1, np.int8), is_valid(points)
         pixel = np.zeros((len(points), 2))
         values = self._values(frame, PROJECTION, frame.projection_path, frame.projection_place, 6, len(points))
         heights = np.array([0, *(view.image_height for view in frame.cameras if isinstance(view, WaymoView))])
         for name, u, v in (values[:, :3].T, values[:, 3:].T):
             known = np.where((name > 0) & (name <= len(CAMERAS)), name, 0)
-            inside = (known > 0) & (u > 0) & (u < self._image_size[0] - 1) & (v > 0) & (v < heights[known] - 1)
+            inside = valid & (known > 0) & (u > 0) & (u < self._image_size[0] - 1) & (v > 0) & (v < heights[known] - 1)
             later = inside & (known - 1 > camera)
             camera[later] = known[later] - 1
             pixel[later, 0], pixel[later, 1] = u[later], v[later]
@@ -218,7 +231,8 @@ class Waymo(Reader):
 
         assert isinstance(view, WaymoView)
         (data,) = self._files.row(view.image_path, IMAGE, view.place, [column(IMAGE, "image")])
-        image = decode_image(data.as_py() or b"", f"{view.token} in {view.image_path}", view.width, view.image_height)
+        name, size = f"{view.token} in {view.image_path}", (view.width, view.image_height)
+        image = decode_image(data.as_py() or b"", name, *size, again(IMAGE))
         padded = np.zeros((view.height, view.width, 3), np.uint8)
         padded[: view.image_height] = image
         return padded

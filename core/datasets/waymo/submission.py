@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torchpack.utils.logging import logger
 
 from core.datasets.base import Submission
 from core.datasets.frame import Frame
@@ -79,6 +80,11 @@ class SemanticSegmentationSubmission(Submission):
                     file.write(before + part.read())
         self.check()
         shutil.rmtree(os.path.join(self.directory, FRAMES))
+        if len(self.reader) < self.reader.num_wanted:
+            logger.warning(
+                f"{self.path}: labels of {len(self.reader)} frames; the benchmark's server wants all "
+                f"{self.reader.num_wanted} that dataset.test_frames lists."
+            )
 
     def check(self) -> None:
         """Reads the message back: each frame of the split once, both returns, classes only where there is an echo.

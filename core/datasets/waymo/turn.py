@@ -35,8 +35,11 @@ class Echoes(NamedTuple):
         return np.concatenate(flat)
 
 
-def load_turn(files: ParquetFiles, turn: Turn) -> tuple[NDArray[np.float32], Echoes]:
+def load_turn(files: ParquetFiles, turn: Turn, drop: bool = False) -> tuple[NDArray[np.float32], Echoes]:
     """Reads a turn of the TOP LiDAR.
+
+    Args:
+        drop: points that are not numbers become not a number throughout, instead of an error.
 
     Returns:
         float32 [N, 5], x, y, z (m, vehicle frame at the turn's time), tanh(intensity), elongation; first the points of
@@ -65,7 +68,7 @@ def load_turn(files: ParquetFiles, turn: Turn) -> tuple[NDArray[np.float32], Ech
     points[:, 3], points[:, 4] = np.tanh(values[:, 1]), values[:, 2]
     if len(points) == 0:
         raise UserError(f"{turn.range_path}: range images with no echoes; {again(LIDAR)}")
-    check_points(points, turn.range_path, again(LIDAR))
+    check_points(points, turn.range_path, again(LIDAR), drop)
     return points, echoes
 
 
