@@ -1,7 +1,6 @@
 """Scores a checkpoint, writes predictions and submissions (any data set)."""
 
 from core.runtime import argument_parser, run_main, start
-from core.scoring import evaluate
 
 
 def main() -> None:
@@ -11,7 +10,11 @@ def main() -> None:
     parser.add_argument("--run-dir", help="where results.json goes (default: the checkpoint's run directory)")
     parser.add_argument("--save-predictions", metavar="DIR", help="write the labels of all points, DIR/<token>.bin")
     parser.add_argument("--submission", metavar="DIR", help="write the benchmark's submission, and check it")
-    evaluate(start(parser))
+    run = start(parser)
+
+    from core.scoring import evaluate  # after the arguments: --help needs none of it
+
+    evaluate(run)
 
 
 if __name__ == "__main__":

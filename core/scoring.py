@@ -8,7 +8,7 @@ from torchpack.utils.logging import logger
 
 from core import builder
 from core.checkpoint import load_weights
-from core.comm import barrier, sum_over_processes
+from core.comm import barrier, in_first_process, sum_over_processes
 from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
@@ -33,7 +33,7 @@ def evaluate(run: Run) -> None:
     scored = arguments.split != "test"
     if not scored and not (arguments.save_predictions or arguments.submission):
         raise UserError("--split test has no labels: give --submission DIR or --save-predictions DIR")
-    reader.check_files(labels=scored)
+    in_first_process(lambda: reader.check_files(labels=scored))
     loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval"))
     network = builder.make_model(config, device, imagenet=False)
     load_weights(network, arguments.weight_path)

@@ -1,7 +1,6 @@
 """One split of nuScenes: its frames, and how their files are read."""
 
 import os
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from core.datasets.nuscenes.submission import LidarsegSubmission
 from core.datasets.nuscenes.tables import CAMERAS
 from core.datasets.point_checks import check_points
 from core.errors import UserError
+from core.files import absent_files, why_absent
 
 POINT_BYTES = 20  # float32 x, y, z, intensity, ring
 NUM_RAW_CLASSES = 32
@@ -156,12 +156,11 @@ class NuScenes(Reader):
 
     def _check(self, kind: str, paths: NDArray[np.bytes_]) -> None:
         paths = paths.reshape(-1)
-        missing = _missing(self.root, [text(path) for path in paths if path])
-        if missing:
-            first = os.path.join(self.root, missing[0])
+        absent = absent_files(self._join(path) for path in paths.tolist() if path)
+        if absent:
             raise UserError(
-                f"{kind} file {first} is missing, and {len(missing)} of {paths.size} in all (split '{self.split}'): "
-                f"unpack all of nuScenes' {self.version} archives into {self.root}"
+                f"{kind} file {absent[0]} {why_absent(absent[0])}, and {len(absent)} of {paths.size} in all (split "
+                f"'{self.split}'): unpack all of nuScenes' {self.version} archives into {self.root}"
             )
 
     def _no_labels(self, what: str) -> str:
@@ -189,17 +188,3 @@ def _read(path: str, kind: str) -> bytes:
             return file.read()
     except OSError as error:
         raise UserError(f"{kind} {path} cannot be read ({error.strerror}): unpack nuScenes' files again") from None
-
-
-def _missing(root: str, paths: Iterable[str]) -> list[str]:
-    """Those of `paths` that are not under `root`, in order; lists each folder once instead of asking for each file."""
-    listed: dict[str, frozenset[str]] = {}
-    missing = []
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in listed:
-            full = os.path.join(root, folder)
-            listed[folder] = frozenset(os.listdir(full)) if os.path.isdir(full) else frozenset()
-        if name not in listed[folder]:
-            missing.append(path)
-    return missing
