@@ -82,7 +82,7 @@ def remove_unfinished(folder: str) -> None:
 
 
 def absent_files(paths: Iterable[str]) -> list[str]:
-    """Those of `paths` at which there is no file, links followed; in order, each once.
+    """Those of `paths` at which there is no file, links followed; folder by folder, each once.
 
     Each folder is listed once. What its listing calls a regular file is one; links, and names that are not listed, are
     asked for one by one, in parallel.
