@@ -16,9 +16,9 @@ from core.files import UNFINISHED, check_room, remove_unfinished, write_json
 from core.labeling.jobs import ImageCacheJob, SuperpixelJob, WeakLabelJob
 from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.statistics import statistics_lines
-from core.labeling.workers import make_all
 from core.locks import locked
 from core.progress import progress
+from core.workers import make_all
 
 
 def no_barrier() -> None:

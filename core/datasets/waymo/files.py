@@ -1,6 +1,7 @@
 """Which segments of a split are there, and whether their files changed."""
 
 import glob
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from core.files import why_absent
 
 FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
 SUFFIX = ".parquet"
+PACKED, PACKING = "packed.json", "unfinished.json"  # beside the components' folders; see pack.py
 _THREADS = 32  # on a network disk each answer takes a round trip
 
 
@@ -37,7 +39,37 @@ def check_root(root: str, split: str) -> str:
             f"{here} holds none of Waymo Open v2's components: download its folders "
             f"{', '.join(needed(split))} into it, or set dataset.root"
         )
-    return folder
+    return here
+
+
+def check_packing(folder: str, num_sweeps: int) -> None:
+    """Raises UserError where a split's folder is half packed, or without the earlier turns that are asked for."""
+    if os.path.exists(os.path.join(folder, PACKING)):
+        raise UserError(f"{folder}: packing it was interrupted; run python3 prepare_waymo.py ... again: it goes on")
+    found = read_packed(folder)
+    if found is not None and num_sweeps > found["num_sweeps"]:
+        raise UserError(
+            f"dataset.num_sweeps is {num_sweeps}, but {folder} was packed with {found['num_sweeps']} earlier turns a "
+            f"frame: pack it into another folder with prepare_waymo.py --num-sweeps {num_sweeps}"
+        )
+
+
+def read_packed(folder: str) -> dict[str, int] | None:
+    """How a split's folder was, or is being, packed: {"num_sweeps"}; None where it was not.
+
+    Raises:
+        UserError: the file that says so is damaged.
+    """
+    for name in (PACKING, PACKED):
+        path = os.path.join(folder, name)
+        try:
+            with open(path, encoding="utf-8") as file:
+                return {"num_sweeps": int(json.load(file)["num_sweeps"])}
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not readable ({error}); remove {folder} and pack it again") from None
+    return None
 
 
 def needed(split: str) -> tuple[str, ...]:
@@ -53,6 +85,27 @@ def list_segments(root: str, split: str, components: Sequence[str]) -> list[str]
         names = os.listdir(place) if os.path.isdir(place) else []
         found |= {name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and name[0] != "."}
     return sorted(found)
+
+
+def split_segments(root: str, split: str, wanted: Sequence[tuple[str, int]] | None) -> list[str]:
+    """Names of the segments of a split, sorted: all, or those of the `wanted` frames (segment, timestamp).
+
+    Raises:
+        UserError: there are none, or one of those is not there.
+    """
+    found = list_segments(root, split, needed(split))
+    if not found:
+        raise UserError(f"{os.path.join(root, FOLDERS[split])} holds no Parquet files: download Waymo Open v2 into it")
+    if wanted is None:
+        return found
+    listed = sorted({segment for segment, _ in wanted})
+    absent = sorted(set(listed) - set(found))
+    if absent:
+        raise UserError(
+            f"{os.path.join(root, FOLDERS[split])} lacks {len(absent)} of the {len(listed)} segments that "
+            f"dataset.test_frames lists, the first being {absent[0]}: download all of them"
+        )
+    return listed
 
 
 def file_states(root: str, split: str, segments: Sequence[str], components: Sequence[str]) -> NDArray[np.int64]:
