@@ -74,7 +74,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
-        print(table([start_of_training(folder, processes) for processes in arguments.processes]))
+        rows = [start_of_training(folder, processes) for processes in arguments.processes]
+        print(table(rows) if rows else "")
     with tempfile.TemporaryDirectory() as folder:
         print(table(preparation(folder, arguments.frames, arguments.there)))
 

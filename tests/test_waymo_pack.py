@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from unittest.mock import patch
 
@@ -13,7 +14,7 @@ from core.datasets.waymo import Waymo, pack
 from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTION
 from core.datasets.waymo.pack import pack_split
 from core.errors import UserError
-from tests.fake_waymo import LABELLED, SEGMENTS, TIMES, write_fake_waymo
+from tests.fake_waymo import LABELLED, SEGMENTS, TIMES, edit, write_fake_waymo
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +142,15 @@ def test_the_command(download, tmp_path):
     assert len(open_reader(tmp_path / "data", split="val")) == 2
     reader = Waymo(str(tmp_path / "data"), "v2", "test", f"{tmp_path}/index", 0, f"{download}/test_frames.txt")
     assert {frame.timestamp for frame in reader} == set(TIMES[:2])
+
+
+def test_nulls_are_refused(download, tmp_path):
+    shutil.copytree(download, tmp_path / "download")
+    path = tmp_path / f"download/training/lidar/{SEGMENTS[1]}.parquet"
+
+    def spoil(columns):
+        columns["[LiDARComponent].range_image_return2.values"][5][7] = None
+
+    edit(path, spoil)
+    with pytest.raises(UserError, match=r"lidar/2000.*nulls in \[LiDARComponent\].range_image_return2.values.*again"):
+        pack_split(str(tmp_path / "download"), str(tmp_path / "data"), "train")

@@ -16,6 +16,7 @@ from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTIO
 from core.datasets.waymo.files import FOLDERS, check_states, file_states
 from core.datasets.waymo.frame import Turn, WaymoFrame, WaymoSweep, WaymoView
 from core.datasets.waymo.index import known_count, open_index, text
+from core.datasets.waymo.range_image import seen_pixels
 from core.datasets.waymo.segment import CAMERAS, SegmentFiles
 from core.datasets.waymo.submission import SemanticSegmentationSubmission
 from core.datasets.waymo.turn import Echoes, find_echoes, load_turn
@@ -173,17 +174,9 @@ class Waymo(Reader):
         are u and v as they stand: these count from the centre of the first pixel.
         """
         assert isinstance(frame, WaymoFrame)
-        camera = np.full(len(points), -1, np.int8)
-        pixel = np.zeros((len(points), 2))
         values = self._values(frame, PROJECTION, frame.projection_path, frame.projection_row, 6, len(points))
-        heights = np.array([0, *(view.image_height for view in frame.cameras if isinstance(view, WaymoView))])
-        for name, u, v in (values[:, :3].T, values[:, 3:].T):
-            known = np.where((name > 0) & (name <= len(CAMERAS)), name, 0)
-            inside = (known > 0) & (u > 0) & (u < self._image_size[0] - 1) & (v > 0) & (v < heights[known] - 1)
-            later = inside & (known - 1 > camera)
-            camera[later] = known[later] - 1
-            pixel[later, 0], pixel[later, 1] = u[later], v[later]
-        return Projection(camera, pixel)
+        heights = [0, *(view.image_height for view in frame.cameras if isinstance(view, WaymoView))]
+        return Projection(*seen_pixels(values, self._image_size[0], np.array(heights)))
 
     def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
         """uint8 [num_points], class ids; see `Reader`."""
