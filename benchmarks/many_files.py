@@ -52,7 +52,8 @@ def watch(event, arguments):
 def stop(*arguments, **options):
     seconds = time.time() - begun
     with open(os.path.join(folder, f"{os.getpid()}.json"), "w") as file:
-        json.dump([seconds, len([path for path in opened if not path.endswith("meta.json")])], file)
+        files = [path for path in opened if not path.endswith("meta.json")]
+        json.dump([seconds, time.process_time(), len(files)], file)
     comm.barrier()  # nobody is ended before it has written
     sys.exit(0)
 
@@ -102,8 +103,9 @@ def start_of_training(folder: str, processes: int) -> dict[str, str]:
     return {
         "processes": str(len(found)),
         "label files": str(sum(len(os.listdir(f"{labels}/{name}")) for name in ("weak", "seeds"))),
-        "start, wall s": f"{max(seconds for seconds, _ in found):.1f}",
-        "label files opened": str(sum(opened for _, opened in found)),
+        "start, wall s": f"{max(wall for wall, _, _ in found):.1f}",
+        "CPU s of the busiest": f"{max(cpu for _, cpu, _ in found):.1f}",
+        "label files opened": str(sum(opened for _, _, opened in found)),
     }
 
 
