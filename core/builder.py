@@ -33,6 +33,7 @@ from core.models.few_rows import tolerate_single_rows
 from core.models.synchronized_norm import synchronize_batch_norm
 from core.schedulers import cosine_warmup
 from core.sparse import choose_engine
+from core.temporary import make_room_for_sockets
 
 T = TypeVar("T")
 
@@ -189,8 +190,7 @@ def _check_labels(
 
     def check(directory: str | None, kind: str, tokens: Iterable[str], expected: dict[str, Any]) -> None:
         if directory is not None:
-            meta = check_directory(directory, kind, tokens, expected, config.dataset.name)
-            hashes[directory] = meta["parameters_hash"]
+            hashes[directory] = _check_directory(config, directory, kind, tokens, expected)
 
     labels = {"parameters": weak_label_parameters(config), "classes": classes}
     check(directories["weak_label_dir"], WEAK_LABEL, reader.tokens(), labels)
@@ -198,6 +198,14 @@ def _check_labels(
     check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
     check(directories["pseudo_label_dir"], PSEUDO_LABEL, reader.tokens(), {"classes": classes})
     return hashes
+
+
+def _check_directory(config: Config, directory: str, kind: str, tokens: Iterable[str], expected: dict[str, Any]) -> str:
+    """Checks a label directory, the first process its files too; returns the hash that each of these must carry."""
+    wanted = tokens if dist.is_master() else ()
+    meta = check_directory(directory, kind, wanted, expected, config.dataset.name)
+    barrier()
+    return meta["parameters_hash"]
 
 
 CACHED_SPLITS = ("train", "val")
@@ -216,8 +224,7 @@ def _image_cache(config: Config, reader: Reader, size: tuple[int, int]) -> Image
     directory = image_cache_dir(config, reader.split)
     dataset = {"name": reader.name, "version": reader.version, "split": reader.split}
     expected = {"parameters": cache_parameters(size), "dataset": dataset}
-    meta = check_directory(directory, IMAGE_CACHE, reader.tokens(), expected, config.dataset.name)
-    return ImageCache(directory, size, meta["parameters_hash"])
+    return ImageCache(directory, size, _check_directory(config, directory, IMAGE_CACHE, reader.tokens(), expected))
 
 
 def make_loader(config: Config, dataset: SegmentationDataset) -> DataLoader:
@@ -252,6 +259,7 @@ def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_si
 def worker_context() -> Any:
     """Workers come from a clean server process: forks of this one would inherit the locks of MPI's, OpenMP's and the
     GPU driver's threads."""
+    make_room_for_sockets()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["core.datasets.loader_server"])
     return context

@@ -3,6 +3,7 @@
 torchpack's own `allreduce` and `allgather` need a GPU.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -33,6 +34,13 @@ def barrier() -> None:
     """Waits for all processes."""
     if dist.size() > 1:
         torch.distributed.barrier()
+
+
+def in_first_process(work: Callable[[], object]) -> None:
+    """Does `work` in the first process, while the others wait. Where it fails, its process ends, and they with it."""
+    if dist.is_master():
+        work()
+    barrier()
 
 
 def broadcast_buffers(network: nn.Module) -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchpack import distributed as dist
 from torchpack.utils.logging import logger
 
-from core.comm import barrier, sum_over_processes
+from core.comm import barrier, in_first_process, sum_over_processes
 from core.datasets.base import Reader
 from core.datasets.collate import Batch
 from core.datasets.frame import Frame
@@ -68,7 +68,7 @@ def run_estep(
     }
     description = describe(PSEUDO_LABEL, parameters, None, reader)
     identity = description["parameters_hash"]
-    claim_directory(directory, description)
+    in_first_process(lambda: claim_directory(directory, description))
 
     share = range(dist.rank(), len(dataset), dist.size())
     remaining = [i for i in share if not _is_whole(directory, reader.frame(i).token, identity)]

@@ -260,12 +260,13 @@ def _stem() -> str:
 
 
 def environment() -> dict[str, object]:
-    """What a result depends on besides its configuration: command, code, versions, hardware."""
+    """What a result depends on besides its configuration: command, code, versions, hardware; None where not known."""
+    changes = _git("status", "--porcelain")
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "command": sys.argv,
-        "git": _git("rev-parse", "HEAD") or None,
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "git": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": None if changes is None else bool(changes),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -275,11 +276,11 @@ def environment() -> dict[str, object]:
     }
 
 
-def _git(*arguments: str) -> str:
-    """What git says of the code's folder; nothing where there is no git or no repository."""
+def _git(*arguments: str) -> str | None:
+    """What git says of the code's folder; None where there is no git or no repository, or git refuses it."""
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         result = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
     except OSError:
-        return ""
-    return result.stdout.strip()
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

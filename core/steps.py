@@ -12,6 +12,7 @@ from torchpack.utils.logging import logger
 from core import builder
 from core.callbacks import BestSaver, EventWriter, ScalarsWriter, StepBar, Validation
 from core.checkpoint import file_hash, load_weights
+from core.comm import in_first_process
 from core.datasets.base import Reader
 from core.datasets.label_files import PSEUDO_LABEL, read_meta
 from core.datasets.sample import SegmentationDataset
@@ -47,9 +48,10 @@ def _train(run: Run, run_dir: str) -> None:
     del newest
 
     readers = {split: builder.make_reader(config, split) for split in ("train", "val")}
-    readers["train"].check_files(labels=builder.make_loss_weights(config).dense > 0)
+    dense = builder.make_loss_weights(config).dense > 0
+    in_first_process(lambda: readers["train"].check_files(labels=dense))
     validated = _has_labels(readers["val"])
-    readers["val"].check_files(labels=validated)
+    in_first_process(lambda: readers["val"].check_files(labels=validated))
     given = getattr(run.arguments, "pseudo_label_dir", None)
     train_data = builder.make_dataset(config, readers["train"], "train", run_dir, given)
     network_input = builder.network_input(config, readers["train"], device)
@@ -133,7 +135,7 @@ def _estep(run: Run, run_dir: str) -> None:
     config, device = run.config, run.device
     directory = builder.pseudo_label_dir(run_dir, config.step.round)
     reader = builder.make_reader(config, "train")
-    reader.check_files(labels=False)
+    in_first_process(lambda: reader.check_files(labels=False))
     given = getattr(run.arguments, "pseudo_label_dir", None)
     dataset = builder.make_dataset(config, reader, "estep", run_dir, given)
     network = builder.make_model(config, device, imagenet=False)

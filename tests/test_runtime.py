@@ -202,7 +202,17 @@ def test_deterministic(monkeypatch):
 def test_environment_without_git(monkeypatch, tmp_path):
     """A container may have no git."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert runtime.environment()["git"] is None
+    found = runtime.environment()
+    assert found["git"] is None and found["uncommitted_changes"] is None
+
+
+def test_environment_of_a_checkout_that_git_refuses(monkeypatch):
+    """As that of another owner: unknown, and not "no changes"."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    found = runtime.environment()
+    assert found["git"] is None and found["uncommitted_changes"] is None
 
 
 @pytest.mark.parametrize("gpus", [0, 2])
