@@ -277,12 +277,27 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
         image_normalize=config.dataset.image_normalize,
         dropout=model.dropout,
         channels_last=model.channels_last,
-        project=not model.is_estep,
+        project=not model.is_estep and make_loss_weights(config).association != 0,
     )
+    _hold_still(network, make_loss_weights(config))
     tolerate_single_rows(network)
     if imagenet:
         load_imagenet(network.pix_branch, model.imagenet_pretrain, resnet)
     return network.to(device)
+
+
+def _hold_still(network: TwoBranchNetwork, weights: LossWeights) -> None:
+    """Lets parameters that no term of the loss reaches ask for no gradient: DDP would wait for it in vain."""
+    labels = (weights.sparse, weights.propagated, weights.negative, weights.pseudo, weights.dense)
+    parts: dict[nn.Module | None, bool] = {
+        network.projector2d: network.project,
+        network.projector3d: network.project,
+        network.classifier_vox: any(labels),
+        network.classifier_pix: any(labels),
+    }
+    for part, trains in parts.items():
+        if part is not None:
+            part.requires_grad_(trains)
 
 
 def _check_model_name(name: str) -> None:
@@ -329,11 +344,17 @@ def make_loss_weights(config: Config) -> LossWeights:
     )
 
 
-def check_association(config: Config) -> None:
-    """Raises UserError when training has an association term, but the network no projections for it."""
-    m = config.model
+def check_criterion(config: Config) -> None:
+    """Raises UserError when no term of training's loss has a weight, or when the network lacks the projections that an
+    association term needs."""
+    m, weights = config.model, make_loss_weights(config)
     _check_model_name(m.name)
-    if make_loss_weights(config).association and not (NETWORKS[m.name][1] and m.proj_channel and not m.is_estep):
+    if not any(vars(dataclasses.replace(weights, visit=0, temperature=0)).values()):
+        raise UserError(
+            f"criterion: every weight that takes part in '{config.criterion.name}' is 0, so that there is nothing to "
+            "train; give one of them a value > 0"
+        )
+    if weights.association and not (NETWORKS[m.name][1] and m.proj_channel and not m.is_estep):
         raise UserError(
             f"criterion.name: '{config.criterion.name}' with criterion.asso_weight > 0 needs "
             "a model.name that ends in _assop2p, model.proj_channel > 0 and model.is_estep false"

@@ -36,7 +36,7 @@ def train(run: Run) -> None:
 def _train(run: Run, run_dir: str) -> None:
     config, device = run.config, run.device
     folder = builder.checkpoint_dir(config, run_dir)
-    builder.check_association(config)
+    builder.check_criterion(config)
     newest = find_checkpoint(folder)
     if newest and _is_finished(*newest, config.num_epochs):
         return
