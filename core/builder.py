@@ -12,12 +12,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchpack import distributed as dist
 from torchpack.utils.config import Config
+from torchpack.utils.logging import logger
 
 from core.checkpoint import load_imagenet
 from core.comm import barrier
 from core.datasets.base import Reader
 from core.datasets.catalog import open_dataset
 from core.datasets.collate import collate
+from core.datasets.handover import Handover, allow_descriptors, free_shared_memory, wanted_shared_memory
 from core.datasets.image_cache import ImageCache, cache_parameters
 from core.datasets.label_files import IMAGE_CACHE, PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
 from core.datasets.sample import SegmentationDataset
@@ -199,18 +201,33 @@ def make_remaining_loader(config: Config, dataset: SegmentationDataset, indices:
 
 
 def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_size: int) -> DataLoader:
+    """Loader processes live as long as the loop over their batches, so that validation's are not there in training."""
     workers = min(config.workers_per_gpu, len(sampler))
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_handover(dataset, workers, batch_size) if workers else collate,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
+        timeout=60 * config.train.patience if workers else 0,
         multiprocessing_context=worker_context() if workers else None,
         worker_init_fn=follow_training if workers else None,
     )
+
+
+def _handover(dataset: SegmentationDataset, workers: int, batch_size: int) -> Handover:
+    """How the loader processes hand batches over; says so where shared memory is too little for it."""
+    loaders = workers * dist.local_size()
+    cameras = len(dataset.reader.frame(0).cameras)
+    free, wanted = free_shared_memory(), wanted_shared_memory(loaders, batch_size, cameras, dataset.image_size)
+    if free < wanted:
+        logger.info(
+            f"/dev/shm: {free / 1e6:.0f} MB free, {loaders} loader processes want about {wanted / 1e6:.0f} MB: where "
+            "it is full, batches go through pipes, which is slower; give a container more "
+            f"(--shm-size {max(1, round(2 * wanted / 1e9))}g), or lower workers_per_gpu"
+        )
+    return Handover(loaders, allow_descriptors(workers, batch_size))
 
 
 def worker_context() -> Any:

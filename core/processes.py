@@ -48,7 +48,7 @@ def start_processes(launch: Launch, needs_device: bool, give_up: Callable[[str],
         give_up: called in a thread when the others are waited for too long (see core/stalls.py).
     """
     use_cuda = needs_device and torch.cuda.is_available()
-    if launch.size > 1:
+    if launch.size > 1 and not torch.distributed.is_initialized():
         if use_cuda:
             torch.cuda.set_device(_gpu_index(launch))
         _join(launch, "nccl" if use_cuda else "gloo")

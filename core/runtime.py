@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -170,11 +171,16 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, err
 
 @contextlib.contextmanager
 def _told_of_the_disk() -> Iterator[None]:
-    """Makes a UserError of a disk that is full or not to be written."""
+    """Makes a UserError of a disk that is full or not to be written, and of too few file descriptors."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _DISK:
+    except (OSError, RuntimeError) as error:
+        if os.strerror(errno.EMFILE) in str(error):  # in loader processes, too, whose errors lose their number
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            raise UserError(
+                f"ulimit -n: {limit} open files are too few; raise it (ulimit -n 1024), or lower workers_per_gpu"
+            ) from error
+        if not isinstance(error, OSError) or error.errno not in _DISK:
             raise
         what = f"{error.filename or 'a file'}: cannot be read or written ({error.strerror})"
         raise UserError(f"{what}; make room or choose another path, and run the same command again") from error

@@ -22,6 +22,7 @@ from tests.entry import (
     PRESEG,
     PRETRAIN,
     contents,
+    refusal,
     run_script,
     shell,
 )
@@ -200,6 +201,15 @@ def test_weight_path_restores_a_whole_checkpoint(prepared, trained, tmp_path):
     lines = run_script(PRETRAIN, ASSOP2P, *words)
     assert any("Going on from" in line and "epoch 1 of 2" in line for line in lines)
     assert str(newest_checkpoint(str(tmp_path / "checkpoints"))).endswith("step-8.pt")
+
+
+def test_weight_path_that_has_nothing_to_do_is_told(prepared, trained, tmp_path):
+    checkpoint = trained / "checkpoints/step-4.pt"
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, "--weight-path", checkpoint, *prepared.words())
+    assert f"{checkpoint}: of epoch 1 of 1, so that nothing is left to train; raise num_epochs" in line
+    lines = run_script(PRETRAIN, ASSOP2P, "--run-dir", trained, "--weight-path", checkpoint, *prepared.words())
+    assert any(line.startswith("WARNING --weight-path") and "not read" in line for line in lines)
+    assert any("Finished already" in line for line in lines)
 
 
 # ---- configurations -------------------------------------------------------------------------------------------------
