@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from core import builder
+from core import builder, doctor
+from core.cpus import available_cpus
 from core.datasets import handover
 from core.datasets.handover import Handover, Parcel, allow_descriptors, free_shared_memory, tensors_of
 from core.datasets.worker_signals import follow_training
@@ -117,3 +118,12 @@ def test_a_parcel_is_the_batch():
         assert torch.equal(one, other) and one.dtype == other.dtype and not one.is_shared()
         one.zero_()  # can be written
     assert os.path.isdir(handover.SHARED_MEMORY) == (free_shared_memory() > 0)
+
+
+@pytest.mark.parametrize(
+    ("free", "advice"), [(64e6, "64 MB free: little: batches may go through pipes"), (24e9, "good.")]
+)
+def test_the_doctor_knows_of_it(monkeypatch, free, advice):
+    monkeypatch.setattr(handover, "free_shared_memory", lambda: free)
+    lines = doctor.process_lines()
+    assert advice in lines[0] and "Open files (ulimit -n): " in lines[1] and f": {available_cpus()}." in lines[2]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 from core.checkpoint import read_checkpoint
 from tests.entry import ROOT, contents, shell
@@ -31,6 +32,9 @@ def test_launchers_agree_on_any_file_system(prepared, tmp_path):
         assert len(found) == count and found == expected
     for kind in ("weak", "seeds"):
         assert contents(one / kind, skip=["meta.json"]) == contents(getattr(prepared, kind), skip=["meta.json"])
+        metas = [json.loads((folder / "meta.json").read_text()) for folder in (one / kind, other / kind)]
+        metas.append(json.loads((Path(getattr(prepared, kind)) / "meta.json").read_text()))
+        assert all(meta.pop("command") for meta in metas) and metas[0] == metas[1] == metas[2]
     checkpoints = [read_checkpoint(str(folder / "run/checkpoints/step-2.pt")) for folder in (one, other)]
     assert first_difference(*checkpoints) is None
     results = [json.loads((folder / "run/results.json").read_text())[-1] for folder in (one, other)]
