@@ -102,7 +102,9 @@ def _neighbours(launch: Launch, use_cuda: bool) -> list[dict[str, Any]]:
     own = {
         "host": socket.gethostname(),
         "cpus": sorted(os.sched_getaffinity(0)),
-        "gpu": str(getattr(torch.cuda.get_device_properties(), "uuid", launch.rank)) if use_cuda else None,
+        "gpu": str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", launch.rank))
+        if use_cuda
+        else None,
     }
     return [other for other in all_objects(own) if other["host"] == own["host"]]
 

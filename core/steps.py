@@ -38,14 +38,11 @@ def _train(run: Run, run_dir: str) -> None:
     folder = builder.checkpoint_dir(config, run_dir)
     builder.check_criterion(config)
     newest = find_checkpoint(folder)
+    start = newest[0] if newest else run.arguments.weight_path
+    if newest and run.arguments.weight_path:
+        logger.warning(f"--weight-path {run.arguments.weight_path}: not read, since {newest[0]} is there.")
     if newest and _is_finished(*newest, config.num_epochs):
         return
-    given = run.arguments.weight_path
-    start = newest[0] if newest else given
-    if newest and given:
-        logger.warning(
-            f"--weight-path {given} is not read: training goes on from {newest[0]}; remove {folder} to use it."
-        )
     del newest
 
     readers = {split: builder.make_reader(config, split) for split in ("train", "val")}

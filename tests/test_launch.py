@@ -213,7 +213,7 @@ def test_more_processes_than_gpus(monkeypatch, local_size, gpus, same, message):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: chosen[-1])
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: SimpleNamespace(uuid=gpus[chosen[-1]]))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=gpus[chosen[-1]]))
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     monkeypatch.setattr(processes, "_join", lambda launch, backend: chosen.append(backend) or chosen.pop())
     monkeypatch.setattr(processes, "_second_connection", lambda launch: None)
