@@ -1,11 +1,11 @@
 """What every entry script does first and last: arguments, distributed start, seeds, device, logging, errors."""
 
 import argparse
-import atexit
 import contextlib
 import errno
 import io
 import json
+import multiprocessing.util
 import os
 import random
 import resource
@@ -204,7 +204,7 @@ def _leave(status: int) -> None:
     then."""
     end_children()
     if dist.size() > 1:
-        atexit._run_exitfuncs()
+        multiprocessing.util._exit_function()  # type: ignore[attr-defined]  # removes its temporary folder
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
