@@ -22,7 +22,7 @@ from core.evaluation import HEADS
 from core.locks import locked
 from core.network_input import check_labels_input
 from core.preemption import Preemption
-from core.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint
+from core.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint, is_finished
 from core.runtime import Run
 from core.trainers import SegmentationTrainer
 
@@ -40,11 +40,13 @@ def train(run: Run) -> None:
 def _train(run: Run, run_dir: str) -> None:
     config, device = run.config, run.device
     folder = builder.checkpoint_dir(config, run_dir)
-    builder.check_association(config)
+    builder.check_criterion(config)
     newest = find_checkpoint(folder)
+    start = newest[0] if newest else run.arguments.weight_path
+    if newest and run.arguments.weight_path:
+        logger.warning(f"--weight-path {run.arguments.weight_path}: not read, since {newest[0]} is there.")
     if newest and _is_finished(*newest, config.num_epochs):
         return
-    start = newest[0] if newest else run.arguments.weight_path
     del newest
 
     readers = {split: builder.make_reader(config, split) for split in ("train", "val")}
@@ -75,7 +77,7 @@ def _train(run: Run, run_dir: str) -> None:
     )
     stage = os.path.basename(folder).replace("checkpoints", "train")
     saver = CheckpointSaver(folder, config.train.checkpoints_to_keep, config.train.checkpoint_every_steps)
-    preemption = Preemption(saver)
+    preemption = Preemption(saver, config.train.patience)
     validation = Callback()  # stands in its place where there is none: states of callbacks go by their place
     if validated:
         val_loader = builder.make_loader(config, builder.make_dataset(config, readers["val"], "eval"))
@@ -168,8 +170,8 @@ def command_line() -> str:
 
 
 def _is_finished(path: str, state: dict[str, Any], num_epochs: int) -> bool:
-    epoch, finished = state.get("epoch_num", 0), state.get(EXACT_STATE, {}).get("epoch_finished", True)
-    if epoch < num_epochs or not finished:
+    epoch = state.get("epoch_num", 0)
+    if not is_finished(epoch, state.get(EXACT_STATE), num_epochs):
         return False
     logger.info(
         f"Finished already: {path} is of epoch {epoch} of {num_epochs}. Remove {os.path.dirname(path)} to train anew, "
