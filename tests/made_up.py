@@ -83,7 +83,7 @@ class SmallNetwork(torch.nn.Module):
         self.points = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(dropout))
         self.classifier_vox, self.classifier_pix = torch.nn.Linear(8, NUM_CLASSES), torch.nn.Linear(3, NUM_CLASSES)
 
-    def forward(self, coords: Any, feats: Any, images: Any, image_index: Any, pixel: Any) -> Outputs:
+    def forward(self, coords: Any, feats: Any, images: Any, image_index: Any, pixel: Any, coarser: Any = ()) -> Outputs:
         features = self.points(feats)
         colors = (images.float() / 255).mean((3, 4)).flatten(0, 1)[image_index.clamp(min=0)]
         return Outputs(self.classifier_vox(features), self.classifier_pix(colors), features, 2 * features, features)
