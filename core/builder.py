@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchpack import distributed as dist
 from torchpack.utils.config import Config
+from torchpack.utils.logging import logger
 
 from core.checkpoint import load_imagenet
 from core.comm import barrier
@@ -27,7 +28,7 @@ from core.errors import UserError
 from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
 from core.losses import LossWeights
-from core.models import TwoBranchNetwork
+from core.models import SPVCNN, TwoBranchNetwork
 from core.models.few_rows import tolerate_single_rows
 from core.schedulers import cosine_warmup
 from core.sparse import choose_engine
@@ -59,11 +60,35 @@ def _open_reader(config: Config, split: str, num_sweeps: int) -> Reader:
     reader = open_dataset(
         dataset.name, dataset.root, version, split, dataset.index_path, num_sweeps, keys=dataset.dict()
     )
+    _settle(config, reader)
     if reader.classes.num_classes != config.data.num_classes:
         raise UserError(
             f"data.num_classes is {config.data.num_classes}, but {dataset.name} has {reader.classes.num_classes}"
         )
+    if dataset.annotate not in ("in_view", "all"):
+        raise UserError(f"dataset.annotate: '{dataset.annotate}' is unknown; known are: auto, in_view, all")
+    reader.annotate = dataset.annotate
     return reader
+
+
+def _settle(config: Config, reader: Reader) -> None:
+    """Fills in what the configuration leaves to the data: null and auto."""
+    data, dataset, model = config.data, config.dataset, config.model
+    if data.num_classes is None:
+        data.num_classes = reader.classes.num_classes
+    if model.in_channel is None:
+        model.in_channel = len(_feature_names(config, reader))
+    if dataset.annotate == "auto":
+        dataset.annotate = "in_view" if reader.has_cameras else "all"
+    if model.name == "auto":
+        projects = make_loss_weights(config).association > 0
+        model.name = f"spvcnn_swiftnet18{'_assop2p' * projects}" if reader.has_cameras else LIDAR_ALONE
+        logger.info(f"model.name auto: {model.name}, since there are {'' if reader.has_cameras else 'no '}cameras.")
+    if model.name == LIDAR_ALONE:
+        dataset.points = "all"
+    if config.estep.foreground_classes is None:
+        grounds = reader.classes.grounds if config.step.round > 1 else ()
+        config.estep.foreground_classes = [*reader.classes.things, *grounds]
 
 
 def image_size(config: Config, reader: Reader) -> tuple[int, int]:
@@ -71,7 +96,7 @@ def image_size(config: Config, reader: Reader) -> tuple[int, int]:
     if config.dataset.image_size is not None:
         height, width = config.dataset.image_size
         return int(height), int(width)
-    camera, rate = reader.frame(0).cameras[0], config.dataset.image_crop_rate
+    camera, rate = next(view for frame in reader for view in frame.cameras), config.dataset.image_crop_rate
     return round(camera.height * rate), round(camera.width * rate)
 
 
@@ -85,8 +110,9 @@ def make_dataset(
         run_dir, pseudo_label_dir: where pseudo-labels are read from, for M-steps and the second E-step.
     Raises UserError when label files are missing or do not fit, before any long work.
     """
-    dataset, size = config.dataset, image_size(config, reader)
+    dataset = config.dataset
     _check_features(config, reader)
+    size = image_size(config, reader) if reads_images(config) else None
     weights = make_loss_weights(config)
     weak = mode == "estep" or (mode == "train" and not weights.dense)
     superpixels = mode == "train" and weights.association > 0
@@ -115,18 +141,27 @@ def make_dataset(
         pts_sr=dataset.pts_sr,
         seed=config.train.seed,
         label_hashes=hashes,
-        image_cache=_image_cache(config, reader, size),
+        image_cache=_image_cache(config, reader, size) if size is not None else None,
         **directories,
     )
 
 
 def _check_features(config: Config, reader: Reader) -> None:
-    names = ("x", "y", "z", *reader.features) + (("R", "G", "B") if config.dataset.use_color else ())
+    names = _feature_names(config, reader)
     if config.model.in_channel != len(names):
         raise UserError(
             f"model.in_channel is {config.model.in_channel}, but points have {len(names)} features: {', '.join(names)} "
             f"(dataset.use_color {str(config.dataset.use_color).lower()})"
         )
+
+
+def _feature_names(config: Config, reader: Reader) -> tuple[str, ...]:
+    return ("x", "y", "z", *reader.features, *(("R", "G", "B") if config.dataset.use_color else ()))
+
+
+def reads_images(config: Config) -> bool:
+    """Whether samples hold images: not for the point branch alone, unless points take colours from them."""
+    return config.model.name != LIDAR_ALONE or config.dataset.use_color
 
 
 def _reads_pseudo_labels(config: Config, mode: str) -> bool:
@@ -145,7 +180,7 @@ def _pseudo_label_source(config: Config, run_dir: str | None, given: str | None)
 
 
 def _check_labels(
-    config: Config, reader: Reader, directories: dict[str, str | None], size: tuple[int, int]
+    config: Config, reader: Reader, directories: dict[str, str | None], size: tuple[int, int] | None
 ) -> dict[str, str]:
     """Checks the label directories that are read; returns {directory: hash that each of its files must carry}."""
     classes = list(reader.classes.names)
@@ -158,8 +193,9 @@ def _check_labels(
 
     labels = {"parameters": weak_label_parameters(config), "classes": classes}
     check(directories["weak_label_dir"], WEAK_LABEL, reader.tokens(), labels)
-    images = (camera.token for frame in reader for camera in frame.cameras)
-    check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
+    if size is not None:
+        images = (camera.token for frame in reader for camera in frame.cameras)
+        check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
     check(directories["pseudo_label_dir"], PSEUDO_LABEL, reader.tokens(), {"classes": classes})
     return hashes
 
@@ -249,6 +285,8 @@ def _from_keys(kind: type[T], node: Config, **given: Any) -> T:
 
 # --- network, losses, optimiser ---
 
+LIDAR_ALONE = "spvcnn"
+"""The network without image branch."""
 IMAGE_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 NETWORKS = {
     "spvcnn_swiftnet18_nusc": ("resnet18", False),
@@ -262,10 +300,15 @@ NETWORKS = {
 published names; nothing in a network is of one data set."""
 
 
-def make_model(config: Config, device: torch.device, imagenet: bool = True) -> TwoBranchNetwork:
+def make_model(config: Config, device: torch.device, imagenet: bool = True) -> TwoBranchNetwork | SPVCNN:
     """The network on its device, in the chosen sparse engine; `imagenet` loads the image branch's weights."""
     model = config.model
     _check_model_name(model.name)
+    if model.name == LIDAR_ALONE:
+        choose_engine(model.sparse_engine, device)
+        points = SPVCNN(config.data.num_classes, model.in_channel, model.cr, model.dropout)
+        tolerate_single_rows(points)
+        return points.to(device)
     resnet, projects = NETWORKS[model.name]
     choose_engine(model.sparse_engine, device)
     network = TwoBranchNetwork(
@@ -286,8 +329,9 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
 
 
 def _check_model_name(name: str) -> None:
-    if name not in NETWORKS:
-        raise UserError(f"model.name: '{name}' is unknown; known are: {', '.join(NETWORKS)}")
+    known = (*NETWORKS, LIDAR_ALONE)
+    if name not in known:
+        raise UserError(f"model.name: '{name}' is unknown; known are: {', '.join(known)}")
 
 
 def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.Module:
@@ -315,7 +359,8 @@ def make_loss_weights(config: Config) -> LossWeights:
         raise UserError(f"criterion.name: '{c.name}' is unknown; known are: {', '.join(terms)}")
 
     def weight(name: str) -> float:
-        return c[f"{name}_weight"] if name in terms[c.name] else 0.0
+        takes_part = name in terms[c.name] and not (name == "asso" and config.model.name == LIDAR_ALONE)
+        return c[f"{name}_weight"] if takes_part else 0.0
 
     return LossWeights(
         sparse=weight("sparse"),
@@ -332,6 +377,8 @@ def make_loss_weights(config: Config) -> LossWeights:
 def check_association(config: Config) -> None:
     """Raises UserError when training has an association term, but the network no projections for it."""
     m = config.model
+    if m.name == "auto":
+        return
     _check_model_name(m.name)
     if make_loss_weights(config).association and not (NETWORKS[m.name][1] and m.proj_channel and not m.is_estep):
         raise UserError(

@@ -1,8 +1,9 @@
-"""Checks of the machine, before long work: `python3 -m core.doctor`."""
+"""Checks before long work: of the machine by `python3 -m core.doctor`, of a data set by `... core.doctor CONFIG`."""
 
 import re
 import shutil
 import subprocess
+import sys
 
 from core.errors import UserError
 
@@ -38,7 +39,12 @@ def check_ximgproc() -> None:
 
 
 def main() -> None:
-    """Runs all checks."""
+    """Runs all checks of the machine; with a configuration, shows what is understood of its data set."""
+    if len(sys.argv) > 1:
+        from core.inspection import main as inspect
+
+        inspect()
+        return
     from torchpack.utils.logging import logger
 
     logger.info(f"Open MPI {check_mpirun()}: good.")

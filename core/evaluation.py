@@ -36,7 +36,9 @@ class FramePrediction:
 
 def predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> Iterator[FramePrediction]:
     """The predictions of each frame of a batch."""
-    logits = {"vox": outputs.x_vox.detach().float(), "pix": outputs.x_pix.detach().float()}
+    logits = {"vox": outputs.x_vox.detach().float()}
+    if outputs.x_pix is not None:
+        logits["pix"] = outputs.x_pix.detach().float()
     labels, evaluated = {}, {}
     for head, values in logits.items():
         labels[head] = values.argmax(1).cpu().numpy().astype(np.uint8)
@@ -49,22 +51,27 @@ def predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> Iterat
         yield FramePrediction(
             batch.indices[i],
             batch.point_rows[i].numpy(),
-            {head: labels[head][voxel] for head in HEADS},
-            {head: evaluated[head][voxel] for head in HEADS},
+            {head: labels[head][voxel] for head in labels},
+            {head: evaluated[head][voxel] for head in evaluated},
             batch.num_points[i],
         )
         begin += size
 
 
 def confusion_in_view(outputs: Outputs, batch: Batch, reader: Reader, num_classes: int) -> NDArray[np.int64]:
-    """Confusion matrices [2, C, C] of both heads (order of HEADS) on the points that a camera sees."""
+    """Confusion matrices [2, C, C] of both heads (order of HEADS) on the points that a camera sees.
+
+    With `dataset.annotate: all` that of the point head is on all points. A head that the network lacks has zeros.
+    """
     counts = np.zeros((len(HEADS), num_classes, num_classes), np.int64)
     for prediction in predictions(outputs, batch):
         frame = reader.frame(prediction.index)
         label = reader.load_labels(frame, prediction.num_points)
         seen = seen_rows(prediction, reader)
-        for h, head in enumerate(HEADS):
-            counts[h] += confusion_matrix(label[prediction.rows[seen]], prediction.labels[head][seen], num_classes)
+        regions = {"vox": seen | (reader.annotate == "all"), "pix": seen}
+        for head, found in prediction.labels.items():
+            rows = regions[head]
+            counts[HEADS.index(head)] += confusion_matrix(label[prediction.rows[rows]], found[rows], num_classes)
     return counts
 
 
@@ -94,5 +101,7 @@ def seen_rows(prediction: FramePrediction, reader: Reader) -> NDArray[np.bool_]:
     """bool [P]: which of the points that took part a camera sees."""
     if len(prediction.rows) < prediction.num_points:
         return np.ones(len(prediction.rows), bool)  # dataset.points is in_view: only these took part
+    if not reader.has_cameras:
+        return np.zeros(len(prediction.rows), bool)
     frame = reader.frame(prediction.index)
     return reader.project(frame, reader.load_points(frame)).seen[prediction.rows]

@@ -314,7 +314,7 @@ def test_misspelt_keys(prepared, trained, tmp_path, name):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("model.name", "spvcnn", "spvcnn_swiftnet18_nusc"),
+        ("model.name", "spvcnn_swiftnet", "spvcnn_swiftnet18_nusc"),
         ("criterion.name", "all", "known are: sparse, "),
         ("optimizer.name", "lion", "known are: sgd, adamw"),
         ("scheduler.name", "step", "known are: cosine_warmup, constant"),

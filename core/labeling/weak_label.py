@@ -30,7 +30,7 @@ def make_weak_label(
     Args:
         points: [N, >= 3], x, y, z (m) of the key frame, its sensor frame.
         sweeps: [M, >= 3], earlier sweeps in the same frame (see `gather_sweeps`).
-        in_view: bool [N], the points that a camera sees; the others get no label.
+        in_view: bool [N], the points to annotate (those that a camera sees, or all); the others get no label.
         labels: uint8 [N], dense classes, from which the annotator is simulated.
     """
     seen = np.flatnonzero(in_view)
@@ -99,10 +99,10 @@ def _move_outside(points, box, transform, moved):  # type: ignore[no-untyped-def
 
 
 def read_key_frame(reader: Reader, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
-    """Points float32 [N, 4] and dense classes uint8 [N] of a frame; and bool [N], the points that a camera sees."""
+    """Points float32 [N, 4] and dense classes uint8 [N] of a frame; and bool [N], the points to annotate."""
     points = reader.load_points(frame)
     labels = reader.load_labels(frame, len(points))
-    return points, labels, reader.project(frame, points).seen
+    return points, labels, reader.annotated(frame, points)
 
 
 def label_frame(
