@@ -126,7 +126,7 @@ def check_directory(
     difference = first_difference({key: plain(value) for key, value in (expected or {}).items()}, meta)
     for name, value in (expected or {}).items():
         if difference is None and dataclasses.is_dataclass(value):  # whole: what else was recorded differs, too
-            back = first_difference(meta[name], plain(dataclasses.asdict(value)), name)
+            back = first_difference(meta[name], plain(dataclasses.asdict(value)), name)  # type: ignore[arg-type]
             difference = back and (back[0], back[2], back[1])
     if difference is not None:
         key, wanted, found = difference

@@ -1,0 +1,35 @@
+"""Imports recordings of other formats, once: python3 import_recording.py SOURCE DEST --from pandaset"""
+
+import argparse
+import sys
+
+from core.errors import UserError
+
+
+def main() -> None:
+    from core.datasets.recordings.importers import NAMES, open_sources
+    from core.datasets.recordings.importers.pandaset import SENSORS
+    from core.datasets.recordings.importers.writing import write_recording
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="Run it again after an interruption: it goes on where it stopped."
+    )
+    parser.add_argument("source", metavar="SOURCE", help="folder or file to import")
+    parser.add_argument("dest", metavar="DEST", help="folder of the recordings (dataset.root)")
+    parser.add_argument("--from", dest="kind", required=True, choices=list(NAMES), help="what SOURCE is")
+    parser.add_argument("--lidar", choices=list(SENSORS), default="spinning", help="PandaSet: whose points")
+    arguments = parser.parse_args()
+    for source in open_sources(arguments.kind, arguments.source, vars(arguments)):
+        written = write_recording(arguments.dest, source)
+        print(f"{arguments.dest}/{source.name}: {written} files written, the others were there", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
