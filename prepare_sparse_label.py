@@ -1,4 +1,5 @@
-"""Weak labels for the training frames: pre-segmentation, then simulated annotation (any data set)."""
+"""Weak labels for the training frames: pre-segmentation, then simulated annotation (any data set); with
+dataset.annotator clicks, proposals to click on."""
 
 
 def main() -> None:
@@ -7,15 +8,18 @@ def main() -> None:
     from core import builder
     from core.comm import barrier
     from core.labeling.prepare import prepare_weak_labels
+    from core.labeling.proposals import prepare_proposals
     from core.runtime import argument_parser, start
     from core.steps import command_line
 
     run = start(argument_parser(__doc__), needs_device=False)
     reader = builder.make_reader(run.config, "train", sweeps=True)
-    reader.check_files(labels=True, sweeps=True)
-    prepare_weak_labels(
+    by_clicks = run.config.dataset.annotator == "clicks"
+    reader.check_files(labels=not by_clicks, sweeps=True)
+    prepare = prepare_proposals if by_clicks else prepare_weak_labels
+    prepare(
         reader,
-        run.config.dataset.sparse_label_path,
+        run.config.proposals.path if by_clicks else run.config.dataset.sparse_label_path,
         builder.weak_label_parameters(run.config),
         run.config.train.seed,
         rank=dist.rank(),

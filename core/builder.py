@@ -263,7 +263,10 @@ def worker_context() -> Any:
 def weak_label_parameters(config: Config) -> WeakLabelParameters:
     """The numbers of the pre-segmentation and annotation."""
     clusterer = ClustererParameters(**config.dataset.clusterer)
-    return _from_keys(WeakLabelParameters, config.dataset, clusterer=clusterer)
+    together = {"window": config.proposals.window, "window_voxel": config.proposals.voxel}
+    if config.dataset.annotator not in ("simulated", "clicks"):
+        raise UserError(f"dataset.annotator: '{config.dataset.annotator}' is unknown; known are: simulated, clicks")
+    return _from_keys(WeakLabelParameters, config.dataset, clusterer=clusterer, **together)
 
 
 def superpixel_parameters(config: Config, size: tuple[int, int]) -> SuperpixelParameters:

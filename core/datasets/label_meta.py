@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.datasets.label_archive import FORMAT_VERSION
-from core.datasets.label_errors import META_NAME, NOUNS, broken, foreign, mending_command
+from core.datasets.label_errors import META_NAME, NOUNS, PROPOSAL, broken, foreign, mending_command
 from core.errors import UserError
 from core.files import write_json
 
@@ -52,7 +52,7 @@ def describe(
         "parameters": plain(parameters),
         "seed": seed,
         "dataset": {"name": reader.name, "version": reader.version, "split": reader.split},
-        "classes": list(reader.classes.names),
+        **({} if kind == PROPOSAL else {"classes": list(reader.classes.names)}),
         **plain(extra or {}),
     }
     return {**description, "parameters_hash": parameters_hash(description)}
