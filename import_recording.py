@@ -1,6 +1,7 @@
 """Imports recordings of other formats, once: python3 import_recording.py SOURCE DEST --from pandaset"""
 
 import argparse
+import os
 import sys
 
 from core.errors import UserError
@@ -18,10 +19,21 @@ def main() -> None:
     parser.add_argument("dest", metavar="DEST", help="folder of the recordings (dataset.root)")
     parser.add_argument("--from", dest="kind", required=True, choices=list(NAMES), help="what SOURCE is")
     parser.add_argument("--lidar", choices=list(SENSORS), default="spinning", help="PandaSet: whose points")
+    parser.add_argument("--version", default="v1.0-trainval", help="nuScenes: which tables (default: v1.0-trainval)")
+    parser.add_argument("--points-topic", metavar="TOPIC", help="bags: PointCloud2 to read (default: the only one)")
+    parser.add_argument(
+        "--image-topics", nargs="*", metavar="TOPIC", help="bags: pictures (default: all with a CameraInfo)"
+    )
+    parser.add_argument("--calibration", metavar="FILE", help="bags: a calibration.yaml in the place of tf_static")
+    parser.add_argument("--poses", choices=("kiss-icp",), help="compute the poses of recordings that have none")
     arguments = parser.parse_args()
     for source in open_sources(arguments.kind, arguments.source, vars(arguments)):
         written = write_recording(arguments.dest, source)
         print(f"{arguments.dest}/{source.name}: {written} files written, the others were there", flush=True)
+        if arguments.poses:
+            from core.datasets.recordings.importers.odometry import write_poses
+
+            write_poses(os.path.join(arguments.dest, source.name))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 from core.datasets.recordings.importers.writing import Source
 
-NAMES = {"pandaset": "pandaset"}
+NAMES = {"pandaset": "pandaset", "kitti-raw": "kitti_raw", "rosbag": "rosbag", "nuscenes": "nuscenes"}
 """What `--from` may say, and the module that reads it."""
 
 
