@@ -13,7 +13,7 @@ Content = Callable[[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32],
 
 
 def label_file(xyz: NDArray, label: NDArray[np.uint8], confidence: NDArray, classes: ClassTable) -> bytes:
-    """uint32 raw label ids, as SemanticKITTI has them."""
+    """uint32 raw label ids of the data set."""
     to_raw = classes.to_raw if classes.to_raw is not None else np.arange(classes.num_classes)
     return to_raw[label].astype("<u4").tobytes()
 

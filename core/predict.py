@@ -41,7 +41,7 @@ def predict(run: Run) -> None:
     config, arguments = run.config, run.arguments
     reader = builder.make_reader(config, arguments.split)
     if not len(reader):
-        raise UserError(f"--split {arguments.split}: has no frames; see dataset.splits")
+        raise UserError(f"--split {arguments.split}: has no frames; choose another split")
     config.dataset.points = "all"
     dataset = builder.make_dataset(config, reader, "eval")
     network = builder.make_model(config, run.device, imagenet=False)

@@ -156,3 +156,27 @@ def test_frames_of_another_data_set(prepared, trained, tmp_path):
     names = [name for name in os.listdir(tmp_path) if name.endswith(".npy")]
     assert len(names) == 2
     assert (np.load(tmp_path / names[0])["label"] > 0).all()
+
+
+def test_the_commands_of_the_page(labelled, tmp_path):
+    """docs/recordings.md, "From clouds to predictions": its lines, with the paths and sizes of this test."""
+    words, _ = labelled
+    with open(f"{ROOT}/docs/recordings.md", encoding="utf-8") as file:
+        page = file.read().split("## The folder")[0]
+    commands = [line.removeprefix("$ python3 ").split() for line in page.splitlines() if line.startswith("$ python3 ")]
+    assert [command[0] for command in commands] == [
+        "-m", "prepare_sparse_label.py", "label_from_clicks.py", "prepare_nusc_superpixel.py",
+        "train_lc_sparse_assop2p_nusc.py", "predict.py",
+    ]  # fmt: skip
+    for script, *arguments in commands:
+        if script == "prepare_nusc_superpixel.py":  # "without cameras leave this line out"
+            continue
+        if script == "-m":
+            script, arguments = "core.inspection", [*arguments[1:], "--output", str(tmp_path)]
+        arguments = [
+            a.replace("runs/own", str(tmp_path / "run")).replace("configs/", f"{ROOT}/configs/") for a in arguments
+        ]
+        lines = run_script(script.removesuffix(".py"), *arguments, *words)
+        if script == "core.inspection":
+            assert any("clouds: 3 clouds in" in line for line in lines) and any("column intensity" in x for x in lines)
+    assert len([name for name in os.listdir(tmp_path / "run/predictions") if name.endswith(".ply")]) == 3

@@ -69,7 +69,7 @@ def label_from_clicks(
     identity = _check_proposals(reader, proposals, parameters)
     history = read_journal(journal)
     if not history.answers:
-        raise UserError(f"{journal}: no clicks in it; label components first (docs/recordings.md), or give --simulate")
+        raise UserError(f"{journal}: no clicks in it; label components first, or give --simulate")
     with locked(directory, True):
         extra = {"journal": _hash(history.answers)}
         description = describe(WEAK_LABEL, parameters, seed, reader, extra)

@@ -197,7 +197,7 @@ def prepare_proposals(
         {"frames", "components", "proposed": share of the points in a component} on rank 0; None on the others.
     """
     if not len(reader):
-        raise UserError(f"split '{reader.split}' has no frames to propose components for; see dataset.splits")
+        raise UserError(f"split '{reader.split}' has no frames to propose components for")
     job = ProposalJob(reader, directory, parameters, seed)
     own = proposal_parameters(parameters)
     statistics = prepare(job, own, seed, rank, world_size, num_workers, barrier, command)
