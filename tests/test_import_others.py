@@ -213,15 +213,13 @@ def test_nuscenes(city, tmp_path):
 def test_poses_by_kiss_icp(street, tmp_path):
     """A street past which the sensor moves a third of a metre a frame."""
     pytest.importorskip("kiss_icp.kiss_icp")
-    from core.datasets.recordings.importers.odometry import write_poses
-
     os.makedirs(tmp_path / "drive")
     points = np.fromfile(street / "train_000/lidar/000000.bin", np.float32).reshape(-1, 4)
     for i in range(6):
         moved = points.copy()
         moved[:, 0] -= 0.3 * i
         moved.tofile(tmp_path / f"drive/{i}.bin")
-    write_poses(str(tmp_path / "drive"))
+    run_script("import_recording", tmp_path / "drive", "--poses", "kiss-icp")
     found = np.loadtxt(tmp_path / "drive/poses.txt").reshape(-1, 3, 4)
     np.testing.assert_allclose(found[:, :, 3], [[0.3 * i, 0, 0] for i in range(6)], atol=0.05)
 

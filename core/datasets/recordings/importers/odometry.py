@@ -1,6 +1,7 @@
 """Poses of recordings that have none, by KISS-ICP (Vizzo et al., RA-L 2023)."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,11 @@ from core.progress import progress
 INSTALL = "pip install kiss-icp"
 
 
-def write_poses(folder: str) -> None:
+def write_poses(folder: str, columns: Sequence[str] = ("x", "y", "z", "_")) -> None:
     """Writes poses.txt of a recording that has none: LiDAR -> LiDAR at the first cloud.
+
+    Args:
+        columns: of the point clouds, as `dataset.columns`.
 
     Raises:
         UserError: kiss-icp is not installed, or a cloud is missing or broken.
@@ -35,8 +39,10 @@ def write_poses(folder: str) -> None:
     config.mapping.voxel_size = config.data.max_range / 100.0
     odometry, poses = KissICP(config), []
     files = cloud_files(folder)
+    if not files:
+        raise UserError(f"{folder}: no point cloud in it; give the folder of a recording")
     for _, cloud in progress(files, len(files), f"{os.path.basename(folder)}: poses"):
-        points: NDArray[np.float64] = read_cloud(cloud, ["x", "y", "z", "_"]).points[:, :3].astype(np.float64)
+        points: NDArray[np.float64] = read_cloud(cloud, columns).points[:, :3].astype(np.float64)
         odometry.register_frame(points, np.zeros(len(points)))
         poses.append(odometry.last_pose.copy())
     with write_atomic(path) as file:
