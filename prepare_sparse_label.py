@@ -8,7 +8,7 @@ def main() -> None:
     from core import builder
     from core.comm import barrier
     from core.labeling.prepare import prepare_weak_labels
-    from core.labeling.proposals import prepare_proposals
+    from core.labeling.propose import prepare_proposals
     from core.runtime import argument_parser, start
     from core.steps import command_line
 

@@ -64,7 +64,7 @@ def test_every_configuration_builds(name, root):
     torch.set_num_threads(1)
     config = load(name, root)
     if config.model.name == "auto":  # left to the data
-        for recording in ("train_0", "val_0", "test_0"):
+        for recording in ("train_0", "val_0", "test_0", "002"):
             write_recording(root / "recordings", recording)
         config.dataset.root = str(root / "recordings")
         builder.make_reader(config, "train")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,11 +14,9 @@ from core.datasets.base import Reader
 from core.datasets.frame import Frame
 from core.datasets.label_archive import FORMAT_VERSION, check_identity, read_archive, write_archive
 from core.datasets.label_errors import PROPOSAL, BrokenFile, broken, label_path
-from core.errors import UserError
 from core.labeling.clusters import check_clusterer
 from core.labeling.parameters import WeakLabelParameters
 from core.labeling.plane import import_open3d, plane_fitter
-from core.labeling.prepare import no_barrier, prepare
 from core.labeling.windows import Window, frame_rng, pre_segment_window, windows_of
 
 AFTER_THE_CLICK = (
@@ -178,32 +176,3 @@ class ProposalJob:
                 components += len(read_proposal(self.directory, token).queue(smallest))
         frames = len(self.reader)
         return {"frames": frames, "components": components, "proposed": float(np.mean(shares)) if frames else None}
-
-
-def prepare_proposals(
-    reader: Reader,
-    directory: str,
-    parameters: WeakLabelParameters,
-    seed: int,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-    barrier: Callable[[], None] = no_barrier,
-    command: str | None = None,
-) -> dict[str, Any] | None:
-    """Makes the proposals of all frames in `directory`; arguments as for `prepare_weak_labels`.
-
-    Returns:
-        {"frames", "components", "proposed": share of the points in a component} on rank 0; None on the others.
-    """
-    if not len(reader):
-        raise UserError(f"split '{reader.split}' has no frames to propose components for")
-    job = ProposalJob(reader, directory, parameters, seed)
-    own = proposal_parameters(parameters)
-    statistics = prepare(job, own, seed, rank, world_size, num_workers, barrier, command)
-    if statistics is not None:
-        each = statistics["components"] / statistics["frames"]
-        share = 100 * statistics["proposed"]
-        what = f"proposals for {statistics['frames']} frames: {statistics['components']} components to click on"
-        print(f"{what}, {each:.1f} a frame; {share:.1f} % of the points are in one", flush=True)
-    return statistics
