@@ -1,4 +1,5 @@
-"""Weak labels for the training frames: pre-segmentation, then simulated annotation (any data set)."""
+"""Weak labels for the training frames: pre-segmentation, then simulated annotation (any data set); with
+dataset.annotator clicks, proposals to click on."""
 
 
 def main() -> None:
@@ -11,13 +12,16 @@ def main() -> None:
     from core import builder
     from core.comm import barrier, in_first_process
     from core.labeling.prepare import prepare_weak_labels
+    from core.labeling.propose import prepare_proposals
     from core.steps import command_line
 
     reader = builder.make_reader(run.config, "train", sweeps=True)
-    in_first_process(lambda: reader.check_files(labels=True, sweeps=True))
-    prepare_weak_labels(
+    by_clicks = run.config.dataset.annotator == "clicks"
+    in_first_process(lambda: reader.check_files(labels=not by_clicks, sweeps=True))
+    prepare = prepare_proposals if by_clicks else prepare_weak_labels
+    prepare(
         reader,
-        run.config.dataset.sparse_label_path,
+        run.config.proposals.path if by_clicks else run.config.dataset.sparse_label_path,
         builder.weak_label_parameters(run.config),
         run.config.train.seed,
         rank=dist.rank(),

@@ -17,6 +17,7 @@ from torchpack.utils.logging import logger
 
 from core.checkpoint import load_imagenet
 from core.comm import barrier
+from core.config import check_conflicts
 from core.datasets.base import Reader
 from core.datasets.catalog import open_dataset
 from core.datasets.collate import collate
@@ -30,7 +31,7 @@ from core.errors import UserError
 from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
 from core.losses import LossWeights
-from core.models import TwoBranchNetwork
+from core.models import SPVCNN, TwoBranchNetwork
 from core.models.few_rows import tolerate_single_rows
 from core.models.synchronized_norm import synchronize_batch_norm
 from core.schedulers import cosine_warmup
@@ -64,10 +65,12 @@ def _open_reader(config: Config, split: str, num_sweeps: int) -> Reader:
     reader = open_dataset(
         dataset.name, dataset.root, version, split, dataset.index_path, num_sweeps, keys=dataset.dict()
     )
+    _settle(config, reader)
     if reader.classes.num_classes != config.data.num_classes:
         raise UserError(
             f"data.num_classes is {config.data.num_classes}, but {dataset.name} has {reader.classes.num_classes}"
         )
+    reader.annotate = dataset.annotate
     return reader
 
 
@@ -75,12 +78,38 @@ SMALLEST_SIDE = 17
 """Pixels that the longer side of an image needs: the image branch halves it four times, and normalises what is left."""
 
 
+def _settle(config: Config, reader: Reader) -> None:
+    """Fills in what the configuration leaves to the data: null and auto."""
+    data, dataset, model = config.data, config.dataset, config.model
+    if data.num_classes is None:
+        data.num_classes = reader.classes.num_classes
+    if model.in_channel is None:
+        model.in_channel = len(point_features(config, reader))
+    if dataset.annotate == "auto":
+        dataset.annotate = "in_view" if reader.has_cameras else "all"
+    if model.name == "auto":
+        projects = make_loss_weights(config).association > 0
+        model.name = f"spvcnn_swiftnet18{'_assop2p' * projects}" if reader.has_cameras else LIDAR_ALONE
+        logger.info(f"model.name auto: {model.name}, since there are {'' if reader.has_cameras else 'no '}cameras.")
+    if model.name == LIDAR_ALONE:
+        dataset.points = "all"
+    if config.estep.foreground_classes is None:
+        grounds = reader.classes.grounds if config.step.round > 1 else ()
+        config.estep.foreground_classes = [*reader.classes.things, *grounds]
+    check_conflicts(config)
+
+
 def image_size(config: Config, reader: Reader) -> tuple[int, int]:
     """(height, width) of the images as the network sees them."""
     if config.dataset.image_size is not None:
         key, (height, width) = "dataset.image_size", config.dataset.image_size
     else:
-        camera, rate = reader.frame(0).cameras[0], config.dataset.image_crop_rate
+        camera, rate = next((view for frame in reader for view in frame.cameras), None), config.dataset.image_crop_rate
+        if camera is None:
+            raise UserError(
+                f"dataset.image_size: null, and no frame of split '{reader.split}' has an image to go by; set it, or "
+                f"model.name {LIDAR_ALONE}"
+            )
         key, height, width = "dataset.image_crop_rate", round(camera.height * rate), round(camera.width * rate)
     if min(height, width) < 1 or max(height, width) < SMALLEST_SIDE:
         raise UserError(
@@ -100,8 +129,9 @@ def make_dataset(
         run_dir, pseudo_label_dir: where pseudo-labels are read from, for M-steps and the second E-step.
     Raises UserError when label files are missing or do not fit, before any long work.
     """
-    dataset, size = config.dataset, image_size(config, reader)
+    dataset = config.dataset
     _check_features(config, reader)
+    size = image_size(config, reader) if reads_images(config) else None
     weights = make_loss_weights(config)
     weak = mode == "estep" or (mode == "train" and not weights.dense)
     superpixels = mode == "train" and weights.association > 0
@@ -130,19 +160,22 @@ def make_dataset(
         pts_sr=dataset.pts_sr,
         seed=config.train.seed,
         label_hashes=hashes,
-        image_cache=_image_cache(config, reader, size),
+        image_cache=_image_cache(config, reader, size) if size is not None else None,
         **directories,
     )
 
 
 def network_input(config: Config, reader: Reader, device: torch.device) -> dict[str, Any]:
     """What the network's input and output mean, in plain values: see core/network_input.py."""
+    images: dict[str, Any] = {}
+    if reads_images(config):
+        images["image_normalize"] = config.dataset.image_normalize
+        images["image_size"] = list(image_size(config, reader))
     return {
         "features": point_features(config, reader),
         "classes": list(reader.classes.names),
         "voxel_size": config.dataset.voxel_size,
-        "image_normalize": config.dataset.image_normalize,
-        "image_size": list(image_size(config, reader)),
+        **images,
         "points": config.dataset.points,
         "precision": _precision(config, device),
     }
@@ -168,6 +201,11 @@ def _check_features(config: Config, reader: Reader) -> None:
         )
 
 
+def reads_images(config: Config) -> bool:
+    """Whether samples hold images: not for the point branch alone, unless points take colours from them."""
+    return config.model.name != LIDAR_ALONE or config.dataset.use_color
+
+
 def _reads_pseudo_labels(config: Config, mode: str) -> bool:
     if mode == "estep":
         return config.step.round > 1
@@ -184,7 +222,7 @@ def _pseudo_label_source(config: Config, run_dir: str | None, given: str | None)
 
 
 def _check_labels(
-    config: Config, reader: Reader, directories: dict[str, str | None], size: tuple[int, int]
+    config: Config, reader: Reader, directories: dict[str, str | None], size: tuple[int, int] | None
 ) -> dict[str, str]:
     """Checks the label directories that are read; returns {directory: hash that each of its files must carry}."""
     classes = list(reader.classes.names)
@@ -196,8 +234,9 @@ def _check_labels(
 
     labels = {"parameters": weak_label_parameters(config), "classes": classes}
     check(directories["weak_label_dir"], WEAK_LABEL, reader.tokens(), labels)
-    images = (camera.token for frame in reader for camera in frame.cameras)
-    check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
+    if size is not None:
+        images = (camera.token for frame in reader for camera in frame.cameras)
+        check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
     check(directories["pseudo_label_dir"], PSEUDO_LABEL, reader.tokens(), {"classes": classes})
     return hashes
 
@@ -262,8 +301,11 @@ def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_si
 def _handover(dataset: SegmentationDataset, workers: int, batch_size: int) -> Handover:
     """How the loader processes hand batches over; says so where shared memory is too little for it."""
     loaders = workers * dist.local_size()
-    cameras = len(dataset.reader.frame(0).cameras)
-    free, wanted = free_shared_memory(), wanted_shared_memory(loaders, batch_size, cameras, dataset.image_size)
+    images = 0  # pixels of a sample's
+    if dataset.image_size is not None:
+        cameras = next((len(frame.cameras) for frame in dataset.reader if frame.cameras), 1)
+        images = cameras * dataset.image_size[0] * dataset.image_size[1]
+    free, wanted = free_shared_memory(), wanted_shared_memory(loaders, batch_size, images)
     if free < wanted:
         logger.info(
             f"/dev/shm: {free / 1e6:.0f} MB free, {loaders} loader processes want about {wanted / 1e6:.0f} MB: where "
@@ -288,7 +330,8 @@ def worker_context() -> Any:
 def weak_label_parameters(config: Config) -> WeakLabelParameters:
     """The numbers of the pre-segmentation and annotation."""
     clusterer = ClustererParameters(**config.dataset.clusterer)
-    return _from_keys(WeakLabelParameters, config.dataset, clusterer=clusterer)
+    together = {"window": config.proposals.window, "window_voxel": config.proposals.voxel}
+    return _from_keys(WeakLabelParameters, config.dataset, clusterer=clusterer, **together)
 
 
 def superpixel_parameters(config: Config, size: tuple[int, int]) -> SuperpixelParameters:
@@ -310,6 +353,8 @@ def _from_keys(kind: type[T], node: Config, **given: Any) -> T:
 
 # --- network, losses, optimiser ---
 
+LIDAR_ALONE = "spvcnn"
+"""The network without image branch."""
 IMAGE_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 NETWORKS = {
     "spvcnn_swiftnet18_nusc": ("resnet18", False),
@@ -323,9 +368,14 @@ NETWORKS = {
 published names; nothing in a network is of one data set."""
 
 
-def make_model(config: Config, device: torch.device, imagenet: bool = True) -> TwoBranchNetwork:
+def make_model(config: Config, device: torch.device, imagenet: bool = True) -> TwoBranchNetwork | SPVCNN:
     """The network on its device, in the chosen sparse engine; `imagenet` loads the image branch's weights."""
     model = config.model
+    if model.name == LIDAR_ALONE:
+        choose_engine(model.sparse_engine, device)
+        points = SPVCNN(config.data.num_classes, model.in_channel, model.cr, model.dropout)
+        tolerate_single_rows(points)
+        return points.to(device)
     resnet, projects = NETWORKS[model.name]
     choose_engine(model.sparse_engine, device)
     network = TwoBranchNetwork(
@@ -389,7 +439,8 @@ def make_loss_weights(config: Config) -> LossWeights:
     }
 
     def weight(name: str) -> float:
-        return c[f"{name}_weight"] if name in terms[c.name] else 0.0
+        takes_part = name in terms[c.name] and not (name == "asso" and config.model.name == LIDAR_ALONE)
+        return c[f"{name}_weight"] if takes_part else 0.0
 
     return LossWeights(
         sparse=weight("sparse"),
@@ -412,6 +463,8 @@ def check_criterion(config: Config) -> None:
             f"criterion: every weight that takes part in '{config.criterion.name}' is 0, so that there is nothing to "
             "train; give one of them a value > 0"
         )
+    if m.name == "auto":  # takes projections where they are needed
+        return
     if weights.association and not (NETWORKS[m.name][1] and m.proj_channel and not m.is_estep):
         raise UserError(
             f"criterion.name: '{config.criterion.name}' with criterion.asso_weight > 0 needs "

@@ -65,7 +65,8 @@ class Validation(Callback):
             counts += confusion_in_view(outputs, batch, self.loader.dataset.reader, num_classes)
         counts = sum_over_processes(counts)
         for head, confusion in zip(HEADS, counts, strict=True):
-            self.trainer.summary.add_scalar(f"iou/{head}/val", 100 * mean_iou(confusion, self.ignore_index))
+            if head == "vox" or confusion.any():  # a network may lack the image head
+                self.trainer.summary.add_scalar(f"iou/{head}/val", 100 * mean_iou(confusion, self.ignore_index))
         for name, iou in zip(self.class_names, class_iou(counts[0], self.ignore_index), strict=True):
             if np.isfinite(iou):
                 self.trainer.summary.add_scalar(f"iou/vox/val/{name}", 100 * iou)

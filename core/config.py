@@ -38,9 +38,14 @@ def load_config(path: str, overlays: Sequence[str] = (), overrides: Sequence[str
     for layer in (path, *overlays):
         config.update(_checked(_read_yaml(layer), layer, known))
     config.update(_checked(_parse_overrides(overrides, known), "command line", known))
+    check_conflicts(config)
+    return config
+
+
+def check_conflicts(config: Config) -> None:
+    """Raises UserError where values that are right by themselves do not go together."""
     for conflict in conflicts(dict(_leaves(config.dict()))):
         raise UserError(conflict)
-    return config
 
 
 def _defaults_of(path: str) -> list[str]:

@@ -13,7 +13,7 @@ MAX_CLASSES = 32
 KEYS: dict[str, Rule] = {
     "step.kind": choice("pretrain", "estep", "mstep"),
     "step.round": whole(0, 99),
-    "data.num_classes": whole(2, MAX_CLASSES),
+    "data.num_classes": whole(2, MAX_CLASSES, nullable=True),
     "data.ignore_label": whole(0, MAX_CLASSES - 1),
     "train.seed": whole(0, 2**32 - 1),
     "train.deterministic": flag(),
@@ -47,6 +47,7 @@ KEYS: dict[str, Rule] = {
     "dataset.flip": number(0, 1),
     "dataset.points": choice("in_view", "all"),
     "dataset.invalid_points": choice("refuse", "drop"),
+    "dataset.annotate": choice("in_view", "all", "auto"),
     "dataset.pts_sr": above(0, 1),
     # superpixels
     "dataset.seeds.implementation": choice("numba", "opencv"),
@@ -76,10 +77,15 @@ KEYS: dict[str, Rule] = {
     "dataset.clusterer.name": choice("hdbscan_numba", "hdbscan"),
     "dataset.clusterer.min_cluster_size": whole(2, 1_000_000),
     "dataset.clusterer.cluster_selection_epsilon": number(0, 1000),
+    "dataset.annotator": choice("simulated", "clicks"),
     "dataset.point_per_class": whole(1, 1000),
     "dataset.small_component_sizes": items(*3 * [whole(0, 1_000_000)]),
     "dataset.small_component_class": whole(0, MAX_CLASSES - 1),
     "dataset.rare_class_shares": items(*4 * [number(0, 1)]),
+    "proposals.path": text(),
+    "proposals.journal": text(),
+    "proposals.window": whole(1, 1000),
+    "proposals.voxel": above(0, 10),
     # keys of a single data set
     "dataset.test_frames": text(),
     "dataset.submission.account_name": text(empty=True),
@@ -88,6 +94,12 @@ KEYS: dict[str, Rule] = {
     "dataset.submission.affiliation": text(empty=True),
     "dataset.submission.description": text(empty=True),
     "dataset.submission.method_link": text(empty=True),
+    "dataset.columns": many(text()),
+    "dataset.classes": text(nullable=True),
+    "dataset.splits.train": many(text()),
+    "dataset.splits.val": many(text()),
+    "dataset.splits.test": many(text()),
+    "dataset.time_tolerance": number(0, 1_000_000),
     "model.name": choice(
         "spvcnn_swiftnet18",
         "spvcnn_swiftnet18_assop2p",
@@ -95,8 +107,10 @@ KEYS: dict[str, Rule] = {
         "spvcnn_swiftnet34_assop2p",
         "spvcnn_swiftnet18_nusc",
         "spvcnn_swiftnet18_nusc_assop2p",
+        "spvcnn",
+        "auto",
     ),
-    "model.in_channel": whole(3, 64),
+    "model.in_channel": whole(3, 64, nullable=True),
     "model.proj_channel": whole(0, 4096),
     "model.cr": number(0.125, 8),
     "model.dropout": below(0, 1),
@@ -116,7 +130,7 @@ KEYS: dict[str, Rule] = {
     "criterion.asso_weight": number(0, 1000),
     "criterion.visit_weight": number(0, 1000),
     "criterion.temperature": number(0.001, 1000),
-    "estep.foreground_classes": many(whole(0, MAX_CLASSES - 1)),
+    "estep.foreground_classes": many(whole(0, MAX_CLASSES - 1), nullable=True),
     "estep.threshold": number(0, 1),
     "estep.score_margin": number(0, 1),
     "estep.probability_margin": number(0, 1),
@@ -141,11 +155,11 @@ KEYS: dict[str, Rule] = {
 
 def conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong between keys that are right by themselves, a line each; `values` by dotted key."""
-    num_classes = values.get("data.num_classes", MAX_CLASSES)
+    num_classes = values.get("data.num_classes") or MAX_CLASSES
     for key in ("data.ignore_label", "dataset.small_component_class"):
         if values.get(key, 0) >= num_classes:
             yield f"{key} is {values[key]}, expected a class id below data.num_classes ({num_classes})"
-    beyond = [c for c in values.get("estep.foreground_classes", []) if c >= num_classes]
+    beyond = [c for c in values.get("estep.foreground_classes") or [] if c >= num_classes]
     if beyond:
         yield f"estep.foreground_classes holds {beyond[0]}, expected class ids below data.num_classes ({num_classes})"
     if values.get("step.kind", "pretrain") != "pretrain" and values.get("step.round") == 0:

@@ -160,9 +160,9 @@ def flag() -> Rule:
     return Flag()
 
 
-def whole(least: int, most: int) -> Rule:
+def whole(least: int, most: int, nullable: bool = False) -> Rule:
     """A whole number, least <= value <= most."""
-    return Number(least=least, most=most, whole=True)
+    return Number(least=least, most=most, whole=True, nullable=nullable)
 
 
 def number(least: float, most: float) -> Rule:
@@ -195,6 +195,6 @@ def items(*rules: Rule, nullable: bool = False, ascending: bool = False) -> Rule
     return Tuple(items=rules, nullable=nullable, ascending=ascending)
 
 
-def many(item: Rule) -> Rule:
+def many(item: Rule, nullable: bool = False) -> Rule:
     """A list of any length with the same rule for all."""
-    return List(item=item)
+    return List(item=item, nullable=nullable)

@@ -9,6 +9,7 @@ import sys
 import time
 
 import torch
+from torchpack.utils.config import Config
 from torchpack.utils.logging import logger
 
 from core.config import load_config
@@ -40,7 +41,12 @@ class Demo:
         self._call(
             "made-up city", f"prepare_synthetic_nusc.py --format {self.dataset} --root data/demo/{self.dataset}".split()
         )
-        self._step("weak labels", f"prepare_sparse_label.py {configs}/pretrain/preseg.yaml")
+        by_clicks = self._config().dataset.annotator == "clicks"
+        name = "proposals" if by_clicks else "weak labels"
+        self._step(name, f"prepare_sparse_label.py {configs}/pretrain/preseg.yaml")
+        if by_clicks:
+            command = f"label_from_clicks.py {configs}/pretrain/preseg.yaml --simulate"
+            self._step("weak labels from clicks", command, distributed=False)
         self._step("superpixels", f"prepare_nusc_superpixel.py {configs}/default.yaml")
         pretrain, mstep = "train_lc_sparse_assop2p_nusc.py", "train_lc_sparse_assop2p_mstep_nusc.py"
         self._step("1. pretraining", f"{pretrain} {configs}/pretrain/assop2p.yaml --run-dir {run}")
@@ -80,16 +86,17 @@ class Demo:
         return "\n\n".join(["", table, self._label_shares(), times, "   ".join(places)])
 
     def _label_shares(self) -> str:
-        config = load_config(f"configs/{self.dataset}/default.yaml", [self.overlay], self.overrides)
-        with open(os.path.join(config.dataset.sparse_label_path, "meta.json"), encoding="utf-8") as file:
+        with open(os.path.join(self._config().dataset.sparse_label_path, "meta.json"), encoding="utf-8") as file:
             s = json.load(file)["statistics"]
-        sparse, propagated, negative, right = (
-            100 * s[key] for key in ("sparse", "propagated", "negative", "propagated_accuracy")
-        )
+        sparse, propagated, negative = (100 * s[key] for key in ("sparse", "propagated", "negative"))
+        accuracy = s["propagated_accuracy"]
+        right = "" if accuracy is None else f"; propagated labels {100 * accuracy:.1f} % right"
         lines = [
             f"Label shares: sparse {sparse:.2f} % of all points, propagated {propagated:.1f} % and negative "
-            f"{negative:.1f} % of the points in view; propagated labels {right:.1f} % right."
+            f"{negative:.1f} % of the points in view{right}."
         ]
+        if "human" in s:
+            lines.append(f"Clicks: {s['human']['clicks']} on {s['human']['components']} components.")
         for k in (0, 1):
             with open(os.path.join(self.run_dir, f"pseudo_labels_{k}", "meta.json"), encoding="utf-8") as file:
                 s = json.load(file)["statistics"]
@@ -97,6 +104,9 @@ class Demo:
             share = 100 * s["labelled"] / s["points"]
             lines.append(f"Pseudo-labels, round {k + 1}: {share:.1f} % of all points{right}.")
         return "\n".join(lines)
+
+    def _config(self) -> Config:
+        return load_config(f"configs/{self.dataset}/default.yaml", [self.overlay], self.overrides)
 
     def _step(self, name: str, command: str, distributed: bool = True) -> None:
         """One command of the README, with the demo's configuration laid over its own."""

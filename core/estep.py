@@ -117,8 +117,8 @@ def _label_batch(
 
 
 def seen_points(reader: Reader, frame: Frame) -> NDArray[np.bool_]:
-    """bool [N]: which points of a frame a camera sees."""
-    return reader.project(frame, reader.load_points(frame)).seen
+    """bool [N]: which points of a frame are annotated from: those that a camera sees, or all."""
+    return reader.annotated(frame, reader.load_points(frame))
 
 
 def to_be_written(

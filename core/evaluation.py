@@ -41,7 +41,9 @@ class FramePrediction:
 
 def predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> Iterator[FramePrediction]:
     """The predictions of each frame of a batch."""
-    logits = {"vox": outputs.x_vox.detach().float(), "pix": outputs.x_pix.detach().float()}
+    logits = {"vox": outputs.x_vox.detach().float()}
+    if outputs.x_pix is not None:
+        logits["pix"] = outputs.x_pix.detach().float()
     labels, evaluated = {}, {}
     for head, values in logits.items():
         labels[head] = values.argmax(1).cpu().numpy().astype(np.uint8)
@@ -54,8 +56,8 @@ def predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> Iterat
         yield FramePrediction(
             batch.indices[i],
             batch.point_rows[i].numpy(),
-            {head: labels[head][voxel] for head in HEADS},
-            {head: evaluated[head][voxel] for head in HEADS},
+            {head: label[voxel] for head, label in labels.items()},
+            {head: label[voxel] for head, label in evaluated.items()},
             batch.point_seen[i].numpy(),
             batch.num_points[i],
         )
@@ -72,14 +74,18 @@ def confidences(outputs: Outputs, batch: Batch) -> Iterator[NDArray[np.float32]]
 
 
 def confusion_in_view(outputs: Outputs, batch: Batch, reader: Reader, num_classes: int) -> NDArray[np.int64]:
-    """Confusion matrices [2, C, C] of both heads (order of HEADS) on the points that a camera sees."""
+    """Confusion matrices [2, C, C] of both heads (order of HEADS) on the points that a camera sees.
+
+    With `dataset.annotate: all` that of the point head is on all points. A head that the network lacks has zeros.
+    """
     counts = np.zeros((len(HEADS), num_classes, num_classes), np.int64)
     for prediction in predictions(outputs, batch):
         frame = reader.frame(prediction.index)
         label = reader.load_labels(frame, prediction.num_points)
-        seen = prediction.seen
-        for h, head in enumerate(HEADS):
-            counts[h] += confusion_matrix(label[prediction.rows[seen]], prediction.labels[head][seen], num_classes)
+        regions = {"vox": prediction.seen | (reader.annotate == "all"), "pix": prediction.seen}
+        for head, found in prediction.labels.items():
+            rows = regions[head]
+            counts[HEADS.index(head)] += confusion_matrix(label[prediction.rows[rows]], found[rows], num_classes)
     return counts
 
 
@@ -93,12 +99,17 @@ def label_all_points(prediction: FramePrediction, labels: NDArray[Any], xyz: NDA
         xyz: float32 [N, 3], all points of the frame (m).
     Returns [N] of the labels' type; 0 everywhere where no point took part.
     """
-    result = np.zeros(prediction.num_points, labels.dtype)
-    result[prediction.rows] = labels
-    others = np.setdiff1d(np.flatnonzero(is_valid(xyz)), prediction.rows, assume_unique=True)
-    if len(others) and len(prediction.rows):
+    return of_all_points(prediction.rows, labels, xyz)
+
+
+def of_all_points(rows: NDArray[np.int64], values: NDArray[Any], xyz: NDArray[np.float32]) -> NDArray[Any]:
+    """As `label_all_points`, of values [P] of the points `rows`."""
+    result = np.zeros(len(xyz), values.dtype)
+    result[rows] = values
+    others = np.setdiff1d(np.flatnonzero(is_valid(xyz)), rows, assume_unique=True)
+    if len(others) and len(rows):
         from scipy.spatial import cKDTree
 
-        _, nearest = cKDTree(xyz[prediction.rows]).query(xyz[others])
-        result[others] = labels[nearest]
+        _, nearest = cKDTree(xyz[rows]).query(xyz[others])
+        result[others] = values[nearest]
     return result

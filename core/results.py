@@ -105,8 +105,8 @@ def class_table(row: dict[str, Any]) -> str:
 
 def _warning(scores: dict[str, Any]) -> str:
     """What is to be said where most points lie out of view."""
-    points = {scope: np.sum(scores[scope]["confusion"]) for scope in ("vox/in_view", "vox/all")}
-    if not points["vox/all"] or points["vox/in_view"] >= 0.5 * points["vox/all"]:
+    points = {scope: np.sum(scores[scope]["confusion"]) for scope in ("vox/in_view", "vox/all") if scope in scores}
+    if "vox/in_view" not in points or not points["vox/all"] or points["vox/in_view"] >= 0.5 * points["vox/all"]:
         return ""
     share = 100 * points["vox/in_view"] / points["vox/all"]
     return (
@@ -123,7 +123,7 @@ def stage_table(rows: Sequence[dict[str, Any]]) -> str:
     """mIoU of each iteration, as text."""
     lines = [f"{'mIoU %':<14}{'point head, in view':>22}{'image head, in view':>22}{'point head, all':>22}"]
     for row in rows:
-        cells = "".join(f"{_cell(row['scores'][scope]['miou']):>22}" for scope in SCOPES)
+        cells = "".join(f"{_cell(row['scores'].get(scope, {}).get('miou')):>22}" for scope in SCOPES)
         lines.append(f"{row['stage'] or os.path.basename(row['checkpoint']):<14}{cells}")
     warnings = dict.fromkeys(_warning(row["scores"]) for row in rows if row["points"] == "in_view")
     return "\n".join(lines) + "".join(warnings)

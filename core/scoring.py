@@ -118,7 +118,7 @@ def _finish(
             arguments.split,
             config.dataset.points,
             len(reader),
-            dict(zip(SCOPES, counts, strict=True)),
+            {scope: count for scope, count in zip(SCOPES, counts, strict=True) if count.any() or scope == "vox/all"},
             reader.classes.names,
             config.data.ignore_label,
             environment(),
@@ -138,7 +138,11 @@ def _confusions(prediction: FramePrediction, everywhere: np.ndarray, reader: Rea
     label = reader.load_labels(reader.frame(prediction.index), prediction.num_points)
     seen = prediction.seen
     in_view = label[prediction.rows[seen]]
-    matrices = [confusion_matrix(in_view, prediction.labels[head][seen], num_classes) for head in HEADS]
+    none = np.zeros((num_classes, num_classes), np.int64)
+    matrices = [
+        confusion_matrix(in_view, prediction.labels[head][seen], num_classes) if head in prediction.labels else none
+        for head in HEADS
+    ]
     return np.stack([*matrices, confusion_matrix(label, everywhere, num_classes)])
 
 

@@ -26,7 +26,8 @@ SKIPPED = {
     "num_epochs": "more time than anybody has",
 }
 """Keys whose highest value is not run, and why."""
-OTHERS = ("dataset.name", "dataset.test_frames", "dataset.submission")
+OTHERS = ("dataset.name", "dataset.test_frames", "dataset.submission", "dataset.columns", "dataset.classes")
+OTHERS += ("dataset.splits", "dataset.time_tolerance")
 
 
 def steps_of(key, project, run, best):

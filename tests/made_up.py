@@ -93,6 +93,7 @@ class MadeUpReader:
     """A reader without files; its labels are those of `sample`."""
 
     classes, name, version, split = CLASSES, "made-up", "v1", "val"
+    annotate, has_cameras = "in_view", True
 
     def __init__(self, num_frames: int = 2):
         self.num_frames = num_frames

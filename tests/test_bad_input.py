@@ -314,7 +314,7 @@ def test_misspelt_keys(prepared, trained, tmp_path, name):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("model.name", "spvcnn", "spvcnn_swiftnet18_nusc"),
+        ("model.name", "spvcnn_swiftnet", "spvcnn_swiftnet18_nusc"),
         ("criterion.name", "all", "should be one of sparse, "),
         ("optimizer.name", "lion", "should be one of sgd, adamw"),
         ("scheduler.name", "step", "should be one of cosine_warmup, constant"),

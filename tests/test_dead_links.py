@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 
 from core.datasets.nuscenes import NuScenes
+from core.datasets.recordings import open_reader as open_recordings
 from core.datasets.semantic_kitti import SemanticKitti
 from core.datasets.waymo import Waymo
 from core.datasets.waymo.components import COMPONENTS
@@ -13,6 +14,7 @@ from core.errors import UserError
 from tests.entry import refusal
 from tests.fake_kitti import write_sequence
 from tests.fake_nuscenes import VERSION, write_fake_nuscenes
+from tests.fake_recordings import write_recording
 from tests.fake_waymo import SEGMENTS, write_fake_waymo
 
 
@@ -69,6 +71,25 @@ def test_waymo(tmp_path, component, opened):
     path = tmp_path / f"data/training/{component}/{SEGMENTS[1]}.parquet"
     unmount(path)
     refused(open_and_check, path)
+
+
+@pytest.mark.parametrize(
+    "name", ["lidar/0001.bin", "cameras/front/0001.png", "cameras/front/0000.png", "labels/0002.label"]
+)
+def test_files_of_own_recordings(tmp_path, name):
+    folder = write_recording(tmp_path)
+    unmount(f"{folder}/{name}")
+    refused(lambda: open_recordings(str(tmp_path), "v1", "train", "").check_files(), f"{folder}/{name}")
+
+
+@pytest.mark.parametrize("name", ["", "lidar", "cameras", "cameras/front", "labels", "poses.txt", "calibration.yaml"])
+def test_what_own_recordings_may_lack(tmp_path, name):
+    """Without it nothing would be missing: it is told when the recordings are opened."""
+    folder = write_recording(tmp_path)
+    write_recording(tmp_path, "other")
+    path = f"{folder}/{name}".rstrip("/")
+    unmount(path)
+    refused(lambda: open_recordings(str(tmp_path), "v1", "train", ""), path)
 
 
 def test_what_is_behind_them_is_not_available(tmp_path):

@@ -105,9 +105,18 @@ def test_the_limit_of_descriptors_is_raised_as_far_as_it_may_be(monkeypatch):
     monkeypatch.setattr(handover.resource, "getrlimit", lambda which: limits[-1])
     monkeypatch.setattr(handover.resource, "setrlimit", lambda which, pair: found.append(pair))
     assert allow_descriptors(4, 4) and not found
-    assert allow_descriptors(40, 4) and found == [(256 + 40 * 3 * 19, 4096)]
+    assert allow_descriptors(20, 4) and found == [(256 + 20 * 3 * (32 + 4 * 4), 4096)]
     limits.append((64, 64))
     assert not allow_descriptors(2, 1)
+
+
+def test_all_tensors_of_a_batch_are_known():
+    """What is not would be put into shared memory by PyTorch's own thread; the limit of descriptors allows for all."""
+    batch = made_up.batch()
+    tensors = tensors_of(batch)
+    for part in (batch.images, batch.point_seen[0], batch.labelled["sparse"], batch.coarser[0][1]):
+        assert any(part is tensor for tensor in tensors)
+    assert len(tensors) <= handover.TENSORS_PER_BATCH + handover.TENSORS_PER_SAMPLE * len(batch.sizes)
 
 
 def test_a_parcel_is_the_batch():

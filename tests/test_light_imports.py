@@ -59,5 +59,6 @@ def test_the_hiding_hides(prepared, tmp_path):
 
 def test_workers_that_make_weak_labels_start_without_torch():
     """They load the script that started them and the job: seconds each, if that took torch along."""
-    output = shell("python3 -c 'import sys, prepare_sparse_label, core.labeling.jobs; print(\"torch\" in sys.modules)'")
+    modules = "prepare_sparse_label, core.labeling.jobs, core.labeling.proposals"
+    output = shell(f"python3 -c 'import sys, {modules}; print(\"torch\" in sys.modules)'")
     assert output.split() == ["False"]

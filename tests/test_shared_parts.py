@@ -8,7 +8,11 @@ from core.datasets.catalog import dataset_names
 from core.synthetic.formats import format_names
 from tests.entry import ROOT
 
-NAMES = re.compile("nusc|kitti|waymo|lidarseg|LIDAR_TOP|CAM_FRONT|v1[.]0-", re.IGNORECASE)
+NAMES = re.compile(
+    "nusc|kitti|waymo|lidarseg|LIDAR_TOP|CAM_FRONT|v1[.]0-|pandaset|rosbag"
+    "|recordings[./]|class Recordings|[\"']recordings",
+    re.IGNORECASE,
+)
 ALLOWED = re.compile(
     r"(train_lc|prepare)_\w*nusc\w*"  # names of entry scripts, which are history
     r"|spvcnn_swiftnet18_nusc(_assop2p)?"  # published names of networks

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
+from core.datasets.point_checks import is_valid
 from core.datasets.projection import Projection, project
 from core.errors import UserError
 
@@ -51,8 +52,10 @@ class Reader(ABC):
         name: the data set, as the catalog lists it.
         version: its version, where it has several.
         split: "train", "val" or "test".
+        annotate: which points get labels: "in_view", those that a camera sees, or "all".
     """
 
+    annotate: str = "in_view"
     classes: ClassTable
     features: tuple[str, ...]
     name: str
@@ -142,6 +145,26 @@ class Reader(ABC):
     def project(self, frame: Frame, points: NDArray[np.floating]) -> Projection:
         """Where the points of a frame (all N, as `load_points` returns them) fall in its camera images."""
         return project(points, frame.cameras)
+
+    def annotated(self, frame: Frame, points: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """bool [N]: which points of a frame (all N) get labels, by `annotate`."""
+        return is_valid(points) if self.annotate == "all" else self.project(frame, points).seen
+
+    @property
+    def has_cameras(self) -> bool:
+        """Whether the data set has camera images."""
+        return any(frame.cameras for frame in self)
+
+    def in_file(self, frame: Frame, values: NDArray, fill: int | float = 0) -> NDArray:
+        """Values [N, ...] of a frame's points as values of all rows of its LiDAR file.
+
+        They are the same but where `load_points` leaves rows out, which get `fill`.
+        """
+        return values
+
+    def notes(self) -> list[str]:
+        """What a user should know of how the files were understood, line by line."""
+        return []
 
     def tokens(self) -> list[str]:
         """Tokens of all frames, in order."""

@@ -47,8 +47,8 @@ class Batch:
     Attributes:
         coords: int32 [M, 4], voxel x, y, z (minimum 0 in each sample) and position of the sample in the batch.
         feats: float32 [M, C], as in `Sample`.
-        images: uint8 [B, K, 3, H, W], RGB.
-        image_index: [M], b * K + camera: the image, of the B * K, that sees the voxel; -1 for none.
+        images: uint8 [B, K, 3, H, W], RGB; [1, I, 3, H, W], those of all samples, where their numbers differ.
+        image_index: [M], the image, of the B * K or I, that sees the voxel; -1 for none.
         pixel: float32 [M, 2], (u, v) in [-1, 1] in that image; 0 where there is none.
         sparse_label, propagated_label, pseudo_label, dense_label, asso_target: [M], class ids, 0 = none.
         candidates: [M], bit c set where class c is a candidate.
@@ -120,9 +120,11 @@ def labelled_rows(
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Puts samples with equally many and equally large images into one batch."""
+    """Puts samples with equally large images into one batch."""
     sizes = [len(sample) for sample in samples]
-    num_cameras = len(samples[0].images)
+    num_images = [len(sample.images) for sample in samples]
+    first_image = np.repeat(np.cumsum([0, *num_images[:-1]], dtype=np.int16), sizes)
+    together = np.stack if len(set(num_images)) == 1 else lambda images: np.concatenate(images)[None]
     batch_index = np.repeat(np.arange(len(samples), dtype=np.int16), sizes)
     camera = _joined(samples, "camera")
     coords = torch.from_numpy(np.column_stack([_joined(samples, "coords"), batch_index.astype(np.int32)]))
@@ -130,8 +132,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(
         coords=coords,
         feats=torch.from_numpy(_joined(samples, "feats")),
-        images=torch.from_numpy(np.stack([sample.images for sample in samples])),
-        image_index=torch.from_numpy(np.where(camera >= 0, batch_index * np.int16(num_cameras) + camera, np.int16(-1))),
+        images=torch.from_numpy(together([sample.images for sample in samples])),
+        image_index=torch.from_numpy(np.where(camera >= 0, first_image + camera, np.int16(-1))),
         pixel=torch.from_numpy(_joined(samples, "pixel")),
         **{name: torch.from_numpy(_joined(samples, name)) for name in LABELS if name != "candidates"},
         candidates=torch.from_numpy(_joined(samples, "candidates").view(np.int32)),  # fewer than 31 classes

@@ -1,9 +1,11 @@
 """What every data set gives the rest of the code: class tables, frames, camera views and sweeps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from core.datasets.lens import Lens
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +18,8 @@ class ClassTable:
         colors: uint8 [C, 3], RGB, for figures.
         from_raw: uint8 [R], raw label id of the data set's files -> class id.
         to_raw: uint16 [C], class id -> raw label id for submissions; None where submissions hold class ids.
+        grounds: ids of the classes of flat ground that look alike.
+        keys: the key of the keyboard that stands for each class; none where the data set names none.
     """
 
     names: tuple[str, ...]
@@ -23,6 +27,8 @@ class ClassTable:
     colors: NDArray[np.uint8]
     from_raw: NDArray[np.uint8]
     to_raw: NDArray[np.uint16] | None = None
+    grounds: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -41,6 +47,7 @@ class CameraView:
         width, height: size of the image file, pixels.
         lidar_to_image: float64 [4, 4]; homogeneous point (m) in the key frame's LiDAR frame at the LiDAR's time
             -> (u * d, v * d, d, 1): pixel coordinates u (to the right) and v (down), depth d (m).
+        lens: of a camera that distorts, and then projects in the place of `lidar_to_image`; None for a pinhole.
     """
 
     name: str
@@ -49,6 +56,7 @@ class CameraView:
     width: int
     height: int
     lidar_to_image: NDArray[np.float64]
+    lens: Lens | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +83,8 @@ class Frame:
         label_path: where its dense labels lie; None where there are none (test split).
         cameras: in the data set's fixed order; where two see a point, the later one counts.
         sweeps: sweeps before the key frame, nearest first; fewer at the start of a recording.
+        to_world: float64 [4, 4]; homogeneous point (m) in the LiDAR frame -> a frame that stands still within the
+            scene; None where the data set gives none.
     """
 
     token: str
@@ -83,3 +93,4 @@ class Frame:
     label_path: str | None
     cameras: tuple[CameraView, ...]
     sweeps: tuple[Sweep, ...]
+    to_world: NDArray[np.float64] | None = field(default=None, kw_only=True)

@@ -8,18 +8,20 @@ import io
 import os
 import pickle
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from core.datasets.collate import TENSORS, Batch, collate
+from core.datasets.collate import Batch, collate
 from core.datasets.sample import Sample
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
 IN_FLIGHT = 3
 """Batches of one loader process that exist at once: two made ahead, one being made or used."""
-_TENSORS_PER_SAMPLE = 2
+SMALL_SAMPLE = 1_000_000
+TENSORS_PER_BATCH, TENSORS_PER_SAMPLE = 32, 4
+"""At most so many tensors has a batch, and for each of its samples."""
 _DESCRIPTORS = 256  # for all else: files, pipes, sockets
 
 
@@ -70,8 +72,18 @@ class _ByValue(pickle.Pickler):
 
 
 def tensors_of(batch: Batch) -> list[torch.Tensor]:
-    """All tensors of a batch."""
-    return [*(getattr(batch, name) for name in TENSORS), *batch.point_voxel, *batch.point_rows]
+    """All tensors of a batch, whichever fields they stand in."""
+    return list(_tensors_in(vars(batch)))
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors_in(item)
 
 
 def free_shared_memory() -> int:
@@ -83,16 +95,16 @@ def free_shared_memory() -> int:
     return found.f_bavail * found.f_frsize
 
 
-def wanted_shared_memory(loaders: int, batch_size: int, num_cameras: int, image_size: tuple[int, int]) -> int:
-    """About how many bytes the batches of all loader processes take: their images, and a third more for the points."""
-    return 4 * loaders * IN_FLIGHT * batch_size * num_cameras * image_size[0] * image_size[1]
+def wanted_shared_memory(loaders: int, batch_size: int, images: int) -> int:
+    """About how many bytes the batches of all loader processes take: the `images` of a sample (pixels in all), and a
+    third more for the points; at least as much as with SMALL_SAMPLE pixels."""
+    return 4 * loaders * IN_FLIGHT * batch_size * max(images, SMALL_SAMPLE)
 
 
 def allow_descriptors(workers: int, batch_size: int) -> bool:
     """Whether this process may hold the descriptors of all tensors that its loader processes have under way, after
     raising its limit as far as it may."""
-    per_batch = len(TENSORS) + _TENSORS_PER_SAMPLE * batch_size
-    wanted = _DESCRIPTORS + workers * IN_FLIGHT * per_batch
+    wanted = _DESCRIPTORS + workers * IN_FLIGHT * (TENSORS_PER_BATCH + TENSORS_PER_SAMPLE * batch_size)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY in (soft, hard):
         return True

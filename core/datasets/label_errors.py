@@ -13,13 +13,24 @@ WEAK_LABEL = "weak_label"
 SUPERPIXEL = "superpixel"
 PSEUDO_LABEL = "pseudo_label"
 IMAGE_CACHE = "image_cache"
+PROPOSAL = "proposal"
+PREDICTION = "prediction"
 
-SUFFIXES = {WEAK_LABEL: ".npz", SUPERPIXEL: ".png", PSEUDO_LABEL: ".npz", IMAGE_CACHE: ".npy"}
+SUFFIXES = {
+    WEAK_LABEL: ".npz",
+    SUPERPIXEL: ".png",
+    PSEUDO_LABEL: ".npz",
+    IMAGE_CACHE: ".npy",
+    PROPOSAL: ".npz",
+    PREDICTION: "",
+}
 NOUNS = {
     WEAK_LABEL: "weak label",
     SUPERPIXEL: "superpixel map",
     PSEUDO_LABEL: "pseudo-label",
     IMAGE_CACHE: "image cache",
+    PROPOSAL: "proposal",
+    PREDICTION: "prediction",
 }
 COMMANDS = {
     WEAK_LABEL: "python3 prepare_sparse_label.py configs/{dataset}/pretrain/preseg.yaml",
@@ -27,6 +38,8 @@ COMMANDS = {
     PSEUDO_LABEL: "python3 train_lc_estep_nusc.py configs/{dataset}/estep/it1.yaml --run-dir RUN --weight-path FILE",
     IMAGE_CACHE: "python3 prepare_nusc_superpixel.py configs/{dataset}/default.yaml --cache-images "
     "--dataset.image_cache DIR",
+    PROPOSAL: "python3 prepare_sparse_label.py configs/{dataset}/pretrain/preseg.yaml --dataset.annotator clicks",
+    PREDICTION: "python3 predict.py configs/{dataset}/pretrain/assop2p.yaml --weight-path FILE --output DIR",
 }
 META_NAME = "meta.json"
 UNFINISHED_NAME = "unfinished.json"  # describes the directory until meta.json does

@@ -11,6 +11,7 @@ from core.datasets.label_archive import FORMAT_VERSION
 from core.datasets.label_errors import (
     META_NAME,
     NOUNS,
+    PROPOSAL,
     broken,
     foreign,
     label_path,
@@ -23,10 +24,21 @@ from core.files import absent_files, write_json
 if TYPE_CHECKING:
     from core.datasets.base import Reader
 
+QUIET = "quiet"
+"""Metadata of a dataclass's field that was added after files had been made without it."""
+
 
 def plain(parameters: Any) -> Any:
-    """`parameters` (a dataclass or a mapping) as it comes back from JSON: dicts, lists, numbers, strings."""
-    value = dataclasses.asdict(parameters) if dataclasses.is_dataclass(parameters) else parameters  # type: ignore[arg-type]
+    """`parameters` (a dataclass or a mapping) as it comes back from JSON: dicts, lists, numbers, strings.
+
+    Fields of a dataclass that are `quiet` are left out at their default: what was made before they existed stays valid.
+    """
+    if not dataclasses.is_dataclass(parameters):
+        return json.loads(json.dumps(parameters))
+    value = dataclasses.asdict(parameters)  # type: ignore[arg-type]
+    for field in dataclasses.fields(parameters):
+        if field.metadata.get(QUIET) and value[field.name] == field.default:
+            del value[field.name]
     return json.loads(json.dumps(value))
 
 
@@ -49,7 +61,7 @@ def describe(
         "parameters": plain(parameters),
         "seed": seed,
         "dataset": {"name": reader.name, "version": reader.version, "split": reader.split},
-        "classes": list(reader.classes.names),
+        **({} if kind == PROPOSAL else {"classes": list(reader.classes.names)}),
         **plain(extra or {}),
     }
     return {**description, "parameters_hash": parameters_hash(description)}
@@ -123,6 +135,10 @@ def check_directory(
     """
     meta = read_meta(directory, kind, dataset)
     difference = first_difference({key: plain(value) for key, value in (expected or {}).items()}, meta)
+    for name, value in (expected or {}).items():
+        if difference is None and dataclasses.is_dataclass(value):  # whole: what else was recorded differs, too
+            back = first_difference(meta[name], plain(dataclasses.asdict(value)), name)  # type: ignore[arg-type]
+            difference = back and (back[0], back[2], back[1])
     if difference is not None:
         key, wanted, found = difference
         path = os.path.join(directory, META_NAME)

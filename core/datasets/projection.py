@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from core.compiled import njit
 from core.datasets.frame import CameraView
+from core.datasets.lens import Lens
 
 MIN_DEPTH = 1.0  # m; nearer points count as unseen, where a data set does not say otherwise
 
@@ -33,7 +34,8 @@ class Projection:
 def project(points: NDArray[np.floating], cameras: Sequence[CameraView], min_depth: float = MIN_DEPTH) -> Projection:
     """Projects points into all cameras of their frame.
 
-    A camera sees a point with depth > min_depth, 0 < u < width - 1 and 0 < v < height - 1.
+    A camera sees a point with depth > min_depth, 0 < u < width - 1 and 0 < v < height - 1; one that distorts, up to the
+    widest angle of its lens.
 
     Args:
         points: [N, >= 3], x, y, z (m) in the key frame's LiDAR frame.
@@ -43,27 +45,47 @@ def project(points: NDArray[np.floating], cameras: Sequence[CameraView], min_dep
     camera = np.full(len(points), -1, np.int8)
     pixel = np.zeros((len(points), 2))
     if len(points) and len(cameras):
+        sizes = _sizes(cameras)
         matrices = np.stack([view.lidar_to_image[:3] for view in cameras])
-        _project(points, matrices, _sizes(cameras), min_depth, camera, pixel)
+        for k, view in enumerate(cameras):  # the later camera overwrites the earlier one
+            if view.lens is None:
+                _project(points, matrices[k], sizes[k], k, min_depth, camera, pixel)
+            else:
+                _project_distorted(points, view.lens, sizes[k], k, min_depth, camera, pixel)
     return Projection(camera, pixel)
 
 
+def _project_distorted(
+    points: NDArray[np.floating],
+    lens: Lens,
+    size: NDArray[np.int64],
+    k: int,
+    min_depth: float,
+    camera: NDArray[np.int8],
+    pixel: NDArray[np.float64],
+) -> None:
+    """Fills `camera` and `pixel` for camera `k`; size: W, H."""
+    found, depth = lens.project(points)
+    inside = (found > 0) & (found < size - 1)
+    rows = np.flatnonzero((depth > min_depth) & inside.all(1))
+    camera[rows], pixel[rows] = k, found[rows]
+
+
 @njit(cache=True)
-def _project(points, matrices, sizes, min_depth, camera, pixel):  # type: ignore[no-untyped-def]
-    """Fills camera int8 [N], which holds -1, and pixel [N, 2]; matrices [K, 3, 4], sizes int64 [K, 2] (W, H)."""
-    for k in range(len(matrices)):  # the later camera overwrites the earlier one
-        (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3) = matrices[k, 0], matrices[k, 1], matrices[k, 2]
-        last_column, last_row = np.float64(sizes[k, 0] - 1), np.float64(sizes[k, 1] - 1)
-        for i in range(len(points)):
-            x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
-            depth = c0 * x + c1 * y + c2 * z + c3
-            if depth > min_depth:
-                u = (a0 * x + a1 * y + a2 * z + a3) / depth
-                v = (b0 * x + b1 * y + b2 * z + b3) / depth
-                if 0 < u < last_column and 0 < v < last_row:
-                    camera[i] = k
-                    pixel[i, 0] = u
-                    pixel[i, 1] = v
+def _project(points, matrix, size, k, min_depth, camera, pixel):  # type: ignore[no-untyped-def]
+    """Fills camera int8 [N] and pixel [N, 2] for camera `k`; matrix [3, 4], size int64 [2] (W, H)."""
+    (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3) = matrix[0], matrix[1], matrix[2]
+    last_column, last_row = np.float64(size[0] - 1), np.float64(size[1] - 1)
+    for i in range(len(points)):
+        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+        depth = c0 * x + c1 * y + c2 * z + c3
+        if depth > min_depth:
+            u = (a0 * x + a1 * y + a2 * z + a3) / depth
+            v = (b0 * x + b1 * y + b2 * z + b3) / depth
+            if 0 < u < last_column and 0 < v < last_row:
+                camera[i] = k
+                pixel[i, 0] = u
+                pixel[i, 1] = v
 
 
 def normalize_pixels(

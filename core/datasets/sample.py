@@ -106,7 +106,7 @@ class SegmentationDataset(Dataset[Sample]):
         mode: "train" (points turned about z and scaled, annotated points represent voxels), "estep" (not augmented,
             annotated points represent voxels), "eval" (not augmented, the first point represents a voxel).
         voxel_size: edge of a voxel, m.
-        image_size: (height, width) that images are resized to.
+        image_size: (height, width) that images are resized to; None: no image is read.
         points: "in_view" (only points that a camera sees) or "all".
         weak_label_dir, superpixel_dir, pseudo_label_dir: folders to take labels from; None: labels 0, no file opened.
             Association targets need both of the first two.
@@ -130,7 +130,7 @@ class SegmentationDataset(Dataset[Sample]):
         mode: str,
         *,
         voxel_size: float,
-        image_size: tuple[int, int],
+        image_size: tuple[int, int] | None,
         points: str = "in_view",
         weak_label_dir: str | None = None,
         superpixel_dir: str | None = None,
@@ -268,6 +268,10 @@ class SegmentationDataset(Dataset[Sample]):
         return labels
 
     def _images(self, frame: Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
+        if self.image_size is None:
+            return np.zeros((0, 3, 1, 1), np.uint8)
+        if not frame.cameras:  # the image branch wants one to look at
+            return np.zeros((1, 3, *self.image_size), np.uint8)
         if self.image_cache is not None:
             images = self.image_cache.read(frame.token, len(frame.cameras))
         else:
@@ -285,7 +289,7 @@ class SegmentationDataset(Dataset[Sample]):
         pixel: NDArray[np.float64],
         sparse_label: NDArray[np.uint8],
     ) -> NDArray[np.uint8]:
-        if self.superpixel_dir is None:
+        if self.superpixel_dir is None or self.image_size is None:
             return np.zeros(len(camera), np.uint8)
         identity = self.label_hashes.get(self.superpixel_dir)
         maps = [read_superpixels(self.superpixel_dir, view.token, self.image_size, identity) for view in cameras]

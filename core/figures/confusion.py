@@ -10,18 +10,20 @@ from core.figures.results import validation_rows
 from core.figures.sources import Missing, Sources
 from core.figures.style import MUTED, new_figure, readable
 
-SCOPE = "vox/in_view"
+TITLES = {"vox/in_view": "points in view", "vox/all": "all points"}
+SCOPES = tuple(TITLES)  # the second where no camera sees anything
 
 
 def confusion_figure(sources: Sources) -> Figure:
-    """The last iteration that results.json has, point head, points in view."""
+    """The last iteration that results.json has, point head, points in view, or all where no camera sees any."""
     label, row = list(validation_rows(sources.run_dir).items())[-1]
-    scores = row["scores"].get(SCOPE)
-    if scores is None:
-        raise Missing(f"results.json has no scores of {SCOPE} for {label}")
+    scope = next((scope for scope in SCOPES if scope in row["scores"]), None)
+    if scope is None:
+        raise Missing(f"results.json has no scores of {' or '.join(SCOPES)} for {label}")
+    scores = row["scores"][scope]
     miou = "" if scores["miou"] is None else f", mIoU {scores['miou']:.1f} %"
     confusion = np.array(scores["confusion"], np.int64)
-    return draw_confusion(confusion, ["ignored", *scores["iou"]], f"{label}: point head, points in view{miou}")
+    return draw_confusion(confusion, ["ignored", *scores["iou"]], f"{label}: point head, {TITLES[scope]}{miou}")
 
 
 def draw_confusion(confusion: NDArray[np.int64], names: Sequence[str], title: str, ignore_index: int = 0) -> Figure:

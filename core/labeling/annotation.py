@@ -60,14 +60,21 @@ def remaining_classes(
         counts: [K, C], points of each class in each component; the first `num_ground` components are ground.
     """
     is_ground = np.arange(len(counts)) < num_ground
-    present = counts > 0
-    size = np.maximum(counts.sum(1), 1)
-    rare = counts / size[:, None] <= rare_share(counts, things, parameters)[:, None]
-    remaining = present & (is_ground[:, None] | ~rare)
-    only_ignored = ~present[:, 1:].any(1)
-    too_small = ~is_ground & (size < smallest_size(present, things, parameters))
+    remaining = noticed_classes(counts, num_ground, things, parameters)
+    only_ignored = ~(counts[:, 1:] > 0).any(1)
+    too_small = ~is_ground & (counts.sum(1) < smallest_size(counts > 0, things, parameters))
     remaining[only_ignored | too_small] = False
     return remaining
+
+
+def noticed_classes(
+    counts: NDArray[np.integer], num_ground: int, things: Sequence[int], parameters: WeakLabelParameters
+) -> NDArray[np.bool_]:
+    """The classes of each component that are not too rare in it to be noticed, bool [K, C]; all of them on ground."""
+    is_ground = np.arange(len(counts)) < num_ground
+    size = np.maximum(counts.sum(1), 1)
+    rare = counts / size[:, None] <= rare_share(counts, things, parameters)[:, None]
+    return (counts > 0) & (is_ground[:, None] | ~rare)
 
 
 def smallest_size(

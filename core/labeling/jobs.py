@@ -1,6 +1,7 @@
 """What is made for each frame of a data set: one job per kind of label file."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from core.datasets.base import Reader
@@ -21,7 +22,7 @@ from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.plane import import_open3d, plane_fitter
 from core.labeling.statistics import average_statistics, scene_statistics
 from core.labeling.superpixels import check_implementation, make_superpixels
-from core.labeling.weak_label import label_frame
+from core.labeling.windows import label_window, windows_of
 from core.workers import Work
 
 
@@ -65,15 +66,27 @@ class WeakLabelJob:
         return check_clusterer(self.parameters.clusterer.name)
 
     def make(self, index: int) -> bool:
-        """See Job."""
-        frame = self.reader.frame(index)
-        try:
-            read_weak_label(self.directory, frame.token, parameters_hash=self.identity)
-        except BrokenFile:
-            label, statistics = label_frame(self.reader, frame, self.parameters, self.seed)
+        """See Job. The frames of a window are made together, with the first of them."""
+        indices = self.windows.get(index, range(0))
+        frames = [self.reader.frame(i) for i in indices]
+        if all(self._is_whole(frame.token) for frame in frames):
+            return False
+        labels = label_window(self.reader, frames, self.parameters, self.seed)
+        for frame, (label, statistics) in zip(frames, labels, strict=True):
             write_weak_label(self.directory, frame.token, label, vars(statistics), self.identity)
-            return True
-        return False
+        return True
+
+    @cached_property
+    def windows(self) -> dict[int, range]:
+        """{index of its first frame: indices of its frames} of each window."""
+        return {window.start: window for window in windows_of(self.reader, self.parameters.window)}
+
+    def _is_whole(self, token: str) -> bool:
+        try:
+            read_weak_label(self.directory, token, parameters_hash=self.identity)
+        except BrokenFile:
+            return False
+        return True
 
     def statistics(self) -> dict[str, Any]:
         """See Job."""

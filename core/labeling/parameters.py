@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from core.datasets.label_meta import QUIET
+
 
 @dataclass(frozen=True)
 class ClustererParameters:
@@ -45,6 +47,10 @@ class WeakLabelParameters:
         rare_class_shares: classes with at most this share of a cluster are dropped: cluster without thing class;
             one thing class, the majority; one thing class, not the majority; several thing classes.
         point_per_class: points annotated for each class of a component.
+        annotate: which points get labels: `in_view` (those that a camera sees) or `all`.
+        annotator: `simulated` (from dense labels) or `clicks`.
+        window: frames of a scene that are pre-segmented together, by their poses; one click serves all of them.
+        window_voxel: with several, a point of each such voxel is clustered, and the others with it (m).
     """
 
     num_sweeps: int = 5
@@ -68,6 +74,10 @@ class WeakLabelParameters:
     small_component_class: int = 15
     rare_class_shares: tuple[float, float, float, float] = (0.01, 0.1, 0.001, 0.001)
     point_per_class: int = 1
+    annotate: str = field(default="in_view", metadata={QUIET: True})
+    annotator: str = field(default="simulated", metadata={QUIET: True})
+    window: int = field(default=1, metadata={QUIET: True})
+    window_voxel: float = field(default=0.1, metadata={QUIET: True})
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from core.datasets.label_errors import META_NAME, UNFINISHED_NAME
 from core.datasets.label_files import describe, first_difference, write_meta
 from core.errors import UserError
 from core.files import UNFINISHED, check_room, remove_unfinished, write_json
-from core.labeling.jobs import ImageCacheJob, SuperpixelJob, WeakLabelJob
+from core.labeling.jobs import ImageCacheJob, Job, SuperpixelJob, WeakLabelJob
 from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.statistics import statistics_lines
 from core.locks import locked
@@ -50,7 +50,7 @@ def prepare_weak_labels(
         UserError: the directory cannot be written or holds files of something else; a package or data file is missing.
     """
     job = WeakLabelJob(reader, directory, parameters, seed)
-    statistics = _prepare(job, parameters, seed, rank, world_size, num_workers, barrier, command)
+    statistics = prepare(job, parameters, seed, rank, world_size, num_workers, barrier, command)
     if statistics is not None:
         print(statistics_lines(statistics), flush=True)
     return statistics
@@ -72,7 +72,7 @@ def prepare_superpixels(
         {"frames", "images"} on rank 0; None on the others.
     """
     job = SuperpixelJob(reader, directory, parameters)
-    statistics = _prepare(job, parameters, None, rank, world_size, num_workers, barrier, command)
+    statistics = prepare(job, parameters, None, rank, world_size, num_workers, barrier, command)
     if statistics is not None:
         print(f"superpixels of {statistics['images']} images of {statistics['frames']} frames", flush=True)
     return statistics
@@ -94,7 +94,7 @@ def prepare_image_cache(
         {"frames", "images"} on rank 0; None on the others.
     """
     job = ImageCacheJob(reader, directory, image_size)
-    return _prepare(job, job.parameters, None, rank, world_size, num_workers, barrier, command)
+    return prepare(job, job.parameters, None, rank, world_size, num_workers, barrier, command)
 
 
 def check_image_cache_room(readers: Mapping[str, Reader], image_size: tuple[int, int], rank: int = 0) -> None:
@@ -108,8 +108,8 @@ def check_image_cache_room(readers: Mapping[str, Reader], image_size: tuple[int,
     check_room(next(iter(readers)), missing)
 
 
-def _prepare(
-    job: WeakLabelJob | SuperpixelJob | ImageCacheJob,
+def prepare(
+    job: Job,
     parameters: Any,
     seed: int | None,
     rank: int,
@@ -118,6 +118,7 @@ def _prepare(
     barrier: Callable[[], None],
     command: str | None,
 ) -> dict[str, Any] | None:
+    """Runs a job over the frames of its reader; arguments as for `prepare_weak_labels`."""
     packages = job.check_packages()
     description = describe(job.kind, parameters, seed, job.reader, packages)
     job.identity = description["parameters_hash"]

@@ -9,6 +9,7 @@ from core.compiled import njit
 from core.datasets.base import Reader
 from core.datasets.frame import ClassTable, Frame
 from core.datasets.label_files import WeakLabel
+from core.datasets.voxelize import voxelize
 from core.labeling.annotation import annotate
 from core.labeling.clusters import find_clusters
 from core.labeling.ground import find_ground
@@ -30,7 +31,7 @@ def make_weak_label(
     Args:
         points: [N, >= 3], x, y, z (m) of the key frame, its sensor frame.
         sweeps: [M, >= 3], earlier sweeps in the same frame (see `gather_sweeps`).
-        in_view: bool [N], the points that a camera sees; the others get no label.
+        in_view: bool [N], the points to annotate (those that a camera sees, or all); the others get no label.
         labels: uint8 [N], dense classes, from which the annotator is simulated.
     """
     seen = np.flatnonzero(in_view)
@@ -45,12 +46,14 @@ def pre_segment(
     sweeps: NDArray[np.floating],
     parameters: WeakLabelParameters,
     rng: np.random.Generator,
+    thin: float = 0.0,
 ) -> tuple[NDArray[np.int32], int]:
     """Splits points into ground components and clusters.
 
     Args:
-        xyz: [N, 3] (m), the key frame's points in view.
+        xyz: [N, 3] (m), the points to annotate.
         sweeps: [M, >= 3], earlier sweeps in the same frame.
+        thin: edge of the voxels of which one point each is clustered, and the others with it (m); 0: every point is.
 
     Returns:
         int32 [N], ground components first, then clusters, -1 = none; and the number of ground components.
@@ -58,7 +61,11 @@ def pre_segment(
     component = find_ground(xyz, sweeps, parameters, rng)
     num_ground = int(component.max(initial=-1)) + 1
     rest = np.flatnonzero(component < 0)
-    cluster = find_clusters(xyz[rest], parameters.clusterer)
+    if thin > 0:
+        voxels = voxelize(xyz[rest], thin)
+        cluster = find_clusters(xyz[rest[voxels.representative]], parameters.clusterer)[voxels.point_voxel]
+    else:
+        cluster = find_clusters(xyz[rest], parameters.clusterer)
     component[rest] = np.where(cluster >= 0, cluster + num_ground, -1)
     return component, num_ground
 
@@ -99,10 +106,10 @@ def _move_outside(points, box, transform, moved):  # type: ignore[no-untyped-def
 
 
 def read_key_frame(reader: Reader, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
-    """Points float32 [N, 4] and dense classes uint8 [N] of a frame; and bool [N], the points that a camera sees."""
+    """Points float32 [N, 4] and dense classes uint8 [N] of a frame; and bool [N], the points to annotate."""
     points = reader.load_points(frame)
     labels = reader.load_labels(frame, len(points))
-    return points, labels, reader.project(frame, points).seen
+    return points, labels, reader.annotated(frame, points)
 
 
 def label_frame(

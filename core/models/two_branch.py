@@ -24,13 +24,13 @@ class Outputs:
 
     Attributes:
         x_vox, x_pix: [M, num_classes] logits of the point head and of the image head. x_pix means nothing where no
-            camera sees the point.
+            camera sees the point, and is None for a network without image head.
         embedding_vox, embedding_pix: [M, proj_channel] projections for association, or None without projections.
         features: [M, C] decoder features of the point branch, from which the E-step makes prototypes.
     """
 
     x_vox: Tensor
-    x_pix: Tensor
+    x_pix: Tensor | None
     embedding_vox: Tensor | None
     embedding_pix: Tensor | None
     features: Tensor
