@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torchpack.utils.logging import logger
 
-from core.datasets.nuscenes.tables import BROKEN, CAMERAS, Tables, check_root, load_tables, scene_splits, tables_digest
+from core.datasets.nuscenes.splits import scene_splits
+from core.datasets.nuscenes.tables import BROKEN, CAMERAS, Tables, check_root, load_tables, tables_digest
 from core.errors import UserError
 from core.files import write_atomic
 
@@ -38,7 +39,7 @@ def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SW
       [F, num_sweeps_max, 4, 4], see `Sweep`
 
     Raises:
-        UserError: the tables are missing, broken or don't fit together, or nuscenes-devkit is not installed.
+        UserError: the tables are missing, broken or don't fit together.
     """
     digest = tables_digest(root, version)
     splits = scene_splits(version)

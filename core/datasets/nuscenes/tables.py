@@ -113,28 +113,6 @@ def tables_digest(root: str, version: str) -> dict[str, list[int]]:
     return digest
 
 
-def scene_splits(version: str) -> dict[str, frozenset[str]]:
-    """Names of the scenes in each split of a version, from nuscenes-devkit.
-
-    Raises:
-        UserError: nuscenes-devkit is not installed.
-    """
-    try:
-        from nuscenes.utils.splits import create_splits_scenes
-    except ImportError as error:
-        raise UserError(
-            f"building nuScenes' index needs nuscenes-devkit ({error}): pip install nuscenes-devkit==1.2.0"
-        ) from None
-    splits = create_splits_scenes()
-    if "mini" in version:
-        names = {"train": "mini_train", "val": "mini_val"}
-    elif "test" in version:
-        names = {"test": "test"}
-    else:
-        names = {"train": "train", "val": "val"}
-    return {split: frozenset(splits[name]) for split, name in names.items()}
-
-
 def load_tables(root: str, version: str) -> Tables:
     """Loads what the index needs; rows that it doesn't are dropped as they are parsed.
 
