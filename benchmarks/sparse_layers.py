@@ -121,10 +121,9 @@ class Bench:
             return engines.convolve_by(name, feats, kernel, layers.maps[case.layer])
 
         def results(name: str, *inputs: Tensor) -> list[Tensor]:
-            *inputs, direction = inputs
-            inputs = [tensor.detach().requires_grad_() for tensor in inputs]
-            output = run(name, *inputs)
-            return [output.detach(), *torch.autograd.grad(output, inputs, direction)]
+            leaves = [tensor.detach().requires_grad_() for tensor in inputs[:2]]
+            output = run(name, *leaves)
+            return [output.detach(), *torch.autograd.grad(output, leaves, inputs[2])]
 
         allowed = torch.backends.cuda.matmul.allow_tf32
         try:

@@ -29,7 +29,9 @@ class Answer:
 
     def line(self) -> str:
         """As one line of text."""
-        figures = ", ".join(f"{name} {value}" for name, value in self.values.items() if not isinstance(value, list | dict))
+        figures = ", ".join(
+            f"{name} {value}" for name, value in self.values.items() if not isinstance(value, list | dict)
+        )
         wrong = f"  WRONG: {self.wrong}" if self.wrong else ""
         return f"{self.part} | {self.what}: {figures}{wrong}"
 
@@ -91,4 +93,8 @@ def run_part(part: int, work: Callable[[Task, Answers], None]) -> None:
     parser.add_argument("--toy", action="store_true")
     parser.add_argument("--seconds", type=float, default=600)
     task = Task(**vars(parser.parse_args()))
+    if task.device == "cpu":
+        import torch
+
+        torch.set_num_threads(1)
     work(task, Answers(task.folder, part))
