@@ -1,5 +1,6 @@
 """Part 5: training that is killed and resumed, with float16's scaler; and NCCL with one process."""
 
+import contextlib
 import json
 import os
 import signal
@@ -164,7 +165,8 @@ def one_process_group(task: Task, answers: Answers) -> None:
     config = load_config(os.path.join(ROOT, CONFIGS, "pretrain/assop2p.yaml"))
     alone = losses_of_steps(lambda network: network, device)
     meeting = os.path.join(task.folder, "runs", "meeting")
-    if os.path.exists(meeting):
+    os.makedirs(os.path.dirname(meeting), exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
         os.remove(meeting)
     torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", world_size=1, rank=0)
     try:
