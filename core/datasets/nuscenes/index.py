@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torchpack.utils.logging import logger
 
-from core.datasets.nuscenes.splits import scene_splits
-from core.datasets.nuscenes.tables import BROKEN, CAMERAS, Tables, check_root, load_tables, tables_digest
+from core.datasets.nuscenes.tables import BROKEN, CAMERAS, Tables, check_root, load_tables, scene_splits, tables_digest
 from core.errors import UserError
 from core.files import write_atomic
 

@@ -25,18 +25,6 @@ def official_scenes() -> dict[str, list[str]]:
     return {split: [f"scene-{number:04d}" for number in _numbers(text)] for split, text in _RANGES.items()}
 
 
-def scene_splits(version: str) -> dict[str, frozenset[str]]:
-    """Names of the scenes in each split that a version has: "train" and "val" (of v1.0-mini its own), or "test"."""
-    scenes = official_scenes()
-    if "mini" in version:
-        names = {"train": "mini_train", "val": "mini_val"}
-    elif "test" in version:
-        names = {"test": "test"}
-    else:
-        names = {"train": "train", "val": "val"}
-    return {split: frozenset(scenes[name]) for split, name in names.items()}
-
-
 def _numbers(text: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split():

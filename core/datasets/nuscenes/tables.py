@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.datasets.nuscenes.splits import official_scenes
 from core.errors import UserError
 
 LIDAR = "LIDAR_TOP"
@@ -111,6 +112,18 @@ def tables_digest(root: str, version: str) -> dict[str, list[int]]:
             status = os.stat(path)
             digest[table] = [status.st_size, status.st_mtime_ns]
     return digest
+
+
+def scene_splits(version: str) -> dict[str, frozenset[str]]:
+    """Names of the scenes in each split that a version has."""
+    splits = official_scenes()
+    if "mini" in version:
+        names = {"train": "mini_train", "val": "mini_val"}
+    elif "test" in version:
+        names = {"test": "test"}
+    else:
+        names = {"train": "train", "val": "val"}
+    return {split: frozenset(splits[name]) for split, name in names.items()}
 
 
 def load_tables(root: str, version: str) -> Tables:
