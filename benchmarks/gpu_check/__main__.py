@@ -15,7 +15,7 @@ from benchmarks.gpu_check.answers import Answers
 from benchmarks.gpu_check.report import report, write_report
 
 MODULES = {1: "device_tests", 2: "layers", 3: "step", 4: "commands", 5: "resume"}
-CAPS = {1: 90, 2: 80, 3: 80, 4: 220, 5: 90}
+CAPS = {1: 100, 2: 80, 3: 80, 4: 210, 5: 100}
 """Seconds of each part."""
 PHASES = ((1, 5), (3,), (2,), (4,))
 """Parts that run at the same time; those that measure times run alone, when the city is made."""
@@ -84,7 +84,7 @@ class Check:
         try:
             if 4 in self.numbers:
                 self.make_city()
-            for phase in PHASES:
+            for phase in [tuple(MODULES)] if self.toy else PHASES:
                 self.run_phase([number for number in phase if number in self.numbers])
         finally:
             for process in [self.city, *(part.process for part in self.parts)]:
