@@ -95,6 +95,7 @@ def test_bfloat16_step(device):
     assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif("cuda" not in DEVICES, reason="float16 is for GPUs")
 def test_float16_step():
     trainer = make_trainer("cuda", amp_dtype=torch.float16)
