@@ -6,20 +6,18 @@ import sys
 
 from core.errors import UserError
 
+KINDS = ("pandaset", "kitti-raw", "rosbag", "nuscenes")
+LIDARS = ("spinning", "forward", "both")
+
 
 def main() -> None:
-    from core.datasets.recordings.importers import NAMES, open_sources
-    from core.datasets.recordings.importers.odometry import write_poses
-    from core.datasets.recordings.importers.pandaset import SENSORS
-    from core.datasets.recordings.importers.writing import write_recording
-
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="Run it again after an interruption: it goes on where it stopped."
     )
     parser.add_argument("source", metavar="SOURCE", help="folder or file to import")
     parser.add_argument("dest", metavar="DEST", nargs="?", help="folder of the recordings (dataset.root)")
-    parser.add_argument("--from", dest="kind", choices=list(NAMES), help="what SOURCE is")
-    parser.add_argument("--lidar", choices=list(SENSORS), default="spinning", help="PandaSet: whose points")
+    parser.add_argument("--from", dest="kind", choices=KINDS, help="what SOURCE is")
+    parser.add_argument("--lidar", choices=LIDARS, default="spinning", help="PandaSet: whose points")
     parser.add_argument("--version", default="v1.0-trainval", help="nuScenes: which tables (default: v1.0-trainval)")
     parser.add_argument("--points-topic", metavar="TOPIC", help="bags: PointCloud2 to read (default: the only one)")
     parser.add_argument(
@@ -32,6 +30,11 @@ def main() -> None:
         help="compute the poses of recordings that have none; without --from, of the recording SOURCE itself",
     )
     arguments = parser.parse_args()
+
+    from core.datasets.recordings.importers import open_sources  # after the arguments: --help needs none of it
+    from core.datasets.recordings.importers.odometry import write_poses
+    from core.datasets.recordings.importers.writing import write_recording
+
     if arguments.kind is None or arguments.dest is None:
         if not arguments.poses or arguments.kind or arguments.dest:
             parser.error("give SOURCE DEST --from FORMAT, or SOURCE --poses kiss-icp")

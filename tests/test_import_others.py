@@ -7,8 +7,11 @@ import pytest
 import yaml
 from PIL import Image
 
+import import_recording
 from core.datasets.nuscenes import NuScenes
 from core.datasets.recordings import Recordings
+from core.datasets.recordings.importers import NAMES
+from core.datasets.recordings.importers.pandaset import SENSORS
 from core.datasets.recordings.importers.writing import rotation_of
 from core.errors import UserError
 from core.synthetic.formats.recordings import calibration, recordings_rig
@@ -227,3 +230,8 @@ def test_poses_by_kiss_icp(street, tmp_path):
 def test_quaternions():
     turn = rotation_of((np.cos(0.5), 0, 0, np.sin(0.5)))
     np.testing.assert_allclose(turn, [[np.cos(1), -np.sin(1), 0], [np.sin(1), np.cos(1), 0], [0, 0, 1]])
+
+
+def test_the_command_knows_all_importers():
+    """It says so by itself: importing them takes longer than --help should."""
+    assert tuple(NAMES) == import_recording.KINDS and tuple(SENSORS) == import_recording.LIDARS

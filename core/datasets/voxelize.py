@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.compiled import njit
-from core.sparse.coordinates import COORDINATE_LIMITS
+from core.voxel_limits import COORDINATE_LIMITS
 
 
 class Voxels(NamedTuple):

@@ -12,11 +12,7 @@ from torch import Tensor
 
 from core.sparse.kernel_map import KernelMap
 from core.sparse.rows import RowMap
-
-# Bits of a packed key: batch 12, x 18, y 18, z 15. The offsets make negative coordinates sort in order and leave a
-# margin, so that adding a neighbour's offset never carries into the next field.
-_X_BITS, _Y_BITS, _Z_BITS = 18, 18, 15
-COORDINATE_LIMITS = (2 ** (_X_BITS - 1) - 64, 2 ** (_Y_BITS - 1) - 64, 2 ** (_Z_BITS - 1) - 64)
+from core.voxel_limits import X_BITS, Y_BITS, Z_BITS
 
 
 def pack(coords: Tensor) -> Tensor:
@@ -31,15 +27,15 @@ def pack(coords: Tensor) -> Tensor:
 @lru_cache
 def _factors(device: torch.device) -> tuple[Tensor, int]:
     """What x, y, z, batch count in a key (int64 [4], kept: see `_moves`), and the key of the origin."""
-    x, y, batch = 2 ** (_Y_BITS + _Z_BITS), 2**_Z_BITS, 2 ** (_X_BITS + _Y_BITS + _Z_BITS)
-    offset = 2 ** (_X_BITS - 1) * x + 2 ** (_Y_BITS - 1) * y + 2 ** (_Z_BITS - 1)
+    x, y, batch = 2 ** (Y_BITS + Z_BITS), 2**Z_BITS, 2 ** (X_BITS + Y_BITS + Z_BITS)
+    offset = 2 ** (X_BITS - 1) * x + 2 ** (Y_BITS - 1) * y + 2 ** (Z_BITS - 1)
     return torch.tensor([x, y, 1, batch], device=device), offset
 
 
 def _pack_offsets(offsets: Tensor) -> Tensor:
     """int [K, 3] -> int64 [K]: what to add to a key to move it by the offset."""
     x, y, z = offsets.long().unbind(1)
-    return (((x << _Y_BITS) + y) << _Z_BITS) + z
+    return (((x << Y_BITS) + y) << Z_BITS) + z
 
 
 @lru_cache
@@ -253,7 +249,7 @@ def _floor_to(coords: Tensor, stride: int) -> Tensor:
 
 def _unpack(keys: Tensor) -> Tensor:
     """The inverse of `pack` -> int32 [N, 4]."""
-    z = (keys & (2**_Z_BITS - 1)) - 2 ** (_Z_BITS - 1)
-    y = ((keys >> _Z_BITS) & (2**_Y_BITS - 1)) - 2 ** (_Y_BITS - 1)
-    x = ((keys >> (_Z_BITS + _Y_BITS)) & (2**_X_BITS - 1)) - 2 ** (_X_BITS - 1)
-    return torch.stack([x, y, z, keys >> (_Z_BITS + _Y_BITS + _X_BITS)], 1).int()
+    z = (keys & (2**Z_BITS - 1)) - 2 ** (Z_BITS - 1)
+    y = ((keys >> Z_BITS) & (2**Y_BITS - 1)) - 2 ** (Y_BITS - 1)
+    x = ((keys >> (Z_BITS + Y_BITS)) & (2**X_BITS - 1)) - 2 ** (X_BITS - 1)
+    return torch.stack([x, y, z, keys >> (Z_BITS + Y_BITS + X_BITS)], 1).int()
