@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+from torch import Tensor
 from torchpack import distributed as dist
 from torchpack.utils.logging import logger
 
@@ -12,8 +13,7 @@ from core.comm import barrier, sum_over_processes
 from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
-from core.evaluation import HEADS, FramePrediction, label_all_points, predictions, seen_rows
-from core.metrics import confusion_matrix
+from core.evaluation import ConfusionCounts, batch_points, choices, count_in_view, head_labels, labels_of_points
 from core.predictions import PredictionWriter
 from core.progress import progress
 from core.results import SCOPES, class_table, result_row, save_row
@@ -34,27 +34,29 @@ def evaluate(run: Run) -> None:
     if not scored and not (arguments.save_predictions or arguments.submission):
         raise UserError("--split test has no labels: give --submission DIR or --save-predictions DIR")
     reader.check_files(labels=scored)
-    loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval"))
+    loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval", every_point=True))
     network = builder.make_model(config, device, imagenet=False)
     load_weights(network, arguments.weight_path)
-    infer = no_grad_inference(network, device, builder.amp_dtype(config))
+    infer = no_grad_inference(network, device, image_head=scored)
     writer = PredictionWriter(arguments.save_predictions, reader) if arguments.save_predictions else None
     submission = reader.open_submission(arguments.submission) if arguments.submission else None
 
-    num_classes = config.data.num_classes
-    counts = np.zeros((len(SCOPES), num_classes, num_classes), np.int64)
+    confusion = ConfusionCounts((len(SCOPES),), config.data.num_classes, device)
     for batch in progress(loader, len(loader), f"evaluation on {arguments.split}"):
-        for prediction in predictions(infer(batch), batch, config.data.ignore_label):
-            frame = reader.frame(prediction.index)
-            xyz = reader.load_points(frame)[:, :3]
-            everywhere = label_all_points(prediction, prediction.labels["vox"], xyz)
-            if scored:
-                counts += _confusions(prediction, everywhere, reader, num_classes)
-            if writer:
-                writer.write(frame.token, everywhere)
-            if submission:
-                submission.write(frame, label_all_points(prediction, prediction.evaluated["vox"], xyz))
-    counts = sum_over_processes(counts)
+        batch = batch.to(device, non_blocking=True)
+        outputs, points = infer(batch), batch_points(batch)
+        labels = head_labels(outputs, points)
+        if scored:
+            count_in_view(confusion, labels, points)  # SCOPES begin with the HEADS
+            confusion.add(SCOPES.index("vox/all"), points.label, labels["vox"], points.labelled)
+        if writer:
+            for token, label in zip(batch.tokens, _by_frame(labels["vox"], points.sizes), strict=True):
+                writer.write(token, label)
+        if submission:
+            chosen = labels_of_points(choices(outputs.x_vox, without=config.data.ignore_label), points)
+            for index, label in zip(batch.indices, _by_frame(chosen, points.sizes), strict=True):
+                submission.write(reader.frame(index), label)
+    counts = sum_over_processes(confusion.numpy())
     barrier()
     if dist.is_master():
         _finish(run, reader, counts, writer, submission)
@@ -96,13 +98,9 @@ def _finish(
         )
 
 
-def _confusions(prediction: FramePrediction, everywhere: np.ndarray, reader: Reader, num_classes: int) -> np.ndarray:
-    """[3, C, C] in the order of SCOPES."""
-    label = reader.load_labels(reader.frame(prediction.index), prediction.num_points)
-    seen = seen_rows(prediction, reader)
-    in_view = label[prediction.rows[seen]]
-    matrices = [confusion_matrix(in_view, prediction.labels[head][seen], num_classes) for head in HEADS]
-    return np.stack([*matrices, confusion_matrix(label, everywhere, num_classes)])
+def _by_frame(label: Tensor, sizes: list[int]) -> list[np.ndarray]:
+    """The labels uint8 [T] of a batch's points, on the host, frame by frame."""
+    return np.split(label.cpu().numpy(), np.cumsum(sizes)[:-1])
 
 
 def _run_dir(given: str | None, weight_path: str) -> str:

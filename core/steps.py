@@ -71,7 +71,8 @@ def _train(run: Run, run_dir: str) -> None:
     preemption = Preemption(saver)
     validation = Callback()  # stands in its place where there is none: states of callbacks go by their place
     if validated:
-        val_loader = builder.make_loader(config, builder.make_dataset(config, readers["val"], "eval"))
+        val_data = builder.make_dataset(config, readers["val"], "eval")
+        val_loader = builder.make_loader(config, val_data, config.batch_size)
         names = readers["val"].classes.names
         every = config.train.validate_every
         validation = Validation(val_loader, names, config.data.ignore_label, every, preemption.check)
@@ -127,13 +128,14 @@ def _estep(run: Run, run_dir: str) -> None:
     network = builder.make_model(config, device, imagenet=False)
     load_weights(network, run.arguments.weight_path)
     statistics = run_estep(
-        no_grad_inference(network, device, builder.amp_dtype(config)),
+        no_grad_inference(network, device, image_head=False),
         dataset,
         lambda indices: builder.make_remaining_loader(config, dataset, indices),
         directory,
         builder.make_rules(config),
         file_hash(run.arguments.weight_path),
         command=command_line(),
+        device=device,
     )
     if statistics is not None:
         share = statistics["labelled"] / max(statistics["points"], 1)

@@ -227,7 +227,7 @@ def test_quality_by_hand():
 def test_inference_leaves_the_network_as_it_was():
     network, batch = made_up.network(dropout=0.5), made_up.batch()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    infer = no_grad_inference(network, torch.device("cpu"), None)
+    infer = no_grad_inference(network, "cpu")
     first, second = infer(batch), infer(batch)
     assert torch.equal(first.x_vox, second.x_vox) and not first.features.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -240,8 +240,10 @@ def test_a_sample_does_not_depend_on_its_batch(root, monkeypatch):
     table = rng.normal(size=(POINTS, 17 + 4)) * 2
 
     def infer(batch):
-        rows = np.concatenate([rows.numpy() for rows in batch.point_rows])
-        assert len(rows) == len(batch.coords)  # one point a voxel
+        begins = np.cumsum([0, *batch.points.sizes])[:-1].repeat(batch.sizes)
+        rows = np.flatnonzero(batch.points.voxel.numpy() >= 0)
+        assert batch.points.voxel[rows].tolist() == list(range(len(batch.coords)))  # one point a voxel
+        rows = rows - begins  # in the frame's own file
         logits, features = (torch.from_numpy(x[rows]).float() for x in (table[:, :17], table[:, 17:]))
         return SimpleNamespace(x_vox=logits, features=features)
 

@@ -18,7 +18,7 @@ from core.datasets.nuscenes.tables import CAMERAS
 from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
 from core.estep import no_grad_inference, run_estep
-from core.evaluation import confusion_in_view, label_all_points, predictions
+from core.evaluation import HEADS, ConfusionCounts, count_in_view, head_labels
 from core.labeling.pseudo_labels import PseudoLabelRules
 from core.losses import LossWeights
 from core.models.few_rows import tolerate_single_rows
@@ -57,7 +57,7 @@ def dataset(root, mode, points="in_view"):
     if not os.path.exists(root.parent / "sparse_label_path"):
         write_weak_labels(config, reader)
         write_all_superpixels(config, reader)
-    return builder.make_dataset(config, reader, mode)
+    return builder.make_dataset(config, reader, mode, every_point=True)
 
 
 def whole_steps(root, tmp_path, points="in_view"):
@@ -71,7 +71,7 @@ def whole_steps(root, tmp_path, points="in_view"):
     trainer.train(batches_loader(batches), num_epochs=1)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
-    infer = no_grad_inference(network, CPU, None)
+    infer = no_grad_inference(network, CPU)
     estep = dataset(root, "estep", points)
     rules = PseudoLabelRules(foreground_classes=tuple(range(1, 11)))
 
@@ -83,12 +83,11 @@ def whole_steps(root, tmp_path, points="in_view"):
         assert len(read_pseudo_label(str(tmp_path / "pseudo"), token)) == POINTS
 
     batch = collate([dataset(root, "eval", points)[0]])
-    outputs = infer(batch)
-    counts = confusion_in_view(outputs, batch, estep.reader, 17)
-    (prediction,) = predictions(outputs, batch)
-    xyz = estep.reader.load_points(estep.reader.frame(0))[:, :3]
-    assert len(label_all_points(prediction, prediction.labels["vox"], xyz)) == POINTS
-    return counts.sum((1, 2))
+    labels = head_labels(infer(batch), batch.points)
+    assert len(labels["vox"]) == POINTS
+    counts = ConfusionCounts((len(HEADS),), 17, CPU)
+    count_in_view(counts, labels, batch.points)
+    return counts.numpy().sum((1, 2))
 
 
 def batches_loader(batches):

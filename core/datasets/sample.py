@@ -11,10 +11,17 @@ from torch.utils.data import Dataset
 
 from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.base import Reader
+from core.datasets.file_points import FilePoints, describe_points, voxel_of_points
 from core.datasets.frame import CameraView, Frame
 from core.datasets.image_cache import ImageCache, resized_images
 from core.datasets.images import augment_colors
-from core.datasets.label_files import ANNOTATED_IGNORED, read_pseudo_label, read_superpixels, read_weak_label
+from core.datasets.label_files import (
+    ANNOTATED_IGNORED,
+    WeakLabel,
+    read_pseudo_label,
+    read_superpixels,
+    read_weak_label,
+)
 from core.datasets.projection import Projection, normalize_pixels, pixel_cells
 from core.datasets.voxelize import voxelize
 from core.errors import UserError
@@ -44,6 +51,7 @@ class Sample:
         point_voxel: int64 [P], voxel of each point that takes part.
         point_rows: int64 [P], its row in the LiDAR file, ascending.
         num_points: points in the LiDAR file.
+        points: what E-step and scores need of all points of the LiDAR file; None in training.
     """
 
     coords: NDArray[np.int32]
@@ -63,6 +71,7 @@ class Sample:
     point_voxel: NDArray[np.int64]
     point_rows: NDArray[np.int64]
     num_points: int
+    points: FilePoints | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(getattr(self, name)) for name in PER_VOXEL}
@@ -84,6 +93,7 @@ class Sample:
             **{name: getattr(self, name)[chosen] for name in PER_VOXEL},
             point_voxel=point_voxel[kept],
             point_rows=self.point_rows[kept],
+            points=self.points and self.points.renumbered(position),
         )
 
 
@@ -105,7 +115,8 @@ class SegmentationDataset(Dataset[Sample]):
         points: "in_view" (only points that a camera sees) or "all".
         weak_label_dir, superpixel_dir, pseudo_label_dir: folders to take labels from; None: labels 0, no file opened.
             Association targets need both of the first two.
-        use_dense_labels: take the dense ground truth from the reader; without, it is never opened.
+        use_dense_labels: take the dense ground truth from the reader; without, only "estep" does, where it is there.
+        every_point: points that take no part get the label of the nearest one that does ("eval" only).
         use_color: append the colour of the point's pixel (nearest below, in the image as the network sees it; 0 for
             points that no camera sees) to the features.
         use_augment: colour jitter and greyscale of the images ("train" only).
@@ -131,6 +142,7 @@ class SegmentationDataset(Dataset[Sample]):
         superpixel_dir: str | None = None,
         pseudo_label_dir: str | None = None,
         use_dense_labels: bool = False,
+        every_point: bool = False,
         use_color: bool = False,
         use_augment: bool = False,
         rotation: float = 2 * math.pi,
@@ -157,6 +169,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.flip = flip if mode == "train" else 0.0
         self.weak_label_dir, self.superpixel_dir = weak_label_dir, superpixel_dir
         self.pseudo_label_dir, self.use_dense_labels = pseudo_label_dir, use_dense_labels
+        self.every_point = every_point and mode == "eval"
         self.use_color, self.use_augment = use_color, use_augment
         self.color_jitter = color_jitter
         self.jitter_probability, self.gray_probability = jitter_probability, gray_probability
@@ -178,7 +191,7 @@ class SegmentationDataset(Dataset[Sample]):
         # points that take part, and what is known of them
         points = self.reader.load_points(frame)
         projection = self.reader.project(frame, points)
-        labels = self._labels(frame, len(points))
+        labels, weak, truth = self._labels(frame, len(points))
         rows = self._rows(projection, rng)
 
         # voxels, and the point that stands for each
@@ -214,6 +227,11 @@ class SegmentationDataset(Dataset[Sample]):
             point_voxel=voxels.point_voxel,
             point_rows=rows,
             num_points=len(points),
+            points=None
+            if self.mode == "train"
+            else describe_points(
+                voxel_of_points(voxels.point_voxel, rows, points[:, :3], self.every_point), projection.seen, weak, truth
+            ),
         )
 
     def _rows(self, projection: Projection, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -231,11 +249,14 @@ class SegmentationDataset(Dataset[Sample]):
         cos, sin = math.cos(angle), math.sin(angle)
         return xyz @ (factor * np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]))
 
-    def _labels(self, frame: Frame, num_points: int) -> dict[str, NDArray[Any]]:
-        """Labels of all points of the LiDAR file; zeros where none are asked for."""
+    def _labels(
+        self, frame: Frame, num_points: int
+    ) -> tuple[dict[str, NDArray[Any]], WeakLabel | None, NDArray[np.uint8] | None]:
+        """Labels of all points of the LiDAR file, zeros where none are asked for; weak label and ground truth as read, or None."""
         names = ("sparse_label", "propagated_label", "pseudo_label", "dense_label")
         labels: dict[str, NDArray[Any]] = {name: np.zeros(num_points, np.uint8) for name in names}
         labels["candidates"] = np.zeros(num_points, np.uint32)
+        weak = truth = None
         if self.weak_label_dir is not None:
             weak = read_weak_label(
                 self.weak_label_dir, frame.token, num_points, self.label_hashes.get(self.weak_label_dir)
@@ -247,9 +268,9 @@ class SegmentationDataset(Dataset[Sample]):
             labels["pseudo_label"] = read_pseudo_label(
                 self.pseudo_label_dir, frame.token, num_points, self.label_hashes.get(self.pseudo_label_dir)
             )
-        if self.use_dense_labels:
-            labels["dense_label"] = self.reader.load_labels(frame, num_points)
-        return labels
+        if self.use_dense_labels or (self.mode == "estep" and self.reader.has_labels(frame)):
+            labels["dense_label"] = truth = self.reader.load_labels(frame, num_points)
+        return labels, weak, truth
 
     def _images(self, frame: Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
         if self.image_cache is not None:

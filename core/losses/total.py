@@ -59,10 +59,9 @@ def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights, ignore_
     labels = {name: getattr(targets, name) for name in ("sparse", "propagated", "pseudo", "dense")}
     result: dict[str, Tensor] = {}
     total = torch.zeros((), device=outputs.x_vox.device)
-    heads: dict[str, tuple[Tensor, Tensor | slice]] = {
-        "vox": (outputs.x_vox.float(), slice(None)),
-        "pix": (outputs.x_pix.float(), targets.seen),
-    }
+    heads: dict[str, tuple[Tensor, Tensor | slice]] = {"vox": (outputs.x_vox.float(), slice(None))}
+    if outputs.x_pix is not None:
+        heads["pix"] = (outputs.x_pix.float(), targets.seen)
     for head, (logits, rows) in heads.items():
         logits = logits[rows]
         for name, label in labels.items():

@@ -97,11 +97,12 @@ class SwiftNetResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Args: images [B, 3, H, W].
+        """Args: images [B, 3, H, W]. Returns the levels of `encode` and the output of `decode`."""
+        levels = self.encode(images)
+        return levels, self.decode(levels)
 
-        Returns the four encoder levels (64, 128, 256, 128 channels at 1/2, 1/4, 1/8, 1/16 of the size) and the output
-        [B, 128, H/2, W/2].
-        """
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """The four encoder levels: 64, 128, 256, 128 channels at 1/2, 1/4, 1/8, 1/16 of the size."""
         x = self.bn1(self.conv1(images))  # [B, 64, H, W]
         # ReLU after the maximum is the ReLU before it, gradient included, on a quarter of the largest map
         x = F.relu(F.max_pool2d(x, 3, stride=2, padding=1), inplace=True)  # [B, 64, H/2, W/2]
@@ -109,10 +110,15 @@ class SwiftNetResNet(nn.Module):
         for i in range(4):
             x = self.get_submodule(f"layer{i + 1}")(x)
             levels.append(x)
-        levels[3] = x = self.spp(x)  # [B, 128, H/16, W/16]
+        levels[3] = self.spp(x)  # [B, 128, H/16, W/16]
+        return levels
+
+    def decode(self, levels: list[Tensor]) -> Tensor:
+        """The output [B, 128, H/2, W/2] of the encoder levels."""
+        x = levels[3]
         for block, skip in zip(self.upsample, levels[2::-1], strict=True):
             x = block(x, skip)
-        return levels, x
+        return x
 
 
 def _stage(in_channels: int, channels: int, count: int, stride: int) -> nn.Sequential:

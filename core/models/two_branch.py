@@ -1,6 +1,7 @@
 """The network of the method: an image branch, a point branch, fusion at four scales, heads on both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -22,13 +23,13 @@ class Outputs:
 
     Attributes:
         x_vox, x_pix: [M, num_classes] logits of the point head and of the image head. x_pix means nothing where no
-            camera sees the point.
+            camera sees the point, and is None where it is not asked for.
         embedding_vox, embedding_pix: [M, proj_channel] projections for association, or None without projections.
         features: [M, C] decoder features of the point branch, from which the E-step makes prototypes.
     """
 
     x_vox: Tensor
-    x_pix: Tensor
+    x_pix: Tensor | None
     embedding_vox: Tensor | None
     embedding_pix: Tensor | None
     features: Tensor
@@ -62,7 +63,7 @@ class TwoBranchNetwork(nn.Module):
         project: bool = True,
     ):
         super().__init__()
-        self.project = project
+        self.project, self.image_head = project, True
         self.image_normalize = image_normalize
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         c = pb.scaled_widths(cr)
@@ -109,15 +110,17 @@ class TwoBranchNetwork(nn.Module):
             pixel: float32 [M, 2] (u, v) in [-1, 1] in that image.
         """
         sample = PointSampler(image_index, pixel)
-        levels, image_map = self.pix_branch(self._prepare(images.flatten(0, 1)))
+        levels = self.pix_branch.encode(self._prepare(images.flatten(0, 1)))
         features = self._point_branch(SparseTensor(feats, Coordinates(coords)), levels, sample)
-        x_pix = self._read_linear(
-            F.relu(self.classifier_pix.norm(image_map), inplace=True), self.classifier_pix.conv, sample
-        )
-        embedding_vox = embedding_pix = None
-        if self.project and self.projector2d is not None and self.projector3d is not None:
-            embedding_vox = self.projector3d(features)
-            embedding_pix = self._read_linear(self.projector2d[:3](image_map), self.projector2d[3], sample)
+        x_pix = embedding_vox = embedding_pix = None
+        if self.image_head:
+            image_map = self.pix_branch.decode(levels)
+            x_pix = self._read_linear(
+                F.relu(self.classifier_pix.norm(image_map), inplace=True), self.classifier_pix.conv, sample
+            )
+            if self.project and self.projector2d is not None and self.projector3d is not None:
+                embedding_vox = self.projector3d(features)
+                embedding_pix = self._read_linear(self.projector2d[:3](image_map), self.projector2d[3], sample)
         return Outputs(self.classifier_vox(features), x_pix, embedding_vox, embedding_pix, features)
 
     def _point_branch(self, x: SparseTensor, levels: list[Tensor], sample: Callable[[Tensor], Tensor]) -> Tensor:
@@ -156,3 +159,18 @@ class TwoBranchNetwork(nn.Module):
         the convolution runs on the points alone, of which there are far fewer than pixels."""
         assert isinstance(conv, nn.Conv2d)
         return F.linear(sample(maps), conv.weight.flatten(1), conv.bias)
+
+
+@contextmanager
+def without_unread_heads(network: nn.Module, image_head: bool = True) -> Iterator[None]:
+    """Within it a two-branch network leaves out what only training reads: the projections, and without `image_head`
+    the decoder of the image branch with its head. Other networks stay as they are."""
+    if not isinstance(network, TwoBranchNetwork):
+        yield
+        return
+    before = network.project, network.image_head
+    network.project, network.image_head = False, image_head
+    try:
+        yield
+    finally:
+        network.project, network.image_head = before
