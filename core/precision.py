@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torchpack.utils.logging import logger
 
 
 @contextmanager
@@ -17,3 +18,9 @@ def reproducible_float32() -> Iterator[None]:
         yield
     finally:
         cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
+def say_float32(amp_enabled: bool, step: str) -> None:
+    """Says that a step computes in float32 where the configuration asks training for less."""
+    if amp_enabled:
+        logger.info(f"amp_enabled is for training: the {step} computes in float32.")

@@ -14,6 +14,7 @@ from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
 from core.evaluation import ConfusionCounts, batch_points, choices, count_in_view, head_labels, labels_of_points
+from core.precision import say_float32
 from core.predictions import PredictionWriter
 from core.progress import progress
 from core.results import SCOPES, class_table, result_row, save_row
@@ -30,6 +31,7 @@ def evaluate(run: Run) -> None:
     """
     config, arguments, device = run.config, run.arguments, run.device
     reader = builder.make_reader(config, arguments.split)
+    say_float32(config.amp_enabled, "evaluation")
     scored = arguments.split != "test"
     if not scored and not (arguments.save_predictions or arguments.submission):
         raise UserError("--split test has no labels: give --submission DIR or --save-predictions DIR")

@@ -17,6 +17,7 @@ from core.errors import UserError
 from core.estep import no_grad_inference, quality_table, run_estep
 from core.evaluation import HEADS
 from core.locks import locked
+from core.precision import say_float32
 from core.preemption import Preemption
 from core.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint
 from core.runtime import Run
@@ -120,6 +121,7 @@ def estep(run: Run) -> None:
 
 def _estep(run: Run, run_dir: str) -> None:
     config, device = run.config, run.device
+    say_float32(config.amp_enabled, "E-step")
     directory = builder.pseudo_label_dir(run_dir, config.step.round)
     reader = builder.make_reader(config, "train")
     reader.check_files(labels=False)

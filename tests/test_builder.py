@@ -101,7 +101,7 @@ def build_datasets(config, root):
 
     evaluation = builder.make_loader(config, builder.make_dataset(config, builder.make_reader(config, "val"), "eval"))
     batch = next(iter(evaluation))
-    assert len(evaluation) == 2 and not batch.sparse_label.any()
+    assert len(evaluation) == 2 and not (batch.sparse_label.any() or batch.dense_label.any())
     assert batch.points.labelled.all() and batch.points.label.any()
 
 

@@ -116,6 +116,7 @@ class SegmentationDataset(Dataset[Sample]):
         weak_label_dir, superpixel_dir, pseudo_label_dir: folders to take labels from; None: labels 0, no file opened.
             Association targets need both of the first two.
         use_dense_labels: take the dense ground truth from the reader; without, only "estep" does, where it is there.
+            It goes into `Sample.dense_label` in "train" alone, else into `Sample.points`.
         every_point: points that take no part get the label of the nearest one that does ("eval" only).
         use_color: append the colour of the point's pixel (nearest below, in the image as the network sees it; 0 for
             points that no camera sees) to the features.
@@ -211,6 +212,10 @@ class SegmentationDataset(Dataset[Sample]):
         if self.use_color:
             feats.append(_colors(images, camera, pixel))
         asso_target = self._asso_target(frame.cameras, camera, pixel, labels["sparse_label"])
+        file_points = None
+        if self.mode != "train":
+            in_file = voxel_of_points(voxels.point_voxel, rows, points[:, :3], self.every_point)
+            file_points = describe_points(in_file, projection.seen, weak, truth)
         if flipped:  # last: colours and superpixels are looked up in images as they are
             images, pixel = np.ascontiguousarray(images[..., ::-1]), pixel * (-1, 1)
         return Sample(
@@ -227,11 +232,7 @@ class SegmentationDataset(Dataset[Sample]):
             point_voxel=voxels.point_voxel,
             point_rows=rows,
             num_points=len(points),
-            points=None
-            if self.mode == "train"
-            else describe_points(
-                voxel_of_points(voxels.point_voxel, rows, points[:, :3], self.every_point), projection.seen, weak, truth
-            ),
+            points=file_points,
         )
 
     def _rows(self, projection: Projection, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -252,7 +253,7 @@ class SegmentationDataset(Dataset[Sample]):
     def _labels(
         self, frame: Frame, num_points: int
     ) -> tuple[dict[str, NDArray[Any]], WeakLabel | None, NDArray[np.uint8] | None]:
-        """Labels of all points of the LiDAR file, zeros where none are asked for; weak label and ground truth as read, or None."""
+        """Labels of all points of the LiDAR file, zeros where none are asked for; weak label and truth as read."""
         names = ("sparse_label", "propagated_label", "pseudo_label", "dense_label")
         labels: dict[str, NDArray[Any]] = {name: np.zeros(num_points, np.uint8) for name in names}
         labels["candidates"] = np.zeros(num_points, np.uint32)
@@ -269,7 +270,9 @@ class SegmentationDataset(Dataset[Sample]):
                 self.pseudo_label_dir, frame.token, num_points, self.label_hashes.get(self.pseudo_label_dir)
             )
         if self.use_dense_labels or (self.mode == "estep" and self.reader.has_labels(frame)):
-            labels["dense_label"] = truth = self.reader.load_labels(frame, num_points)
+            truth = self.reader.load_labels(frame, num_points)
+        if self.mode == "train" and truth is not None:
+            labels["dense_label"] = truth
         return labels, weak, truth
 
     def _images(self, frame: Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
