@@ -42,8 +42,8 @@ def class_prototypes(features: Tensor, sparse_label: Tensor, num_classes: int) -
         sparse_label: int64 [N], 0 = not annotated.
     Returns (prototypes [C, D], 0 where absent; present bool [C]; class 0 is never present).
     """
-    one_hot = torch.nn.functional.one_hot(sparse_label, num_classes).to(features.dtype)
-    one_hot[:, 0] = 0
+    classes = torch.arange(num_classes, device=sparse_label.device)
+    one_hot = ((sparse_label[:, None] == classes) & (classes > 0)).to(features.dtype)
     counts = one_hot.sum(0)
     return one_hot.t() @ features / counts.clamp(min=1)[:, None], counts > 0
 
