@@ -88,13 +88,21 @@ def image_size(config: Config, reader: Reader) -> tuple[int, int]:
 
 
 def make_dataset(
-    config: Config, reader: Reader, mode: str, run_dir: str | None = None, pseudo_label_dir: str | None = None
+    config: Config,
+    reader: Reader,
+    mode: str,
+    run_dir: str | None = None,
+    pseudo_label_dir: str | None = None,
+    every_point: bool = False,
+    scored: bool = True,
 ) -> SegmentationDataset:
     """The samples of a reader. Which labels are loaded follows from the mode and from the criterion.
 
     Args:
         mode: "train", "estep" or "eval" (see `SegmentationDataset`).
         run_dir, pseudo_label_dir: where pseudo-labels are read from, for M-steps and the second E-step.
+        every_point: "eval": predictions are wanted for points that take no part, too.
+        scored: "eval": predictions are compared with the dense labels, which are there.
     Raises UserError when label files are missing or do not fit, before any long work.
     """
     dataset, size = config.dataset, image_size(config, reader)
@@ -115,7 +123,8 @@ def make_dataset(
         voxel_size=dataset.voxel_size,
         image_size=size,
         points=dataset.points,
-        use_dense_labels=mode == "train" and weights.dense > 0,
+        use_dense_labels=weights.dense > 0 if mode == "train" else mode == "eval" and scored,
+        every_point=every_point,
         use_color=dataset.use_color,
         use_augment=dataset.use_augment,
         rotation=dataset.rotation,
@@ -132,8 +141,12 @@ def make_dataset(
     )
 
 
-def network_input(config: Config, reader: Reader, device: torch.device) -> dict[str, Any]:
-    """What the network's input and output mean, in plain values: see core/network_input.py."""
+def network_input(config: Config, reader: Reader, precision: str = "float32") -> dict[str, Any]:
+    """What the network's input and output mean, in plain values: see core/network_input.py.
+
+    Args:
+        precision: that it computes in; E-steps and evaluations always take float32.
+    """
     return {
         "features": point_features(config, reader),
         "classes": list(reader.classes.names),
@@ -141,11 +154,12 @@ def network_input(config: Config, reader: Reader, device: torch.device) -> dict[
         "image_normalize": config.dataset.image_normalize,
         "image_size": list(image_size(config, reader)),
         "points": config.dataset.points,
-        "precision": _precision(config, device),
+        "precision": precision,
     }
 
 
-def _precision(config: Config, device: torch.device) -> str:
+def training_precision(config: Config, device: torch.device) -> str:
+    """What training computes in: "float32", "tf32", or the type of mixed precision."""
     if config.amp_enabled:
         return config.amp_dtype
     return "tf32" if device.type == "cuda" and config.train.tf32 else "float32"
@@ -220,13 +234,17 @@ def _image_cache(config: Config, reader: Reader, size: tuple[int, int]) -> Image
     return ImageCache(directory, size, meta["parameters_hash"])
 
 
-def make_loader(config: Config, dataset: SegmentationDataset) -> DataLoader:
-    """Batches of this process. Training: shuffled, equally many for every process; else each frame exactly once."""
+def make_loader(config: Config, dataset: SegmentationDataset, batch_size: int | None = None) -> DataLoader:
+    """Batches of this process. Training: shuffled, equally many for every process; else each frame exactly once.
+
+    Args:
+        batch_size: frames a batch; None: `batch_size` of training, `eval_batch_size` of the other modes.
+    """
     training = dataset.mode == "train"
     sampler = EpochSampler(
         len(dataset), dist.rank(), dist.size(), shuffle=training, seed=config.train.seed, pad=training
     )
-    return _loader(config, dataset, sampler, config.batch_size if training else config.eval_batch_size)
+    return _loader(config, dataset, sampler, batch_size or (config.batch_size if training else config.eval_batch_size))
 
 
 def make_remaining_loader(config: Config, dataset: SegmentationDataset, indices: list[int]) -> DataLoader:

@@ -60,12 +60,13 @@ def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights) -> dict
     """
     result: dict[str, Tensor] = {}
     total = torch.zeros((), device=outputs.x_vox.device)
-    logits = torch.stack([outputs.x_vox, outputs.x_pix]).float()
+    heads = {"vox": outputs.x_vox} | ({} if outputs.x_pix is None else {"pix": outputs.x_pix})
+    logits = torch.stack(list(heads.values())).float()
     for name in ("sparse", "propagated", "pseudo", "dense", "negative"):
         weight = getattr(weights, name)
         if weight:
-            term = _of_both_heads(name, logits, targets)
-            result |= dict(zip((f"{name}/vox", f"{name}/pix"), term.unbind(), strict=True))
+            term = _of_heads(name, logits, tuple(heads), targets)
+            result |= dict(zip((f"{name}/{head}" for head in heads), term.unbind(), strict=True))
             total = total + weight * term.sum()
     if weights.association:
         if outputs.embedding_vox is None or outputs.embedding_pix is None:
@@ -78,10 +79,10 @@ def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights) -> dict
     return {**result, "total": total}
 
 
-def _of_both_heads(name: str, logits: Tensor, targets: Targets) -> Tensor:
-    """A term of the point head and of the image head, [2]: at once where the same points take part."""
+def _of_heads(name: str, logits: Tensor, heads: tuple[str, ...], targets: Targets) -> Tensor:
+    """A term of each head [h], from logits [h, M, C]: at once where the same points take part."""
     function = terms.negative if name == "negative" else terms.segmentation
     if f"{name}/pix" not in targets.rows:
         return function(*targets.select(name, logits))
-    heads = zip(logits.split(1), ("vox", "pix"), strict=True)
-    return torch.cat([function(*targets.select(name, values, head)) for values, head in heads])
+    each = zip(logits.split(1), heads, strict=True)
+    return torch.cat([function(*targets.select(name, values, head)) for values, head in each])
