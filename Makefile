@@ -5,7 +5,12 @@ VENV ?= .venv
 DATASET ?= nuscenes
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint clean
+NEWEST ?= .venv-newest
+NEWEST_PYTHON ?= $(shell for p in python3.12 python3; do \
+	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo $$p && break; done)
+PARTS ?= 1 2 3 4 5
+
+.PHONY: install demo test test-newest gpu-check lint clean
 
 install: $(VENV)/.installed
 
@@ -20,6 +25,22 @@ demo: install
 
 test: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov=core --cov-report=term --cov-fail-under=90
+
+# Python 3.12 with the newest numpy, numba and scipy: a training step, an E-step and an evaluation, among others.
+test-newest:
+	@if [ -z "$(NEWEST_PYTHON)" ]; then echo "test-newest: no Python 3.12 with venv on this machine: skipped"; else \
+		$(MAKE) --no-print-directory $(NEWEST)/.installed && \
+		PATH="$(CURDIR)/$(NEWEST)/bin:$$PATH" $(NEWEST)/bin/python -m pytest -q \
+			tests/test_training_step.py tests/test_pseudo_labels.py tests/test_sparse.py tests/test_newest.py; fi
+
+$(NEWEST)/.installed: .ci/newest.txt
+	$(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --requirement .ci/newest.txt
+	@touch $@
+
+# `make gpu-check PARTS="3 4"` runs some parts; with VENV= the Python that PYTHON names is taken as it is.
+gpu-check: $(if $(VENV),install)
+	@$(if $(VENV),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu_check --parts $(PARTS)
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -1,7 +1,6 @@
 """Scores a checkpoint, writes predictions and submissions (any data set)."""
 
 from core.runtime import argument_parser, run_main, start
-from core.scoring import evaluate
 
 
 def main() -> None:
@@ -14,7 +13,11 @@ def main() -> None:
         "--confidences", action="store_true", help="with --save-predictions: also DIR/<token>.confidence.bin"
     )
     parser.add_argument("--submission", metavar="DIR", help="write the benchmark's submission, and check it")
-    evaluate(start(parser))
+    run = start(parser)
+
+    from core.scoring import evaluate  # after the arguments: --help needs none of it
+
+    evaluate(run)
 
 
 if __name__ == "__main__":

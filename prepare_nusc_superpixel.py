@@ -2,34 +2,40 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torchpack import distributed as dist
-from torchpack.utils.config import Config
-from torchpack.utils.logging import logger
+from core.errors import UserError
 
-from core import builder
-from core.comm import barrier
-from core.datasets.base import Reader
-from core.labeling.prepare import check_image_cache_room, prepare_image_cache, prepare_superpixels
-from core.runtime import argument_parser, run_main, start
-from core.steps import command_line
+if TYPE_CHECKING:
+    from torchpack.utils.config import Config
+
+    from core.datasets.base import Reader
 
 
 def main() -> None:
+    from core.runtime import argument_parser, start  # only where needed: workers load this file, too, without torch
+
     parser = argument_parser(__doc__, config_default="configs/nuscenes/default.yaml")
     parser.add_argument(
         "--cache-images",
         nargs="*",
-        choices=builder.CACHED_SPLITS,
         metavar="SPLIT",
         help="also store the resized images of these splits (default: train and val) in dataset.image_cache, or where "
         "that is null in <dataset.superpixel>_images: samples then load several times quicker",
     )
     run = start(parser, needs_device=False)
+
+    from torchpack import distributed as dist  # after the arguments: --help needs none of it
+    from torchpack.utils.logging import logger
+
+    from core import builder
+    from core.comm import barrier, in_first_process
+    from core.labeling.prepare import check_image_cache_room, prepare_image_cache, prepare_superpixels
+    from core.steps import command_line
+
     config = run.config
     reader = builder.make_reader(config, "train")
-    reader.check_files(labels=False)
+    in_first_process(lambda: reader.check_files(labels=False))
     size = builder.image_size(config, reader)
     caches = _open_caches(config, run.arguments.cache_images)
     if caches:
@@ -49,16 +55,21 @@ def main() -> None:
         logger.info(f"Images are read from there with --dataset.image_cache {folder}")
 
 
-def _open_caches(config: Config, splits: Sequence[str] | None) -> dict[str, Reader]:
+def _open_caches(config: "Config", splits: Sequence[str] | None) -> dict[str, "Reader"]:
     """{directory: reader} of the splits whose images are to be stored; no name stands for all, None for none."""
-    if splits is None:
-        return {}
-    readers = {}
-    for split in splits or builder.CACHED_SPLITS:
+    from core import builder
+    from core.comm import in_first_process
+
+    known, readers = builder.CACHED_SPLITS, {}
+    for split in [] if splits is None else splits or known:
+        if split not in known:
+            raise UserError(f"--cache-images: '{split}' is unknown; known are: {', '.join(known)}")
         reader = readers[builder.image_cache_dir(config, split)] = builder.make_reader(config, split)
-        reader.check_files(labels=False)
+        in_first_process(lambda reader=reader: reader.check_files(labels=False))  # type: ignore[misc]
     return readers
 
 
 if __name__ == "__main__":
+    from core.runtime import run_main
+
     run_main(main)

@@ -2,17 +2,19 @@
 
 
 def main() -> None:
-    from torchpack import distributed as dist  # only where needed: workers load this file, too, and need no torch
-
-    from core import builder
-    from core.comm import barrier
-    from core.labeling.prepare import prepare_weak_labels
-    from core.runtime import argument_parser, start
-    from core.steps import command_line
+    from core.runtime import argument_parser, start  # only where needed: workers load this file, too, without torch
 
     run = start(argument_parser(__doc__), needs_device=False)
+
+    from torchpack import distributed as dist  # after the arguments: --help needs none of it
+
+    from core import builder
+    from core.comm import barrier, in_first_process
+    from core.labeling.prepare import prepare_weak_labels
+    from core.steps import command_line
+
     reader = builder.make_reader(run.config, "train", sweeps=True)
-    reader.check_files(labels=True, sweeps=True)
+    in_first_process(lambda: reader.check_files(labels=True, sweeps=True))
     prepare_weak_labels(
         reader,
         run.config.dataset.sparse_label_path,

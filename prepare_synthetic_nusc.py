@@ -4,10 +4,10 @@ python3 prepare_synthetic_nusc.py --root data/demo/nuscenes
 """
 
 import argparse
-import os
 import sys
 from typing import Any
 
+from core.cpus import available_cpus
 from core.errors import UserError
 from core.synthetic.formats import find_format, format_names
 
@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--azimuth-steps", type=int, help="of a LiDAR turn")
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("H", "W"))
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
-    parser.add_argument("--num-workers", type=int, default=os.cpu_count() or 1, help="processes (default: all CPUs)")
+    parser.add_argument(
+        "--num-workers", type=int, default=available_cpus(), help="processes (default: all CPUs that may be used)"
+    )
     arguments = parser.parse_args()
 
     from core.synthetic.generate import City, generate_city, shares  # only where needed: workers load this file too

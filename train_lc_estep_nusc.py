@@ -1,14 +1,17 @@
 """E-step, round 1: pseudo-labels for points with candidates (any data set)."""
 
 from core.runtime import argument_parser, run_main, start
-from core.steps import estep
 
 
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--run-dir", required=True, help="run directory of the steps before; results go there, too")
     parser.add_argument("--weight-path", required=True, help="checkpoint of the pretraining")
-    estep(start(parser))
+    run = start(parser)
+
+    from core.steps import estep  # after the arguments: --help needs none of it
+
+    estep(run)
 
 
 if __name__ == "__main__":

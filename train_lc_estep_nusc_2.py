@@ -1,7 +1,6 @@
 """E-step, round 2: pseudo-labels for all points in view; those of round 1 override (any data set)."""
 
 from core.runtime import argument_parser, run_main, start
-from core.steps import estep
 
 
 def main() -> None:
@@ -9,7 +8,11 @@ def main() -> None:
     parser.add_argument("--run-dir", required=True, help="run directory of the steps before; results go there, too")
     parser.add_argument("--weight-path", required=True, help="checkpoint of the first M-step")
     parser.add_argument("--pseudo-label-dir", help="pseudo-labels of round 1, if not RUN/pseudo_labels_0")
-    estep(start(parser))
+    run = start(parser)
+
+    from core.steps import estep  # after the arguments: --help needs none of it
+
+    estep(run)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """M-step: trains from scratch with the pseudo-labels of the E-step before (rounds 1 and 2, any data set)."""
 
 from core.runtime import argument_parser, run_main, start
-from core.steps import train
 
 
 def main() -> None:
@@ -9,7 +8,11 @@ def main() -> None:
     parser.add_argument("--run-dir", required=True, help="run directory of the steps before; results go there, too")
     parser.add_argument("--weight-path", help="checkpoint to go on from (weights, optimiser, epoch)")
     parser.add_argument("--pseudo-label-dir", help="pseudo-labels, if not RUN/pseudo_labels_K")
-    train(start(parser))
+    run = start(parser)
+
+    from core.steps import train  # after the arguments: --help needs none of it
+
+    train(run)
 
 
 if __name__ == "__main__":

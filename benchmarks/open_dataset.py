@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -73,15 +74,19 @@ def measure(root: str, index: str, num_sweeps: int, modules: str) -> dict[str, s
     }
 
 
-def write_index(root: str, index: str) -> None:
-    """Empty tables under `root`, and the index file that fits them, with random tokens, paths and poses."""
+def write_index(root: str, index: str, frames_of: Mapping[str, int] = FRAMES) -> None:
+    """Empty tables under `root`, and the index file that fits them, with numbered tokens and paths, and random poses.
+
+    Args:
+        frames_of: frames of each split.
+    """
     os.makedirs(os.path.join(root, VERSION))
     for name in (*TABLES, LABEL_TABLE):
         with open(os.path.join(root, VERSION, f"{name}.json"), "w", encoding="utf-8") as file:
             file.write("[]")
     rng = np.random.default_rng(0)
     arrays: dict[str, NDArray[Any]] = {}
-    for split, frames in FRAMES.items():
+    for split, frames in frames_of.items():
         cameras = (frames, len(CAMERAS))
         sweeps = (frames, MAX_SWEEPS)
         contents = {
@@ -104,8 +109,8 @@ def write_index(root: str, index: str) -> None:
         "format": FORMAT,
         "version": VERSION,
         "digest": tables_digest(root, VERSION),
-        "frames": FRAMES,
-        "num_scenes": 850,
+        "frames": dict(frames_of),
+        "num_scenes": 850 if frames_of == FRAMES else 1,
         "num_sweeps": MAX_SWEEPS,
     }
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)

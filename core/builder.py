@@ -13,12 +13,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchpack import distributed as dist
 from torchpack.utils.config import Config
+from torchpack.utils.logging import logger
 
 from core.checkpoint import load_imagenet
 from core.comm import barrier
 from core.datasets.base import Reader
 from core.datasets.catalog import open_dataset
 from core.datasets.collate import collate
+from core.datasets.handover import Handover, allow_descriptors, free_shared_memory, wanted_shared_memory
 from core.datasets.image_cache import ImageCache, cache_parameters
 from core.datasets.label_files import IMAGE_CACHE, PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
 from core.datasets.sample import SegmentationDataset
@@ -33,6 +35,7 @@ from core.models.few_rows import tolerate_single_rows
 from core.models.synchronized_norm import synchronize_batch_norm
 from core.schedulers import cosine_warmup
 from core.sparse import choose_engine
+from core.temporary import make_room_for_sockets
 
 T = TypeVar("T")
 
@@ -203,8 +206,7 @@ def _check_labels(
 
     def check(directory: str | None, kind: str, tokens: Iterable[str], expected: dict[str, Any]) -> None:
         if directory is not None:
-            meta = check_directory(directory, kind, tokens, expected, config.dataset.name)
-            hashes[directory] = meta["parameters_hash"]
+            hashes[directory] = _check_directory(config, directory, kind, tokens, expected)
 
     labels = {"parameters": weak_label_parameters(config), "classes": classes}
     check(directories["weak_label_dir"], WEAK_LABEL, reader.tokens(), labels)
@@ -212,6 +214,14 @@ def _check_labels(
     check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
     check(directories["pseudo_label_dir"], PSEUDO_LABEL, reader.tokens(), {"classes": classes})
     return hashes
+
+
+def _check_directory(config: Config, directory: str, kind: str, tokens: Iterable[str], expected: dict[str, Any]) -> str:
+    """Checks a label directory, the first process its files too; returns the hash that each of these must carry."""
+    wanted = tokens if dist.is_master() else ()
+    meta = check_directory(directory, kind, wanted, expected, config.dataset.name)
+    barrier()
+    return meta["parameters_hash"]
 
 
 CACHED_SPLITS = ("train", "val")
@@ -230,8 +240,7 @@ def _image_cache(config: Config, reader: Reader, size: tuple[int, int]) -> Image
     directory = image_cache_dir(config, reader.split)
     dataset = {"name": reader.name, "version": reader.version, "split": reader.split}
     expected = {"parameters": cache_parameters(size), "dataset": dataset}
-    meta = check_directory(directory, IMAGE_CACHE, reader.tokens(), expected, config.dataset.name)
-    return ImageCache(directory, size, meta["parameters_hash"])
+    return ImageCache(directory, size, _check_directory(config, directory, IMAGE_CACHE, reader.tokens(), expected))
 
 
 def make_loader(config: Config, dataset: SegmentationDataset, batch_size: int | None = None) -> DataLoader:
@@ -253,23 +262,39 @@ def make_remaining_loader(config: Config, dataset: SegmentationDataset, indices:
 
 
 def _loader(config: Config, dataset: SegmentationDataset, sampler: Any, batch_size: int) -> DataLoader:
+    """Loader processes live as long as the loop over their batches, so that validation's are not there in training."""
     workers = min(config.workers_per_gpu, len(sampler))
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_handover(dataset, workers, batch_size) if workers else collate,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
+        timeout=60 * config.train.patience if workers else 0,
         multiprocessing_context=worker_context() if workers else None,
         worker_init_fn=follow_training if workers else None,
     )
 
 
+def _handover(dataset: SegmentationDataset, workers: int, batch_size: int) -> Handover:
+    """How the loader processes hand batches over; says so where shared memory is too little for it."""
+    loaders = workers * dist.local_size()
+    cameras = len(dataset.reader.frame(0).cameras)
+    free, wanted = free_shared_memory(), wanted_shared_memory(loaders, batch_size, cameras, dataset.image_size)
+    if free < wanted:
+        logger.info(
+            f"/dev/shm: {free / 1e6:.0f} MB free, {loaders} loader processes want about {wanted / 1e6:.0f} MB: where "
+            "it is full, batches go through pipes, which is slower; give a container more "
+            f"(--shm-size {max(1, round(2 * wanted / 1e9))}g), or lower workers_per_gpu"
+        )
+    return Handover(loaders, allow_descriptors(workers))
+
+
 def worker_context() -> Any:
     """Workers come from a clean server process: forks of this one would inherit the locks of MPI's, OpenMP's and the
     GPU driver's threads."""
+    make_room_for_sockets()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["core.datasets.loader_server"])
     return context
@@ -330,8 +355,9 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
         image_normalize=config.dataset.image_normalize,
         dropout=model.dropout,
         channels_last=model.channels_last,
-        project=not model.is_estep,
+        project=not model.is_estep and make_loss_weights(config).association != 0,
     )
+    _hold_still(network, make_loss_weights(config))
     tolerate_single_rows(network)
     network.pix_branch.checkpoint_stem = model.checkpoint_stem
     if model.compile:
@@ -339,6 +365,20 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
     if imagenet:
         load_imagenet(network.pix_branch, model.imagenet_pretrain, resnet)
     return network.to(device)
+
+
+def _hold_still(network: TwoBranchNetwork, weights: LossWeights) -> None:
+    """Lets parameters that no term of the loss reaches ask for no gradient: DDP would wait for it in vain."""
+    labels = (weights.sparse, weights.propagated, weights.negative, weights.pseudo, weights.dense)
+    parts: dict[nn.Module | None, bool] = {
+        network.projector2d: network.project,
+        network.projector3d: network.project,
+        network.classifier_vox: any(labels),
+        network.classifier_pix: any(labels),
+    }
+    for part, trains in parts.items():
+        if part is not None:
+            part.requires_grad_(trains)
 
 
 def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.Module:
@@ -381,10 +421,16 @@ def make_loss_weights(config: Config) -> LossWeights:
     )
 
 
-def check_association(config: Config) -> None:
-    """Raises UserError when training has an association term, but the network no projections for it."""
-    m = config.model
-    if make_loss_weights(config).association and not (NETWORKS[m.name][1] and m.proj_channel and not m.is_estep):
+def check_criterion(config: Config) -> None:
+    """Raises UserError when no term of training's loss has a weight, or when the network lacks the projections that an
+    association term needs."""
+    m, weights = config.model, make_loss_weights(config)
+    if not any(vars(dataclasses.replace(weights, visit=0, temperature=0)).values()):
+        raise UserError(
+            f"criterion: every weight that takes part in '{config.criterion.name}' is 0, so that there is nothing to "
+            "train; give one of them a value > 0"
+        )
+    if weights.association and not (NETWORKS[m.name][1] and m.proj_channel and not m.is_estep):
         raise UserError(
             f"criterion.name: '{config.criterion.name}' with criterion.asso_weight > 0 needs "
             "a model.name that ends in _assop2p, model.proj_channel > 0 and model.is_estep false"

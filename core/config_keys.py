@@ -21,6 +21,7 @@ KEYS: dict[str, Rule] = {
     "train.log_every": whole(1, 1_000_000),
     "train.validate_every": whole(0, 1_000_000),
     "train.checkpoint_every_steps": whole(0, 1_000_000),
+    "train.patience": number(0, 100_000),
     "train.checkpoints_to_keep": whole(1, 1_000_000),
     "dataset.name": text(),
     "dataset.root": text(),

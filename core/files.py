@@ -1,17 +1,20 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files: writing them so that a reader never sees half of one, and finding out which of many are there."""
 
 import glob
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from core.errors import UserError
 
 UNFINISHED = ".unfinished-"
+_THREADS = 32
+"""How many files are asked for at a time: on a network disk each answer takes a round trip."""
 
 
 @contextmanager
@@ -74,7 +77,62 @@ def write_json(path: str, value: Any) -> None:
 def remove_unfinished(folder: str) -> None:
     """Removes what a killed process was writing in `folder`. Nobody else may be writing there."""
     for path in glob.glob(os.path.join(glob.escape(folder), f"{UNFINISHED}*")):
-        os.remove(path)
+        with suppress(FileNotFoundError):  # a slow file system lists what is gone
+            os.remove(path)
+
+
+def absent_files(paths: Iterable[str]) -> list[str]:
+    """Those of `paths` at which there is no file, links followed; folder by folder, each once.
+
+    Each folder is listed once. What its listing calls a regular file is one; links, and names that are not listed, are
+    asked for one by one, in parallel.
+    """
+    of_folder: dict[str, list[str]] = {}
+    for path in dict.fromkeys(paths):
+        folder, _, name = path.rpartition("/")
+        of_folder.setdefault(folder, []).append(name)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        listings = pool.map(_regular_files, of_folder)
+        doubtful = [
+            f"{folder}/{name}" if folder else name
+            for (folder, names), listed in zip(of_folder.items(), listings, strict=True)
+            for name in names
+            if name not in listed
+        ]
+        size = len(doubtful) // _THREADS + 1
+        parts = [doubtful[begin : begin + size] for begin in range(0, len(doubtful), size)]
+        return [path for absent in pool.map(_not_there, parts) for path in absent]
+
+
+def _regular_files(folder: str) -> frozenset[str]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+    except OSError:
+        return frozenset()
+
+
+def _not_there(paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if not os.path.isfile(path)]
+
+
+def why_absent(path: str) -> str:
+    """Why there is no file at `path`, as the end of a sentence; names a link on the way that leads nowhere."""
+    place = os.path.abspath(path)
+    way = [place]
+    while os.path.dirname(way[-1]) != way[-1]:
+        way.append(os.path.dirname(way[-1]))
+    for step in reversed(way):
+        if os.path.islink(step) and not os.path.exists(step):
+            what = "is" if step == place else f"is missing, {step} being"
+            return f"{what} a dead link to {os.readlink(step)} (is that disk mounted?)"
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "is no file"
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""Pre-emption: on SIGTERM or SIGUSR1 training writes a checkpoint and exits with a status that says "resume me"."""
+"""What stops training from outside: stalls, and SIGTERM or SIGUSR1, with a checkpoint and a status to resume by."""
 
 import signal
 from types import FrameType
@@ -9,6 +9,7 @@ from torchpack.callbacks import Callback
 from core.comm import any_process
 from core.errors import Preempted
 from core.resume import CheckpointSaver
+from core.stalls import mark, set_patience
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -17,17 +18,26 @@ class Preemption(Callback):
     """Stops training after the step, or the batch of validation, in which a signal came to one of the processes.
 
     The processes ask each other after every step, so that all of them stop at the same one.
+
+    Args:
+        saver: writes the checkpoint.
+        patience: minutes that training waits for a process that does not come on; 0: for ever.
     """
 
-    def __init__(self, saver: CheckpointSaver):
-        self.saver = saver
+    def __init__(self, saver: CheckpointSaver, patience: float = 0):
+        self.saver, self.patience = saver, patience
         self.signal: int | None = None
         self.handlers: dict[int, Any] = {}
 
     def _before_train(self) -> None:
         self.handlers = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        set_patience(60 * self.patience or None)
+
+    def _before_step(self, batch: Any) -> None:
+        mark()  # a process whose batch does not come is behind the others
 
     def _after_train(self) -> None:
+        set_patience(None)
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 

@@ -38,6 +38,11 @@ def find_checkpoint(folder: str) -> tuple[str, dict[str, Any]] | None:
     return found or (path, read_checkpoint(path))
 
 
+def is_finished(epoch: int, exact: dict[str, Any] | None, num_epochs: int) -> bool:
+    """Whether a checkpoint is of the end of training; one with the published keys alone is of the end of its epoch."""
+    return epoch >= num_epochs and (exact is None or exact["epoch_finished"])
+
+
 class Resume(Callback):
     """Goes on from a checkpoint, or starts anew where `path` is None."""
 
@@ -60,6 +65,11 @@ class Resume(Callback):
         trainer.load_state_dict(state)
         logger.info(f"Going on from {path}, epoch {trainer.epoch_num} of {trainer.num_epochs}, step {step} of it.")
         exact = state.get(EXACT_STATE)
+        if is_finished(trainer.epoch_num, exact, trainer.num_epochs):
+            raise UserError(
+                f"{path}: of epoch {trainer.epoch_num} of {trainer.num_epochs}, so that nothing is left to train; "
+                "raise num_epochs, or start without --weight-path"
+            )
         if exact is not None:
             self._restore(path, exact, step)
 

@@ -5,8 +5,10 @@ import contextlib
 import errno
 import io
 import json
+import multiprocessing.util
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -21,12 +23,15 @@ from torchpack import distributed as dist
 from torchpack.utils.config import Config
 from torchpack.utils.logging import logger
 
-from core.comm import PATIENCE_WITH_OTHERS
 from core.config import load_config
+from core.cpus import available_cpus
+from core.datasets.worker_signals import end_children
 from core.errors import RESUME_STATUS, Preempted, UserError
-from core.failures import PATIENCE, FailureWatch, tell_first_process
+from core.failures import PATIENCE, FailureBoard, FailureWatch
 from core.files import write_atomic, write_json
+from core.launch import Launch, read_launch
 from core.memory import keep_freed_memory
+from core.processes import introduce, leave_group, start_processes
 
 # torchpack's callbacks pull in tensorpack, which prints "Failed to import tensorflow." when first imported
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ImportError):
@@ -79,18 +84,22 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
     own, overrides = split_overrides(parser, sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(own)
     expand_segments()
+    launch = Launch() if arguments.non_dist else read_launch()
+    introduce(launch)
+    if launch.rank > 0:
+        logger.remove()  # silent on the console; the run directory's log follows
     config = load_config(arguments.config, arguments.overlays, overrides)
-    device = _start_processes(arguments.non_dist, needs_device)
     run_dir = getattr(arguments, "run_dir", None)
     logs = os.path.join("runs" if run_dir is None else os.path.normpath(run_dir), "logging")
+    failures.board = FailureBoard(logs, launch.address)
+    if launch.size > 1 and launch.rank == 0:
+        failures.watch = FailureWatch(failures.board)
+    device = start_processes(launch, needs_device, _give_up)
     if run_dir is not None:
         run_dir = os.path.normpath(run_dir)
         _open_run_dir(run_dir, config)
     elif not dist.is_master():
         logger.add(os.path.join(logs, f"{_stem()}-rank{dist.rank()}.log"), level="WARNING", delay=True)
-    failures.folder = logs
-    if dist.size() > 1 and dist.is_master():
-        failures.watch = FailureWatch(logs)
     seed_everything(config.train.seed + dist.rank(), config.train.deterministic)
     if needs_device:
         prepare_device(device, config.train.tf32)
@@ -117,7 +126,7 @@ def split_overrides(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tup
 class _Failures:
     """Where processes tell the first one of their errors, and what shows them there."""
 
-    folder: str | None = None
+    board: FailureBoard | None = None
     watch: FailureWatch | None = None
 
 
@@ -152,8 +161,10 @@ def run_main(main: Callable[[], None]) -> None:
             logger.exception(f"Process {dist.rank()} failed.")
             _tell(traceback.format_exc())
         _leave(1)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    if dist.size() > 1:
+        leave_group()
+        _leave(0)
+    end_children()
 
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -161,26 +172,40 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, err
 
 @contextlib.contextmanager
 def _told_of_the_disk() -> Iterator[None]:
-    """Makes a UserError of a disk that is full or not to be written."""
+    """Makes a UserError of a disk that is full or not to be written, and of too few file descriptors."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _DISK:
+    except (OSError, RuntimeError) as error:
+        if os.strerror(errno.EMFILE) in str(error):  # in loader processes, too, whose errors lose their number
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            raise UserError(
+                f"ulimit -n: {limit} open files are too few; raise it (ulimit -n 1024), or lower workers_per_gpu"
+            ) from error
+        if not isinstance(error, OSError) or error.errno not in _DISK:
             raise
         what = f"{error.filename or 'a file'}: cannot be read or written ({error.strerror})"
         raise UserError(f"{what}; make room or choose another path, and run the same command again") from error
 
 
 def _tell(message: str) -> None:
-    if dist.rank() > 0 and failures.folder is not None:
+    if dist.rank() > 0 and failures.board is not None:
         with contextlib.suppress(OSError):
-            tell_first_process(failures.folder, message)
+            failures.board.tell(message)
+
+
+def _give_up(message: str) -> None:
+    """Ends a process whose main thread waits for others that do not come."""
+    logger.error(message)
+    _tell(message)
+    os._exit(1)
 
 
 def _leave(status: int) -> None:
-    """Ends this process after an error. Under dist-run at once: MPI's own clean-up would wait for the other processes,
-    while mpirun ends them as soon as one is gone."""
+    """Ends this process. One of several skips Python's own shutdown, in which threads of gloo and NCCL abort it now and
+    then."""
+    end_children()
     if dist.size() > 1:
+        multiprocessing.util._exit_function()  # type: ignore[attr-defined]  # removes its temporary folder
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -228,26 +253,6 @@ def prepare_device(device: torch.device, tf32: bool) -> None:
         keep_freed_memory()
 
 
-def _start_processes(non_dist: bool, needs_device: bool) -> torch.device:
-    launched = "MASTER_HOST" in os.environ and "OMPI_COMM_WORLD_SIZE" in os.environ
-    use_cuda = needs_device and torch.cuda.is_available()
-    if launched and not non_dist:
-        local_rank, local_size = (int(os.environ[f"OMPI_COMM_WORLD_LOCAL_{key}"]) for key in ("RANK", "SIZE"))
-        if use_cuda:
-            if local_size > torch.cuda.device_count():
-                raise UserError(
-                    f"{local_size} processes on this machine but {torch.cuda.device_count()} GPUs: lower -np, or show "
-                    "more GPUs with CUDA_VISIBLE_DEVICES"
-                )
-            torch.cuda.set_device(local_rank)
-        else:
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))
-        dist.init(backend="nccl" if use_cuda else "gloo", timeout=PATIENCE_WITH_OTHERS)
-    if not dist.is_master():
-        logger.remove()  # silent on the console; the run directory's log follows
-    return torch.device("cuda", torch.cuda.current_device()) if use_cuda else torch.device("cpu")
-
-
 def _open_run_dir(run_dir: str, config: Config) -> None:
     stem = _stem()
     try:
@@ -270,26 +275,27 @@ def _stem() -> str:
 
 
 def environment() -> dict[str, object]:
-    """What a result depends on besides its configuration: command, code, versions, hardware."""
+    """What a result depends on besides its configuration: command, code, versions, hardware; None where not known."""
+    changes = _git("status", "--porcelain")
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "command": sys.argv,
-        "git": _git("rev-parse", "HEAD") or None,
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "git": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": None if changes is None else bool(changes),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "numpy": np.__version__,
         "gpu": cuda,
-        "cpus": os.cpu_count(),
+        "cpus": available_cpus(),
         "processes": dist.size(),
     }
 
 
-def _git(*arguments: str) -> str:
-    """What git says of the code's folder; nothing where there is no git or no repository."""
+def _git(*arguments: str) -> str | None:
+    """What git says of the code's folder; None where there is no git or no repository, or git refuses it."""
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         result = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
     except OSError:
-        return ""
-    return result.stdout.strip()
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

@@ -10,7 +10,7 @@ from torchpack.utils.logging import logger
 
 from core import builder
 from core.checkpoint import load_weights
-from core.comm import barrier, sum_over_processes
+from core.comm import barrier, from_first_process, sum_over_processes
 from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
@@ -46,7 +46,8 @@ def evaluate(run: Run) -> None:
     with_confidence = getattr(arguments, "confidences", False)
     if with_confidence and not arguments.save_predictions:
         raise UserError("--confidences says what --save-predictions DIR writes: give that too")
-    scored = _check_files(reader, arguments.split, bool(arguments.save_predictions or arguments.submission))
+    predicts = bool(arguments.save_predictions or arguments.submission)
+    scored = from_first_process(dist.is_master() and _check_files(reader, arguments.split, predicts))
     loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval", every_point=True, scored=scored))
     network = builder.make_model(config, device, imagenet=False)
     network_input = builder.network_input(config, reader)

@@ -12,6 +12,7 @@ from torchpack.utils.logging import logger
 from core import builder
 from core.callbacks import BestSaver, EventWriter, ScalarsWriter, StepBar, Validation
 from core.checkpoint import file_hash, load_weights
+from core.comm import in_first_process
 from core.datasets.base import Reader
 from core.datasets.label_files import PSEUDO_LABEL, read_meta
 from core.datasets.sample import SegmentationDataset
@@ -22,7 +23,7 @@ from core.locks import locked
 from core.network_input import check_labels_input
 from core.precision import say_float32
 from core.preemption import Preemption
-from core.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint
+from core.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint, is_finished
 from core.runtime import Run
 from core.trainers import SegmentationTrainer
 
@@ -40,17 +41,20 @@ def train(run: Run) -> None:
 def _train(run: Run, run_dir: str) -> None:
     config, device = run.config, run.device
     folder = builder.checkpoint_dir(config, run_dir)
-    builder.check_association(config)
+    builder.check_criterion(config)
     newest = find_checkpoint(folder)
+    start = newest[0] if newest else run.arguments.weight_path
+    if newest and run.arguments.weight_path:
+        logger.warning(f"--weight-path {run.arguments.weight_path}: not read, since {newest[0]} is there.")
     if newest and _is_finished(*newest, config.num_epochs):
         return
-    start = newest[0] if newest else run.arguments.weight_path
     del newest
 
     readers = {split: builder.make_reader(config, split) for split in ("train", "val")}
-    readers["train"].check_files(labels=builder.make_loss_weights(config).dense > 0)
+    dense = builder.make_loss_weights(config).dense > 0
+    in_first_process(lambda: readers["train"].check_files(labels=dense))
     validated = _has_labels(readers["val"])
-    readers["val"].check_files(labels=validated)
+    in_first_process(lambda: readers["val"].check_files(labels=validated))
     given = getattr(run.arguments, "pseudo_label_dir", None)
     train_data = builder.make_dataset(config, readers["train"], "train", run_dir, given)
     network_input = builder.network_input(config, readers["train"], builder.training_precision(config, device))
@@ -74,7 +78,7 @@ def _train(run: Run, run_dir: str) -> None:
     )
     stage = os.path.basename(folder).replace("checkpoints", "train")
     saver = CheckpointSaver(folder, config.train.checkpoints_to_keep, config.train.checkpoint_every_steps)
-    preemption = Preemption(saver)
+    preemption = Preemption(saver, config.train.patience)
     validation = Callback()  # stands in its place where there is none: states of callbacks go by their place
     if validated:
         val_data = builder.make_dataset(config, readers["val"], "eval")
@@ -136,7 +140,7 @@ def _estep(run: Run, run_dir: str) -> None:
     say_float32(config.amp_enabled, "E-step")
     directory = builder.pseudo_label_dir(run_dir, config.step.round)
     reader = builder.make_reader(config, "train")
-    reader.check_files(labels=False)
+    in_first_process(lambda: reader.check_files(labels=False))
     given = getattr(run.arguments, "pseudo_label_dir", None)
     dataset = builder.make_dataset(config, reader, "estep", run_dir, given)
     network = builder.make_model(config, device, imagenet=False)
@@ -170,8 +174,8 @@ def command_line() -> str:
 
 
 def _is_finished(path: str, state: dict[str, Any], num_epochs: int) -> bool:
-    epoch, finished = state.get("epoch_num", 0), state.get(EXACT_STATE, {}).get("epoch_finished", True)
-    if epoch < num_epochs or not finished:
+    epoch = state.get("epoch_num", 0)
+    if not is_finished(epoch, state.get(EXACT_STATE), num_epochs):
         return False
     logger.info(
         f"Finished already: {path} is of epoch {epoch} of {num_epochs}. Remove {os.path.dirname(path)} to train anew, "

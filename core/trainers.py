@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torchpack import distributed as dist
 from torchpack.train import Trainer
 
 from core.checkpoint import network_state
@@ -13,7 +14,7 @@ from core.datasets.sampler import EpochSampler
 from core.losses import LossWeights, Targets, loss_terms
 from core.models.two_branch import Outputs, without_unread_heads
 from core.network_input import STORED
-from core.training_state import RandomState, restore_random_state
+from core.training_state import RandomState, epoch_seed, restore_random_state
 
 
 class TrainingError(RuntimeError):
@@ -68,7 +69,7 @@ class SegmentationTrainer(Trainer):
     def _before_step(self, batch: Batch) -> None:
         """Sets the generators, now that starting the loader's processes has drawn from them."""
         if self.local_step == 1:
-            torch.manual_seed(self.seed + self.epoch_num)  # dropout follows the epoch
+            torch.manual_seed(epoch_seed(self.seed, dist.rank(), self.epoch_num))  # dropout follows the epoch
             self.random = None
         self._restore_random()
 

@@ -4,12 +4,26 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 from core.synthetic.generate import City, generate_city
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN, Project, run_script
 
 SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
 CITY = City(format="nuscenes", **SIZES)
+
+
+@pytest.fixture(autouse=True)
+def full_precision():
+    """Float32 products without TF32; the switches that a test sets are put back."""
+    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [place.allow_tf32 for place in places], torch.backends.cudnn.benchmark
+    for place in places:
+        place.allow_tf32 = False
+    yield
+    for place, allowed in zip(places, before[0], strict=True):
+        place.allow_tf32 = allowed
+    torch.backends.cudnn.benchmark = before[1]
 
 
 @pytest.fixture(scope="session")

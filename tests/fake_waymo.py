@@ -87,8 +87,8 @@ def camera_image(camera):
     return buffer.getvalue()
 
 
-def write(path, columns, group=2):
-    """Writes a Parquet file; columns {name: (values, type)}."""
+def write(path, columns, group=1):
+    """Writes a Parquet file of `group` rows a row group; columns {name: (values, type)}."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     table = pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
     pq.write_table(table, path, row_group_size=group)
@@ -116,7 +116,7 @@ def keys(segment, times, sensors=None, sensor="laser_name"):
     return rows, columns
 
 
-def write_segment(folder, segment, labelled=LABELLED, times=TIMES):
+def write_segment(folder, segment, labelled=LABELLED, times=TIMES, group=1):
     """All components of a segment; the LiDAR has a second laser, whose rows come first."""
 
     def path(component):
@@ -125,29 +125,29 @@ def write_segment(folder, segment, labelled=LABELLED, times=TIMES):
     lasers = (2, 1)
     rows, columns = keys(segment, times, lasers)
     pairs = [range_images(time) if laser == 1 else (np.zeros((1, 2, 4), np.float32),) * 2 for time, laser in rows]
-    write(path("lidar"), columns | returns("LiDARComponent", pairs, pa.float32()))
+    write(path("lidar"), columns | returns("LiDARComponent", pairs, pa.float32()), group)
     rows, columns = keys(segment, times, (1,))
     poses = [(cell_poses(time),) for time, _ in rows]
-    write(path("lidar_pose"), columns | returns("LiDARPoseComponent", poses, pa.float32()), group=1)
+    write(path("lidar_pose"), columns | returns("LiDARPoseComponent", poses, pa.float32()), group)
     pixels = [projection() for _ in rows]
     write(
         path("lidar_camera_projection"),
         columns | returns("LiDARCameraProjectionComponent", pixels, pa.int32()),
-        group=9,
+        group,
     )
     if labelled is not None:
         rows, columns = keys(segment, labelled, (1,))
         pairs = [labels() for _ in rows]
         write(
-            path("lidar_segmentation"), columns | returns("LiDARSegmentationLabelComponent", pairs, pa.int32()), group=1
+            path("lidar_segmentation"), columns | returns("LiDARSegmentationLabelComponent", pairs, pa.int32()), group
         )
     rows, columns = keys(segment, times, tuple(CAMERAS), "camera_name")
     columns["[CameraImageComponent].image"] = ([camera_image(camera) for _, camera in rows], pa.binary())
-    write(path("camera_image"), columns)
+    write(path("camera_image"), columns, group)
     rows, columns = keys(segment, times)
     transforms = [matrix(vehicle_pose(seconds_of(time))).reshape(-1) for time, _ in rows]
     columns["[VehiclePoseComponent].world_from_vehicle.transform"] = (transforms, pa.list_(pa.float64()))
-    write(path("vehicle_pose"), columns)
+    write(path("vehicle_pose"), columns, group)
     write_calibration(path, segment)
 
 
@@ -176,14 +176,17 @@ def write_calibration(path, segment):
     )
 
 
-def write_fake_waymo(root, test=False):
-    """Training of both segments, validation of the first; with `test` also a test split and its list of frames."""
+def write_fake_waymo(root, test=False, group=1):
+    """Training of both segments, validation of the first; with `test` also a test split and its list of frames.
+
+    Row groups have `group` rows; the reader takes files of one alone.
+    """
     for segment in SEGMENTS:
-        write_segment(os.path.join(root, "training"), segment)
-    write_segment(os.path.join(root, "validation"), SEGMENTS[0])
+        write_segment(os.path.join(root, "training"), segment, group=group)
+    write_segment(os.path.join(root, "validation"), SEGMENTS[0], group=group)
     if test:
         for segment in SEGMENTS:
-            write_segment(os.path.join(root, "testing"), segment, labelled=None)
+            write_segment(os.path.join(root, "testing"), segment, labelled=None, group=group)
         with open(os.path.join(root, "test_frames.txt"), "w", encoding="utf-8") as file:
             file.write("".join(f"{segment},{TIMES[1]}\n" for segment in SEGMENTS[::-1]) + f"{SEGMENTS[0]},{TIMES[0]}\n")
 
@@ -194,4 +197,4 @@ def edit(path, change):
     columns = table.to_pydict()
     change(columns)
     kept = {name: pa.array(values, table.schema.field(name).type) for name, values in columns.items()}
-    pq.write_table(pa.table(kept), path)
+    pq.write_table(pa.table(kept), path, row_group_size=1)

@@ -92,7 +92,7 @@ def _fork(
         logger.add(sys.stderr)
         torch.set_num_threads(1)
         if ranks > 1:
-            core.runtime._start_processes = lambda *_: _join(rank, ranks, meeting)
+            core.runtime.start_processes = lambda *_: _join(rank, ranks, meeting)
         prepare(lambda event: os.write(write, f"{event}\n".encode()) if rank == 0 else None)
         sys.argv = [f"{script}.py", *map(str, words)]
         core.runtime.run_main(importlib.import_module(script).main)

@@ -28,7 +28,6 @@ from core.datasets.images import load_image
 from core.datasets.label_files import (
     WEAK_LABEL,
     WeakLabel,
-    check_file,
     read_meta,
     read_pseudo_label,
     read_superpixels,
@@ -117,11 +116,9 @@ def targets(folder: Path) -> dict[str, Target]:
     Path(results).write_text('[{"checkpoint": "a.pt", "scores": {"vox": 1.5}}]')
 
     def weak_labels():
-        check_file(labels, WEAK_LABEL, "weak", "abc")
         return vars(read_weak_label(labels, "weak", 300, "abc")), read_weak_label_statistics(labels, "weak", "abc")
 
     def superpixels():
-        check_file(labels, "superpixel", "map", "abc")
         verify_superpixels(labels, "map", (9, 16), "abc")
         return read_superpixels(labels, "map", (9, 16), "abc")
 

@@ -5,7 +5,6 @@ python -m tests.soak --amp
 """
 
 import argparse
-import gc
 import json
 import math
 import os
@@ -42,7 +41,6 @@ def soak(project: Project, run: Path, steps: int, amp: bool) -> dict:
 
     def measure(trainer):
         network_step(trainer)
-        gc.collect()
         measured.append((trainer.global_step, resident(), descriptors()))
 
     core.trainers.SegmentationTrainer._trigger_epoch = measure

@@ -40,10 +40,10 @@ def step(name, project, tmp_path, trained):
     return script, [*words, *project.words()]
 
 
-def refused(name, project, tmp_path, trained, *more):
-    """The line with which a step refuses, and nothing of it left but logs."""
+def refused(name, project, tmp_path, trained, *more, begun=False):
+    """The line with which a step refuses, before it trains or `begun`, and nothing of it left but logs."""
     script, words = step(name, project, tmp_path, trained)
-    line = refusal(script, *words, *map(str, more))
+    line = refusal(script, *words, *map(str, more), begun=begun)
     left = {os.path.basename(path) for path in glob.glob(str(tmp_path / "run/*"))}
     assert left <= {"logging", "metainfo", "tensorboard"}, left
     assert not glob.glob(str(tmp_path / "**/.unfinished-*"), recursive=True)
@@ -150,7 +150,7 @@ def labelled(own, trained, tmp_path):
     folders = {"weak": own.weak, "seeds": own.seeds, "pseudo": str(pseudo)}
     return SimpleNamespace(
         folders=folders,
-        refused=lambda: refused("M-step", own, tmp_path, trained, "--pseudo-label-dir", pseudo),
+        refused=lambda **how: refused("M-step", own, tmp_path, trained, "--pseudo-label-dir", pseudo, **how),
     )
 
 
@@ -170,7 +170,7 @@ def test_missing_label_file(labelled, kind):
 def test_truncated_label_file(labelled, kind):
     path = label_files(labelled.folders[kind])[1]
     spoil(path)
-    line = labelled.refused()
+    line = labelled.refused(begun=True)  # files are checked when they are read
     assert path in line and "truncated" in line and LABELS[kind] in line
 
 
@@ -178,7 +178,7 @@ def test_truncated_label_file(labelled, kind):
 def test_label_file_of_another_frame(labelled, kind):
     paths = label_files(labelled.folders[kind])
     shutil.copy(paths[0], paths[1])
-    line = labelled.refused()
+    line = labelled.refused(begun=True)  # files are checked when they are read
     assert paths[1] in line and "of another frame" in line and LABELS[kind] in line
 
 
@@ -194,7 +194,7 @@ def test_label_file_of_another_format(labelled, kind, writer):
             np.save(file, np.array([{"sparse": 1}], object), allow_pickle=True)
         else:
             file.write(b"1 2 3")
-    line = labelled.refused()
+    line = labelled.refused(begun=True)  # files are checked when they are read
     assert path in line and "format" in line and LABELS[kind] in line and "remove" in line
 
 
@@ -244,7 +244,7 @@ def test_label_file_of_other_parameters_among_ours(own, prepared, trained, tmp_p
     run_script(script, *words)
     name = f"{frames(own)[2].token}.npz"
     shutil.copy(f"{other.weak}/{name}", f"{own.weak}/{name}")
-    line = refused("pretraining", own, tmp_path, trained)
+    line = refused("pretraining", own, tmp_path, trained, begun=True)
     assert f"{own.weak}/{name}: made with other parameters" in line and "prepare_sparse_label.py" in line
 
 

@@ -120,7 +120,6 @@ def test_values_that_yaml_stumbles_over(tmp_path, text):
     ("overrides", "message"),
     [
         (["--data.ignore_label", "17"], "data.ignore_label is 17, expected a class id below data.num_classes (17)"),
-        (["--criterion.ignore_index", "20"], "criterion.ignore_index is 20, expected a class id below"),
         (["--dataset.small_component_class", "17"], "dataset.small_component_class is 17"),
         (["--data.num_classes", "12"], "dataset.small_component_class is 15, expected a class id below"),
         (["--estep.foreground_classes", "[1, 17]"], "estep.foreground_classes holds 17, expected class ids below"),

@@ -19,7 +19,6 @@ from core.datasets.label_files import (
     ForeignFile,
     WeakLabel,
     check_directory,
-    check_file,
     first_difference,
     parameters_hash,
     read_meta,
@@ -145,7 +144,6 @@ def test_superpixels_of_other_writers_are_read(tmp_path):
     Image.fromarray(smooth).save(tmp_path / "c.png", pnginfo=text)
     np.testing.assert_array_equal(read_superpixels(str(tmp_path), "c", SIZE, "h"), smooth)
     verify_superpixels(str(tmp_path), "c", SIZE, "h")
-    check_file(str(tmp_path), "superpixel", "c", "h")
 
 
 @pytest.mark.parametrize("ids", [np.full(SIZE, 65536), np.full(SIZE, -1), np.zeros(5, int)])
@@ -285,13 +283,6 @@ def test_superpixels_of_a_foreign_format(tmp_path):
     failing(ForeignFile, "superpixel", path, read, "this project's format")
 
 
-def test_foreign_file_beside_a_missing_one_is_named(tmp_path):
-    for kind, (path, read) in write_all(tmp_path).items():
-        os.remove(path)
-        foreign_npy(os.path.join(os.path.dirname(path), "frame_x.bin"))
-        failing(BrokenFile, kind, path, read, "frame_x.bin beside it is of another format")
-
-
 # --- meta.json ---
 
 
@@ -363,6 +354,25 @@ def test_directory_of_other_parameters(tmp_path, expected, words):
 def test_directory_lacks_files(tmp_path):
     write_directory(tmp_path)
     failing(BrokenFile, "weak", "c.npz", lambda: check_directory(str(tmp_path), "weak_label", ["a", "c"], {}))
+
+
+def test_a_foreign_file_beside_a_missing_one_is_named(tmp_path):
+    write_directory(tmp_path)
+    foreign_npy(str(tmp_path / "c_x.bin"))
+    check = lambda: check_directory(str(tmp_path), "weak_label", ["c"])  # noqa: E731
+    failing(BrokenFile, "weak", "c.npz", check, "c_x.bin beside it is of another format")
+
+
+def test_a_directory_of_dead_links(tmp_path):
+    write_directory(tmp_path / "there")
+    shutil.copytree(tmp_path / "there", tmp_path / "links", symlinks=True)
+    for name in ("a.npz", "b.npz"):
+        os.remove(tmp_path / "links" / name)
+        os.symlink(tmp_path / "there" / name, tmp_path / "links" / name)
+    check = lambda: check_directory(str(tmp_path / "links"), "weak_label", ["a", "b"])  # noqa: E731
+    check()
+    os.rename(tmp_path / "there", tmp_path / "unmounted")
+    failing(BrokenFile, "weak", "a.npz", check, "2 of 2 are missing", f"dead link to {tmp_path}/there/a.npz")
 
 
 def test_directory_lacks_meta(tmp_path):

@@ -4,6 +4,9 @@ import glob
 import json
 import os
 import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -66,14 +69,16 @@ def test_two_workers_make_the_same_bytes(reader, made, tmp_path):
 
 
 def test_two_ranks_make_the_same_bytes(reader, made, tmp_path, capsys):
-    waited = []
-    for rank in (1, 0):
-        result = prepare_weak_labels(
-            reader, str(tmp_path / "w"), WEAK, 1, rank=rank, world_size=2, barrier=lambda: waited.append(1)
-        )
-        assert (result is None) == (rank == 1)
-        prepare_superpixels(reader, str(tmp_path / "s"), PIXELS, rank=rank, world_size=2)
-    assert len(waited) == 4  # each waits for the lock, and for the other frames
+    def prepare(rank):
+        processes = {"rank": rank, "world_size": 2, "barrier": lambda: together.wait(60)}
+        result = prepare_weak_labels(reader, str(tmp_path / "w"), WEAK, 1, **processes)
+        prepare_superpixels(reader, str(tmp_path / "s"), PIXELS, **processes)
+        return result
+
+    together = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(prepare, range(2))
+    assert first is not None and second is None
     assert contents(tmp_path / "w") == made["weak"][1] and contents(tmp_path / "s") == made["pixels"][1]
     assert capsys.readouterr().out.count("weak labels of 5 frames: sparse") == 1
 
@@ -211,3 +216,20 @@ def test_command_is_recorded(reader, tmp_path):
 def test_error_in_a_worker_arrives(reader, tmp_path):
     with pytest.raises(UserError, match="no points in 2"):
         prepare_weak_labels(Streets(tmp_path / "root", 4, broken="2"), str(tmp_path / "w"), WEAK, 1, num_workers=1)
+
+
+def test_two_processes_where_deleted_files_stay_in_sight(reader, made, tmp_path, monkeypatch):
+    """As on network disks: no files without a name, and what is open is listed after it is deleted."""
+    deleted = []
+    monkeypatch.setattr(tempfile, "_O_TMPFILE_WORKS", False)
+    monkeypatch.setattr(os, "unlink", lambda path, **options: deleted.append(path))
+    together = threading.Barrier(2)
+    for _ in range(3):  # made, found whole, found whole
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda rank: prepare(reader, tmp_path / "w", rank, together.wait), range(2)))
+    assert any("unfinished-" in path for path in deleted)
+    assert {name: b for name, b in contents(tmp_path / "w").items() if name != ".lock"} == made["weak"][1]
+
+
+def prepare(reader, directory, rank, barrier):
+    return prepare_weak_labels(reader, str(directory), WEAK, 1, rank=rank, world_size=2, barrier=barrier)

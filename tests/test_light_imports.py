@@ -2,7 +2,7 @@
 
 import json
 
-from tests.entry import ASSOP2P, CONFIGS, ESTEP, ESTEP_2, MSTEP, PRETRAIN, ROOT, overrides, shell
+from tests.entry import ASSOP2P, CONFIGS, ESTEP, ESTEP_2, MSTEP, PRESEG, PRETRAIN, ROOT, Project, overrides, shell
 
 HIDDEN = ("open3d", "hdbscan", "cv2", "nuscenes", "pyarrow", "sklearn", "matplotlib")
 PROGRAM = """
@@ -47,14 +47,29 @@ def test_steps_on_prepared_data(prepared, tmp_path):
     assert "imported: []" in output
 
 
+def test_city_index_and_labels(tmp_path):
+    """A city, its index and its labels by the default methods, without the libraries of the others."""
+    project = Project(*(str(tmp_path / name) for name in ("city", "index", "weak", "seeds")))
+    sizes = "--train-scenes 1 --val-scenes 1 --test-scenes 0 --frames 1 --azimuth-steps 90 --image-size 90 160"
+    calls = [
+        ("prepare_synthetic_nusc", "--root", project.root, "--num-workers", "1", *sizes.split()),
+        ("prepare_sparse_label", PRESEG, *project.words()),
+        ("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *project.words()),
+    ]
+    program = tmp_path / "program.py"
+    hidden = tuple(name for name in HIDDEN if name != "cv2")  # it draws the city
+    program.write_text(PROGRAM.format(hidden=hidden, root=ROOT, calls=json.dumps(calls)))
+    output = shell(f"python3 {program}")
+    assert output.count("done:") == len(calls) and "imported: []" in output
+
+
 def test_the_hiding_hides(prepared, tmp_path):
-    """The index is built with the devkit; where that is hidden one line says what to install."""
-    words = overrides({**prepared.keys, "dataset.index_path": str(tmp_path / "index")})
-    calls = [(PRETRAIN, ASSOP2P, "--run-dir", str(tmp_path / "run"), *words)]
+    """One line says what to install for the package's own clusters."""
+    words = overrides({**prepared.keys, "dataset.sparse_label_path": str(tmp_path / "weak")})
+    calls = [("prepare_sparse_label", PRESEG, *words, "--dataset.clusterer.name", "hdbscan")]
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(hidden=HIDDEN, root=ROOT, calls=json.dumps(calls)))
-    output = shell(f"python3 {program}", status=1)
-    assert "building nuScenes' index needs nuscenes-devkit" in output and "pip install nuscenes-devkit" in output
+    assert "pip install hdbscan" in shell(f"python3 {program}", status=1)
 
 
 def test_workers_that_make_weak_labels_start_without_torch():

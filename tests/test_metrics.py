@@ -68,7 +68,7 @@ def test_one_process_sums_nothing():
     assert comm.sum_over_processes(counts) is counts
 
 
-@pytest.mark.parametrize("backend", ["gloo", "nccl"])
+@pytest.mark.parametrize("backend", ["gloo", pytest.param("nccl", marks=pytest.mark.gpu)])
 def test_several_processes_sum_where_their_backend_works(monkeypatch, tmp_path, backend):
     """NCCL takes GPU tensors alone; who sums counts need not think of it. (A group of one, told it is of two.)"""
     if backend == "nccl" and not torch.cuda.is_available():

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import multiprocessing
 import os
 import shutil
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tests.entry import (
     PRESEG,
     PRETRAIN,
     contents,
+    refusal,
     run_script,
     shell,
 )
@@ -117,22 +119,6 @@ def test_pseudo_labels_are_those_of_the_rules(prepared, trained, tmp_path):
 # ---- the same for any number of processes ---------------------------------------------------------------------------
 
 
-def test_labels_are_the_same_bytes_for_two_processes(prepared, tmp_path):
-    words = prepared.words(dataset__sparse_label_path=tmp_path / "weak", dataset__superpixel=tmp_path / "seeds")
-    words = " ".join(words)
-    shell(f"torchpack dist-run -np 2 python3 prepare_sparse_label.py {PRESEG} {words}")
-    shell(f"torchpack dist-run -np 2 python3 prepare_nusc_superpixel.py {words}")
-    for kind, count in (("weak", 4), ("seeds", 24)):
-        one, two = (contents(folder, skip=["meta.json"]) for folder in (getattr(prepared, kind), tmp_path / kind))
-        assert len(one) == count and one == two
-        metas = []
-        for folder in (getattr(prepared, kind), tmp_path / kind):
-            with open(f"{folder}/meta.json") as file:
-                metas.append(json.load(file))
-        assert metas[0].pop("command") and metas[1].pop("command")
-        assert metas[0] == metas[1]
-
-
 def test_scores_are_the_same_for_two_processes(prepared, trained, tmp_path, no_gpu):
     words = ["--weight-path", trained / BEST, "--split", "train", *prepared.words()]
     run_script("eval_miou", ASSOP2P, "--run-dir", tmp_path / "one", *words)
@@ -202,6 +188,35 @@ def test_weight_path_restores_a_whole_checkpoint(prepared, trained, tmp_path):
     lines = run_script(PRETRAIN, ASSOP2P, *words)
     assert any("Going on from" in line and "epoch 1 of 2" in line for line in lines)
     assert str(newest_checkpoint(str(tmp_path / "checkpoints"))).endswith("step-8.pt")
+
+
+def test_weight_path_that_has_nothing_to_do_is_told(prepared, trained, tmp_path):
+    checkpoint = trained / "checkpoints/step-4.pt"
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, "--weight-path", checkpoint, *prepared.words())
+    assert f"{checkpoint}: of epoch 1 of 1, so that nothing is left to train; raise num_epochs" in line
+    lines = run_script(PRETRAIN, ASSOP2P, "--run-dir", trained, "--weight-path", checkpoint, *prepared.words())
+    assert any(line.startswith("WARNING --weight-path") and "not read" in line for line in lines)
+    assert any("Finished already" in line for line in lines)
+
+
+# ---- loader processes -----------------------------------------------------------------------------------------------
+
+
+def test_loader_processes_of_validation_do_not_live_beside_those_of_training(prepared, tmp_path, monkeypatch):
+    alive = {"train": set(), "validate": set()}
+
+    def counted(name, method):
+        def call(trainer, batch):
+            alive[name].add(len(multiprocessing.active_children()))
+            return method(trainer, batch)
+
+        return call
+
+    trainer = core.trainers.SegmentationTrainer
+    monkeypatch.setattr(trainer, "_run_step", counted("train", trainer._run_step))
+    monkeypatch.setattr(trainer, "evaluation_step", counted("validate", trainer.evaluation_step))
+    run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, *prepared.words(workers_per_gpu=1, num_epochs=2))
+    assert alive == {"train": {1}, "validate": {1}} and not multiprocessing.active_children()
 
 
 # ---- configurations -------------------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ import pytest
 import torch
 from torchpack.callbacks import LambdaCallback
 
+import core.trainers
+from core import runtime
 from core.checkpoint import newest_readable_checkpoint, read_checkpoint, save_checkpoint
 from core.datasets.sampler import EpochSampler
 from core.errors import RESUME_STATUS, Preempted
 from core.preemption import Preemption
 from core.resume import EXACT_STATE, CheckpointSaver
-from core.training_state import random_state, restore_random_state
+from core.training_state import epoch_seed, random_state, restore_random_state
 from tests import made_up
 from tests.entry import ASSOP2P, PRETRAIN, ROOT, environment, refusal, run_script
 from tests.kill_training import first_difference
@@ -200,3 +202,22 @@ def test_handlers_of_signals_are_put_back(tmp_path):
         trainer.train(made_up.loader(), num_epochs=1, callbacks=[ask, preemption, saver])
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
     assert os.listdir(tmp_path) == ["step-1.pt"]
+
+
+def test_no_process_repeats_anothers_dropout():
+    """Neither in the same epoch nor in another one."""
+    seeds = {epoch_seed(5 + rank, rank, epoch) for rank in range(8) for epoch in range(30)}
+    assert len(seeds) == 8 * 30
+
+    def masks(rank, monkeypatch):
+        found = []
+        monkeypatch.setattr(core.trainers.dist, "rank", lambda: rank)
+        runtime.seed_everything(5 + rank, False)  # as `start` does
+        trainer = make_trainer()
+        draw = LambdaCallback(before_step=lambda _, batch: found.append(torch.rand(4).tolist()))
+        trainer.train(made_up.loader(), num_epochs=3, callbacks=[draw])
+        return found[::2]  # the first of each epoch
+
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = [tuple(values) for rank in range(3) for values in masks(rank, patch)]
+    assert len(set(drawn)) == 9

@@ -204,32 +204,17 @@ def test_deterministic(monkeypatch):
 def test_environment_without_git(monkeypatch, tmp_path):
     """A container may have no git."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert runtime.environment()["git"] is None
+    found = runtime.environment()
+    assert found["git"] is None and found["uncommitted_changes"] is None
 
 
-@pytest.mark.parametrize("gpus", [0, 2])
-def test_more_processes_than_gpus(monkeypatch, gpus):
-    values = {"MASTER_HOST": "localhost:1", "OMPI_COMM_WORLD_SIZE": "3"}
-    values |= {"OMPI_COMM_WORLD_LOCAL_RANK": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "3"}
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    backends = []
-    monkeypatch.setattr(runtime.dist, "init", lambda backend, timeout: backends.append(backend))
-    threads = torch.get_num_threads()
-    try:
-        if gpus:
-            with pytest.raises(UserError, match="3 processes on this machine but 2 GPUs"):
-                runtime._start_processes(False, True)
-        else:
-            assert runtime._start_processes(False, True).type == "cpu"
-        assert backends == ([] if gpus else ["gloo"])
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        assert runtime._start_processes(True, True).type == "cpu"
-        assert len(backends) == (0 if gpus else 1)  # --non-dist starts nothing
-    finally:
-        torch.set_num_threads(threads)
+def test_environment_of_a_checkout_that_git_refuses(monkeypatch):
+    """As that of another owner: unknown, and not "no changes"."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    found = runtime.environment()
+    assert found["git"] is None and found["uncommitted_changes"] is None
 
 
 @pytest.mark.parametrize("tf32", [True, False])

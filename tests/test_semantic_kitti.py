@@ -212,11 +212,6 @@ def test_only_training_samples_are_flipped(root, mode):
     assert dataset[0].feats[:, 1].min() == -1
 
 
-def test_a_senseless_probability_is_refused(root):
-    with pytest.raises(UserError, match=r"dataset\.flip should lie in \[0, 1\], not 2"):
-        SegmentationDataset(reader_of(root), "train", voxel_size=0.1, image_size=(41, 121), flip=2.0)
-
-
 # ---- bad input ------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,10 @@
 """The sparse engine against golden numbers and against dense convolution."""
 
 import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ from torch import nn
 from core.sparse import Conv3d, Coordinates, SparseTensor, concatenate, devoxelize, mix_rows, native, voxelize
 from core.sparse.coordinates import VoxelSet, coarser_sets, interpolation_table, kernel_offsets
 from core.sparse.rows import RowMap, as_on_gpu
-from tests.helpers import DEVICES, golden
+from tests.helpers import DEVICES, HERE, golden
 
 GOLDEN = golden("sparse_ops.npz")
 
@@ -264,3 +268,13 @@ def test_neighbours_agree_with_a_search_one_by_one():
             if neighbour is not None:
                 expected.append([neighbour, row])
     assert coordinates.kernel_map(3, 1, 1).full_table[0].tolist() == expected
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_the_kernel_that_gathers_agrees_with_pytorch():
+    """On a CPU, in Triton's interpreter; on a GPU the convolutions' tests run it."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": "."}
+    command = [sys.executable, os.path.join(HERE, "gather_in_interpreter.py")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=os.path.dirname(HERE))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[-1] == "24"

@@ -12,6 +12,8 @@ from core.datasets.catalog import open_dataset
 from core.datasets.waymo import CLASSES, Waymo
 from core.datasets.waymo import index as waymo_index
 from core.datasets.waymo.components import MOST_OPEN
+from core.datasets.waymo.files import read_test_frames
+from core.datasets.waymo.pack import pack_split
 from core.datasets.waymo.range_image import beam_inclinations, column_azimuths
 from core.errors import UserError
 from tests.fake_waymo import (
@@ -38,17 +40,30 @@ from tests.fake_waymo import (
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Nobody changes it."""
+def plain(tmp_path_factory):
     root = tmp_path_factory.mktemp("waymo") / "data"
     write_fake_waymo(root, test=True)
     return root
 
 
+@pytest.fixture(scope="module", params=["one row a group", "packed from one group a segment"])
+def files(request, plain, tmp_path_factory):
+    """Nobody changes it."""
+    if request.param == "one row a group":
+        return plain
+    folder = tmp_path_factory.mktemp("packed")
+    write_fake_waymo(folder / "download", test=True, group=1000)
+    wanted = read_test_frames(str(folder / "download/test_frames.txt"))
+    for split in ("train", "val", "test"):
+        pack_split(str(folder / "download"), str(folder / "data"), split, wanted if split == "test" else None, 10)
+    shutil.copy(folder / "download/test_frames.txt", folder / "data")
+    return folder / "data"
+
+
 @pytest.fixture
-def root(files, tmp_path):
+def root(plain, tmp_path):
     """A copy that the test may damage."""
-    return Path(shutil.copytree(files, tmp_path / "data"))
+    return Path(shutil.copytree(plain, tmp_path / "data"))
 
 
 def open_reader(root, split="train", num_sweeps=0, **changes):

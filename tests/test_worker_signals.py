@@ -1,10 +1,14 @@
-"""Loader processes end with training, also where it is killed."""
+"""Loader processes end with training, also where it is killed, and training does not wait for them."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+
+import pytest
+
+from tests.entry import ROOT, environment
 
 PROGRAM = """
 import multiprocessing, sys
@@ -61,3 +65,35 @@ def test_loader_processes_do_not_outlive_killed_training(tmp_path):
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, workers))
+
+
+ENDING = """
+import sys
+from core import builder
+from core.datasets.worker_signals import follow_training
+from core.runtime import run_main
+from tests.test_worker_signals import Pids
+from torch.utils.data import DataLoader
+
+def main():
+    context = builder.worker_context()
+    batches = iter(DataLoader(Pids(), num_workers=2, worker_init_fn=follow_training, multiprocessing_context=context))
+    next(batches)
+    main.kept = batches  # as by a cycle, or by the frames of a traceback
+    print("ending", flush=True)
+    if sys.argv[1] == "error":
+        raise ZeroDivisionError
+
+run_main(main)
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [("error", 1), ("success", 0)])
+def test_a_single_process_does_not_wait_for_its_loader_processes(how, status):
+    """They live on for a minute after SIGTERM; schedulers kill after half of that."""
+    command = [sys.executable, "-c", ENDING, how]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ending\n"
+    begin = time.monotonic()
+    process.communicate(timeout=120)
+    assert process.returncode == status and time.monotonic() - begin < 30

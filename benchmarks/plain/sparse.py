@@ -42,6 +42,8 @@ class PlainRows:
 class PlainCoordinates:
     """Takes the place of `core.sparse.Coordinates`: voxel sets, rule books and interpolation tables, each made once."""
 
+    points_are_voxels = False  # the published code interpolates at stride 1, too
+
     def __init__(self, coords: Tensor):
         self.points = coords
         self._coords = {1: coords}

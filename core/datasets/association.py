@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from core.compiled import njit
 
 
 def superpixel_ids(
@@ -29,7 +30,7 @@ def superpixel_ids(
     return ids
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _look_up(superpixels, camera, k, pixel, offset, ids):  # type: ignore[no-untyped-def]
     """Fills ids [N] for the points of camera `k`; the pixel is that of `pixel_cells`."""
     height, width = superpixels.shape

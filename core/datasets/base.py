@@ -100,7 +100,7 @@ class Reader(ABC):
 
     @abstractmethod
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
-        """Checks, without opening them, that the files of the whole split are there.
+        """Checks, without opening them, that the files of the whole split are there, links followed.
 
         Args:
             labels: the dense labels too.

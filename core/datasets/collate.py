@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.datasets.file_points import BatchPoints, join_points
+from core.datasets.file_points import PER_POINT, BatchPoints, join_points
 from core.datasets.sample import Sample
-from core.sparse.coordinates import Coarser, coarser_sets
+from core.sparse.coordinates import STRIDES, Coarser, coarser_sets
 
 TENSORS = (
     "coords",
@@ -36,6 +36,8 @@ LABELLED = {
     "negative": "candidates",
 }
 """Names of the losses' labels, and of the tensors that hold them."""
+MOST_TENSORS = len(TENSORS) + 2 * len(LABELLED) + 1 + 2 * len(STRIDES) + len(PER_POINT)
+"""Of a batch: rows of each label by head, and of the association, and two tensors of each coarser set among them."""
 
 
 @dataclass
@@ -87,6 +89,17 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """The batch with all tensors in page-locked memory."""
         return self._map(torch.Tensor.pin_memory)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All tensors of the batch."""
+        found: list[torch.Tensor] = []
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            found.append(tensor)
+            return tensor
+
+        self._map(note)
+        return found
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         tensors: dict[str, Any] = {name: function(getattr(self, name)) for name in TENSORS}

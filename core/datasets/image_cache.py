@@ -6,7 +6,6 @@ with the frame's token, what the images were made with, and their CRC.
 
 import io
 import json
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,16 +90,6 @@ def read_images(directory: str, token: str, shape: Shape, parameters_hash: str |
     check_header(path, IMAGE_CACHE, header)
     check_identity(path, IMAGE_CACHE, header, token, parameters_hash)
     return images
-
-
-def check_images(directory: str, token: str, parameters_hash: str | None = None) -> None:
-    """Checks a file by its size and its header alone; raises as `read_images`."""
-    path = label_path(directory, IMAGE_CACHE, token)
-    with _reading(path) as file:
-        file.seek(int(np.prod(_read_shape(file))), os.SEEK_CUR)
-        header = json.loads(file.read())
-    check_header(path, IMAGE_CACHE, header)
-    check_identity(path, IMAGE_CACHE, header, token, parameters_hash)
 
 
 def file_size(num_cameras: int, size: tuple[int, int]) -> int:

@@ -3,10 +3,11 @@
 import glob
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from core.errors import UserError
+from core.files import why_absent
 
 WEAK_LABEL = "weak_label"
 SUPERPIXEL = "superpixel"
@@ -60,13 +61,21 @@ def mending_command(directory: str, kind: str, dataset: str = "DATASET") -> str:
     return command
 
 
-def missing(path: str, kind: str) -> BrokenFile:
-    """The error for a file that is not there; names a file of another format that lies in its place."""
-    stem, suffix = os.path.splitext(path)
-    others = [os.path.basename(p) for p in sorted(glob.glob(glob.escape(stem) + "*")) if not p.endswith(suffix)]
-    hint = f" ({others[0]} beside it is of another format)" if others else ""
+def missing(path: str, kind: str, hint: str = "") -> BrokenFile:
+    """The error for a file that is not there. It may be raised for every frame, and so lists no directory."""
     command = mending_command(os.path.dirname(path), kind)
     return BrokenFile(f"{path}: no {NOUNS[kind]} file here{hint}; make it with: {command}")
+
+
+def missing_of_many(absent: Sequence[str], kind: str, num_files: int) -> BrokenFile:
+    """The error for files that are not there; names the first, and a file of another format that lies in its place."""
+    path, reason = absent[0], why_absent(absent[0])
+    stem, suffix = os.path.splitext(path)
+    others = [os.path.basename(p) for p in sorted(glob.glob(glob.escape(stem) + "*")) if not p.endswith(suffix)]
+    hints = [f"{len(absent)} of {num_files} are missing"] if len(absent) > 1 else []
+    hints += [f"it {reason}"] if reason != "is missing" else []
+    hints += [f"{others[0]} beside it is of another format"] if others else []
+    return missing(path, kind, f" ({'; '.join(hints)})" if hints else "")
 
 
 def broken(path: str, kind: str, what: str, dataset: str = "DATASET") -> BrokenFile:

@@ -6,7 +6,6 @@ format is told from a good one; the error names the file and the command that ma
 """
 
 import json
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.datasets import png_reading
-from core.datasets.image_cache import check_images
 from core.datasets.label_archive import FORMAT_VERSION, check_header, check_identity, read_archive, write_archive
 from core.datasets.label_errors import (
     IMAGE_CACHE,
@@ -46,7 +44,6 @@ __all__ = [
     "ForeignFile",
     "WeakLabel",
     "check_directory",
-    "check_file",
     "describe",
     "first_difference",
     "label_path",
@@ -187,18 +184,6 @@ def read_pseudo_label(
     return arrays["label"]
 
 
-def check_file(directory: str, kind: str, token: str, parameters_hash: str | None = None) -> None:
-    """Checks a label file by its header and its end alone: quick enough for all files before long work."""
-    path = label_path(directory, kind, token)
-    if kind == SUPERPIXEL:
-        _check_png_header(path, token, parameters_hash)
-    elif kind == IMAGE_CACHE:
-        check_images(directory, token, parameters_hash)
-    else:
-        header, _ = read_archive(path, kind, {})
-        check_identity(path, kind, header, token, parameters_hash)
-
-
 def _check_lengths(
     path: str, kind: str, header: Mapping[str, Any], num_points: int | None, arrays: Mapping[str, NDArray[Any]]
 ) -> None:
@@ -210,16 +195,6 @@ def _check_lengths(
 
 def _header(kind: str, token: str, parameters: str | None, **content: Any) -> dict[str, Any]:
     return {"kind": kind, "format": FORMAT_VERSION, "token": token, "parameters": parameters, **content}
-
-
-def _check_png_header(path: str, token: str, parameters: str | None) -> None:
-    """Signature, header and end of a superpixel file are right."""
-    with _reading_png(path), open(path, "rb") as file:
-        start = file.read(png_reading.HEAD_BYTES)
-        file.seek(-min(len(png_reading.END), os.fstat(file.fileno()).st_size), os.SEEK_END)
-        _check_png_ends(path, start, file.read())
-        head = png_reading.read_head(start)
-    _check_png_head(path, token, head, parameters)
 
 
 def _verified_png(path: str, token: str, size: tuple[int, int], parameters: str | None) -> bytes:

@@ -8,9 +8,17 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.datasets.label_archive import FORMAT_VERSION
-from core.datasets.label_errors import META_NAME, NOUNS, broken, foreign, mending_command
+from core.datasets.label_errors import (
+    META_NAME,
+    NOUNS,
+    broken,
+    foreign,
+    label_path,
+    mending_command,
+    missing_of_many,
+)
 from core.errors import UserError
-from core.files import write_json
+from core.files import absent_files, write_json
 
 if TYPE_CHECKING:
     from core.datasets.base import Reader
@@ -104,8 +112,10 @@ def check_directory(
 ) -> dict[str, Any]:
     """Checks a directory of labels before long work and returns its meta.json.
 
+    The directory is listed, and no label file opened: each is checked when it is read.
+
     Args:
-        tokens: stems of the files that must be there (frame tokens; for superpixels camera tokens).
+        tokens: stems of the files that must be there (frame tokens; for superpixels camera tokens); none: not listed.
         expected: part of meta.json that must be equal, nested as there, for instance
             `{"parameters": {"point_per_class": 1}, "classes": [...]}`. Dataclasses are taken too.
         dataset: see `read_meta`.
@@ -117,10 +127,10 @@ def check_directory(
         key, wanted, found = difference
         path = os.path.join(directory, META_NAME)
         raise foreign(path, kind, f"made with {key} = {found}, the configuration says {wanted}")
-    from core.datasets.label_files import check_file  # it imports this module
-
-    for token in tokens:
-        check_file(directory, kind, token, meta["parameters_hash"])
+    paths = [label_path(directory, kind, token) for token in tokens]
+    absent = absent_files(paths)
+    if absent:
+        raise missing_of_many(absent, kind, len(paths))
     return meta
 
 

@@ -16,7 +16,6 @@ from PIL import Image
 from core.datasets.png import SIGNATURE
 
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-HEAD_BYTES = 4096  # signature, size and text lie within
 
 
 @dataclass(frozen=True)

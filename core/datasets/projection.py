@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from core.compiled import njit
 from core.datasets.frame import CameraView
 
 MIN_DEPTH = 1.0  # m; nearer points count as unseen, where a data set does not say otherwise
@@ -48,7 +48,7 @@ def project(points: NDArray[np.floating], cameras: Sequence[CameraView], min_dep
     return Projection(camera, pixel)
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _project(points, matrices, sizes, min_depth, camera, pixel):  # type: ignore[no-untyped-def]
     """Fills camera int8 [N], which holds -1, and pixel [N, 2]; matrices [K, 3, 4], sizes int64 [K, 2] (W, H)."""
     for k in range(len(matrices)):  # the later camera overwrites the earlier one
@@ -85,7 +85,7 @@ def normalize_pixels(
     return normalized
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _normalize(pixel, camera, sizes, normalized):  # type: ignore[no-untyped-def]
     for i in range(len(camera)):
         if camera[i] >= 0:

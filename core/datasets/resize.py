@@ -6,9 +6,10 @@ rows are interleaved byte by byte, so that each tap of the column pass is one ve
 
 from functools import lru_cache
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from core.compiled import njit
 
 PRECISION = 22  # bits after the point of the weights, as in PIL
 BLOCK = 8  # rows interleaved at a time
@@ -77,7 +78,7 @@ def _resize_columns(
     return out
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _resize_blocks(rows, first, weights, columns, columns_bytes, total, resized, resized_bytes, out):  # type: ignore[no-untyped-def]
     """Block by block; what ends on `_bytes` is another view of the same memory."""
     for y in range(0, len(rows), BLOCK):
@@ -89,7 +90,7 @@ def _resize_blocks(rows, first, weights, columns, columns_bytes, total, resized,
         _separate(resized, y, out)
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _interleave(rows, y, out):  # type: ignore[no-untyped-def]
     """Byte i of BLOCK rows from `y` on -> word i of out uint64 [>= M]; the last row stands for those after it."""
     end = rows.shape[0] - 1
@@ -101,7 +102,7 @@ def _interleave(rows, y, out):  # type: ignore[no-untyped-def]
         out[i] = np.uint64(low) | np.uint64(high) << np.uint64(32)
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _separate(words, y, rows):  # type: ignore[no-untyped-def]
     """The inverse of `_interleave`: words uint64 [M] -> BLOCK rows from `y` on."""
     for r in range(min(BLOCK, len(rows) - y)):
@@ -110,7 +111,7 @@ def _separate(words, y, rows):  # type: ignore[no-untyped-def]
             row[i] = np.uint8(words[i] >> shift)
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _sum_taps(columns, first, weights, out):  # type: ignore[no-untyped-def]
     """columns uint8 [W, LANES] -> out uint8 [W', LANES], with TAPS taps: kept in registers."""
     half, shift = np.uint32(1 << (PRECISION - 1)), np.uint32(PRECISION)
@@ -124,7 +125,7 @@ def _sum_taps(columns, first, weights, out):  # type: ignore[no-untyped-def]
             result[k] = (upper + np.uint32(c3[k]) * w3 + np.uint32(c4[k]) * w4 + np.uint32(c5[k]) * w5) >> shift
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _sum_many_taps(columns, first, weights, total, out):  # type: ignore[no-untyped-def]
     """As `_sum_taps` for any multiple of three taps; total uint32 [W', LANES] is overwritten."""
     total[:] = 1 << (PRECISION - 1)
@@ -140,7 +141,7 @@ def _sum_many_taps(columns, first, weights, total, out):  # type: ignore[no-unty
             out[x, k] = total[x, k] >> np.uint32(PRECISION)
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _resize_rows(image, first, weights, out):  # type: ignore[no-untyped-def]
     """image uint8 [H, 3 W] -> out uint8 [3, H', W]."""
     total = np.empty(image.shape[1], np.uint32)

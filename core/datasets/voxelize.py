@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from core.compiled import njit
 from core.sparse.coordinates import COORDINATE_LIMITS
 
 
@@ -60,7 +60,7 @@ def voxelize(xyz: NDArray[np.floating], voxel_size: float, priority: NDArray[np.
     return Voxels(grid[first].astype(np.int32), representative, point_voxel)
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _cells(xyz, voxel_size):  # type: ignore[no-untyped-def]
     """round(xyz / voxel_size) - minimum along each axis; int64 [P, 3]."""
     grid = np.empty(xyz.shape, np.int64)
@@ -76,7 +76,7 @@ def _cells(xyz, voxel_size):  # type: ignore[no-untyped-def]
     return grid
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _number(grid, sizes, table):  # type: ignore[no-untyped-def]
     """Numbers the voxels in the order of their first points, by a hash table with open addressing.
 
@@ -106,7 +106,7 @@ def _number(grid, sizes, table):  # type: ignore[no-untyped-def]
     return point_voxel, first[:count].copy()
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _represent(point_voxel, first, priority):  # type: ignore[no-untyped-def]
     """The voxels' first points of the highest priority above 0, else their first points; int64 [V]."""
     representative = first.copy()

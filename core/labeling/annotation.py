@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.compiled import njit
 from core.datasets.label_files import ANNOTATED_IGNORED, WeakLabel
 from core.labeling.parameters import WeakLabelParameters
 

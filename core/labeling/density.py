@@ -5,9 +5,9 @@ distances from Malzer and Baum, "A Hybrid Approach To Hierarchical Density-based
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.compiled import njit
 from core.labeling.spanning_tree import spanning_tree
 
 

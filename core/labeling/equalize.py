@@ -1,8 +1,9 @@
 """Histogram equalisation of a colour image's brightness: bit for bit what OpenCV computes, without it."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from core.compiled import njit
 
 _LUMA_BITS = 14  # after the point of the coefficients between RGB and YUV
 _HSV_BITS = 12  # after the point of the reciprocals in hue and saturation

@@ -1,9 +1,9 @@
 """Ground: planes in the cells of a polar grid (paper, section "pre-segmentation and annotation")."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.compiled import njit
 from core.labeling.parameters import WeakLabelParameters
 from core.labeling.plane import Cells, PlaneFitter, plane_fitter
 from core.labeling.polar import group_points, polar_cells

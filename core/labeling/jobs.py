@@ -22,19 +22,18 @@ from core.labeling.plane import import_open3d, plane_fitter
 from core.labeling.statistics import average_statistics, scene_statistics
 from core.labeling.superpixels import check_implementation, make_superpixels
 from core.labeling.weak_label import label_frame
+from core.workers import Work
 
 
-class Job(Protocol):
-    """Makes the label files of single frames; travels to worker processes.
+class Job(Work, Protocol):
+    """Makes the label files of single frames.
 
     Attributes:
         kind: of the label files.
-        directory: where they go.
         identity: hash of all that they depend on.
     """
 
     kind: str
-    directory: str
     identity: str
 
     @property
@@ -42,9 +41,6 @@ class Job(Protocol):
 
     def check_packages(self) -> dict[str, Any]:
         """Raises UserError where an optional package is missing; returns what meta.json records of the packages."""
-
-    def make(self, index: int) -> bool:
-        """Makes the files of frame `index` that are not there and whole yet; False where there was nothing to do."""
 
     def statistics(self) -> dict[str, Any]:
         """Statistics over all frames, read from the files."""

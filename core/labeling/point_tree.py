@@ -7,8 +7,9 @@ the same depth.
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from core.compiled import njit
 
 _LEAF_SIZE = 12
 

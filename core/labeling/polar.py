@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from core.compiled import njit
 
 _COUNTED_CELLS = 2**20  # as many at most are sorted by counting
 _ANGLE_ERROR = 3e-5  # of the quick angle, at most (rad)

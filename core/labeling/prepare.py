@@ -12,13 +12,13 @@ from core.datasets.image_cache import file_size
 from core.datasets.label_errors import META_NAME, UNFINISHED_NAME
 from core.datasets.label_files import describe, first_difference, write_meta
 from core.errors import UserError
-from core.files import check_room, remove_unfinished, write_json
+from core.files import UNFINISHED, check_room, remove_unfinished, write_json
 from core.labeling.jobs import ImageCacheJob, SuperpixelJob, WeakLabelJob
 from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.statistics import statistics_lines
-from core.labeling.workers import make_all
 from core.locks import locked
 from core.progress import progress
+from core.workers import make_all
 
 
 def no_barrier() -> None:
@@ -122,8 +122,9 @@ def _prepare(
     description = describe(job.kind, parameters, seed, job.reader, packages)
     job.identity = description["parameters_hash"]
     with locked(job.directory, rank == 0):
-        barrier()  # nobody writes before the first process holds the lock
-        claim_directory(job.directory, description)
+        if rank == 0:
+            claim_directory(job.directory, description)
+        barrier()  # nobody writes before the first process holds the lock and has looked at what is there
         own = range(rank, len(job.reader), world_size)
         made = sum(progress(make_all(job, own, num_workers), len(own), job.kind.replace("_", " ") + "s"))
         barrier()
@@ -138,7 +139,8 @@ def _prepare(
 
 
 def claim_directory(directory: str, description: Mapping[str, Any]) -> None:
-    """Makes sure that `directory` can be written and holds nothing but files of `description` (see `describe`).
+    """Makes sure that `directory` can be written and holds nothing but files of `description` (see `describe`). One
+    process does so, before any other writes there.
 
     Until meta.json is written, `unfinished.json` holds the description, so that an interrupted run is not continued
     with other parameters.
@@ -176,7 +178,7 @@ def _check_same(directory: str, name: str, description: Mapping[str, Any]) -> No
 def _check_writable(directory: str) -> None:
     try:
         os.makedirs(directory, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
+        with tempfile.TemporaryFile(prefix=UNFINISHED, dir=directory):
             pass
     except OSError as error:
         raise UserError(f"{directory}: cannot be written ({error.strerror}); choose another path") from error

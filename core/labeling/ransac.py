@@ -3,7 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
+
+from core.compiled import njit
 
 CERTAINTY = 0.99999999  # probability of having seen a sample of inliers only, at which the search ends
 _BLOCK = 512  # points between two looks at whether a hypothesis can still win

@@ -7,9 +7,9 @@ each block of every level; here a block has the short list of its colours, made 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.compiled import njit
 from core.errors import UserError
 from core.labeling.seeds_blocks import Superpixels, move_blocks
 from core.labeling.seeds_levels import block_levels

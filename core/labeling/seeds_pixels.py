@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from core.compiled import njit
 from core.labeling.seeds_blocks import Superpixels, stays_whole
 
 _ONE = np.uint64(1)

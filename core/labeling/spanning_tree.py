@@ -8,9 +8,9 @@ to nearest neighbours are looked at first, and give a bound for the search in a 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.compiled import njit
 from core.labeling.point_tree import box_gap, build_tree, nearest_neighbors, point_gap, sibling
 
 

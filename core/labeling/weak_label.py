@@ -3,9 +3,9 @@
 import zlib
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.compiled import njit
 from core.datasets.base import Reader
 from core.datasets.frame import ClassTable, Frame
 from core.datasets.label_files import WeakLabel

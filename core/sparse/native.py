@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.sparse.gather import gather_rows
 from core.sparse.kernel_map import KernelMap
 from core.sparse.rows import on_gpu
 
@@ -64,11 +65,12 @@ class _TableConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
+        feats = feats.contiguous()
         ctx.save_for_backward(feats, kernel)
         ctx.kernel_map = kernel_map
         if kernel_map.single is not None:
             return _multiply_then_gather(feats, kernel, kernel_map.single)
-        out = _gather(feats, kernel_map.inputs) @ _padded(kernel, 1, 2).flatten(0, 1)
+        out = _side_by_side(feats, kernel_map.inputs) @ _padded(kernel, 1, 2).flatten(0, 1)
         return _cut(out, kernel.shape[2])
 
     @staticmethod
@@ -76,17 +78,17 @@ class _TableConvolution(torch.autograd.Function):
         """One gather serves both gradients: of `grad` by the transposed map, or, where each input row has one pair
         alone, of the features."""
         feats, kernel = ctx.saved_tensors
-        kernel_map = ctx.kernel_map
+        kernel_map, grad = ctx.kernel_map, grad.contiguous()
         volume, c_in, c_out = kernel.shape
         grad_feats = grad_kernel = None
         if kernel_map.back_single is not None:
             if ctx.needs_input_grad[0]:
                 grad_feats = _multiply_then_gather(grad, kernel.transpose(1, 2), kernel_map.back_single)
             if ctx.needs_input_grad[1]:
-                products = _gather(feats, kernel_map.inputs).t() @ _padded(grad, 1)
+                products = _side_by_side(feats, kernel_map.inputs).t() @ _padded(grad, 1)
                 grad_kernel = products.view(volume, -1, products.shape[1])[:, :c_in, :c_out].contiguous()
             return grad_feats, grad_kernel, None
-        gathered = _gather(grad, kernel_map.back_inputs)
+        gathered = _side_by_side(grad, kernel_map.back_inputs)
         if ctx.needs_input_grad[0]:
             grad_feats = _cut(gathered @ _padded(kernel.transpose(1, 2), 1, 2).flatten(0, 1), c_in)
         if ctx.needs_input_grad[1]:
@@ -95,14 +97,15 @@ class _TableConvolution(torch.autograd.Function):
         return grad_feats, grad_kernel, None
 
 
-def _missing(tensor: Tensor, axis: int) -> int:
-    """Channels that an axis lacks to rows of a multiple of 16 bytes, as matrix units want them."""
-    return -tensor.shape[axis] % (ROW_BYTES // tensor.element_size())
+def _aligned(channels: int, dtype: torch.dtype) -> int:
+    """Channels of rows of a multiple of 16 bytes, as matrix units want them."""
+    step = ROW_BYTES // dtype.itemsize
+    return -(-channels // step) * step
 
 
 def _padded(tensor: Tensor, *axes: int) -> Tensor:
     """The tensor with zeros after its channels on these axes, where they are no multiple of 16 bytes."""
-    pads = [_missing(tensor, axis) if axis in axes else 0 for axis in range(tensor.ndim)]
+    pads = [_aligned(n, tensor.dtype) - n if axis in axes else 0 for axis, n in enumerate(tensor.shape)]
     if not any(pads):
         return tensor
     return F.pad(tensor, [side for pad in reversed(pads) for side in (0, pad)])
@@ -113,10 +116,10 @@ def _cut(rows: Tensor, channels: int) -> Tensor:
     return rows if rows.shape[1] == channels else rows[:, :channels].contiguous()
 
 
-def _gather(rows: Tensor, inputs: Tensor) -> Tensor:
-    """[N, C], padded, by int32 [M, K] rows, N for none -> [M, K * C], side by side."""
-    rows = F.pad(rows, (0, _missing(rows, 1), 0, 1))  # one more row, of zeros
-    return rows.index_select(0, inputs.flatten()).view(len(inputs), -1)
+def _side_by_side(rows: Tensor, inputs: Tensor) -> Tensor:
+    """[N, C], padded, by int32 [M, K] rows, N for none -> [M, K * C]."""
+    width = _aligned(rows.shape[1], rows.dtype)
+    return gather_rows(rows, inputs.flatten(), width).view(len(inputs), inputs.shape[1] * width)
 
 
 def _multiply_then_gather(rows: Tensor, kernel: Tensor, single: Tensor) -> Tensor:
@@ -125,7 +128,7 @@ def _multiply_then_gather(rows: Tensor, kernel: Tensor, single: Tensor) -> Tenso
     kernel = _padded(kernel, 1, 2)
     volume, a, b = kernel.shape
     products = _padded(rows, 1) @ kernel.transpose(0, 1).reshape(a, volume * b)
-    return _cut(products.view(-1, b).index_select(0, single), channels)
+    return gather_rows(products.view(-1, b), single, channels)
 
 
 def convolve(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:

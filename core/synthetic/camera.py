@@ -4,10 +4,10 @@ import io
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.compiled import njit
 from core.synthetic.ground import CELL, GROUND_LABEL, GROUND_RAISED
 from core.synthetic.paint import shade
 from core.synthetic.raycast import GROUND, SKY, cast_ground, cast_solids, turn

@@ -1,7 +1,8 @@
 """Repeatable noise of a place: the same number for the same cell, whoever looks and whenever."""
 
 import numpy as np
-from numba import njit
+
+from core.compiled import njit
 
 
 @njit(cache=True, nogil=True)

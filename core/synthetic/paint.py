@@ -1,8 +1,8 @@
 """Colours of what a camera ray meets: paints, light, shadow, haze, sky."""
 
 import numpy as np
-from numba import njit
 
+from core.compiled import njit
 from core.synthetic.noise import hash3, smooth_noise
 from core.synthetic.raycast import BOX, CONE, CYLINDER, GROUND, SKY, bump, ground_at
 

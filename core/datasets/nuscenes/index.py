@@ -47,7 +47,7 @@ def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SW
       [F, num_sweeps_max, 4, 4], see `Sweep`
 
     Raises:
-        UserError: the tables are missing, broken or don't fit together, or nuscenes-devkit is not installed.
+        UserError: the tables are missing, broken or don't fit together.
     """
     digest = tables_digest(root, version)
     splits = scene_splits(root, version)

@@ -1,7 +1,6 @@
 """One split of nuScenes: its frames, and how their files are read."""
 
 import os
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from core.datasets.nuscenes.submission import LidarsegSubmission
 from core.datasets.nuscenes.tables import CAMERAS
 from core.datasets.point_checks import LastColumn, check_points, drops_invalid, is_valid
 from core.errors import UserError
+from core.files import absent_files, why_absent
 
 POINT_BYTES = 20  # float32 x, y, z, intensity, ring
 NUM_RAW_CLASSES = 32
@@ -93,8 +93,8 @@ class NuScenes(Reader):
     def _keep_available(self) -> None:
         """Forgets the key frames of which the LiDAR file or an image is missing; the log says how many are left."""
         paths = np.column_stack([self._arrays["lidar_path"], self._arrays["camera_path"]])
-        missing = frozenset(_missing(self.root, [text(path) for path in paths.reshape(-1)]))
-        there = np.array([not any(text(path) in missing for path in row) for row in paths], bool)
+        absent = frozenset(absent_files(self._join(path) for path in paths.reshape(-1).tolist()))
+        there = np.array([absent.isdisjoint(map(self._join, row)) for row in paths.tolist()], bool)
         logger.info(f"{there.sum()} of {len(there)} key frames of split '{self.split}' are in {self.root}.")
         if not there.any():
             raise UserError(
@@ -193,12 +193,12 @@ class NuScenes(Reader):
 
     def _check(self, kind: str, paths: NDArray[np.bytes_]) -> None:
         paths = paths.reshape(-1)
-        missing = _missing(self.root, [text(path) for path in paths if path])
-        if missing:
-            first = os.path.join(self.root, missing[0])
+        absent = absent_files(self._join(path) for path in paths.tolist() if path)
+        if absent:
             raise UserError(
-                f"{kind} file {first} is missing, and {len(missing)} of {paths.size} in all (split '{self.split}'): "
-                f"unpack all of nuScenes' {self.version} archives into {self.root}, or set dataset.frames to available"
+                f"{kind} file {absent[0]} {why_absent(absent[0])}, and {len(absent)} of {paths.size} in all (split "
+                f"'{self.split}'): unpack all of nuScenes' {self.version} archives into {self.root}, or set "
+                "dataset.frames to available"
             )
 
     def _no_labels(self, what: str) -> str:
@@ -226,17 +226,3 @@ def _read(path: str, kind: str) -> bytes:
             return file.read()
     except OSError as error:
         raise UserError(f"{kind} {path} cannot be read ({error.strerror}): unpack nuScenes' files again") from None
-
-
-def _missing(root: str, paths: Iterable[str]) -> list[str]:
-    """Those of `paths` that are not under `root`, in order; lists each folder once instead of asking for each file."""
-    listed: dict[str, frozenset[str]] = {}
-    missing = []
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in listed:
-            full = os.path.join(root, folder)
-            listed[folder] = frozenset(os.listdir(full)) if os.path.isdir(full) else frozenset()
-        if name not in listed[folder]:
-            missing.append(path)
-    return missing

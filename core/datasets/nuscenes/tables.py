@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.datasets.nuscenes.splits import official_scenes
 from core.errors import UserError
 
 LIDAR = "LIDAR_TOP"
@@ -116,21 +117,15 @@ def tables_digest(root: str, version: str) -> dict[str, list[int]]:
 
 
 def scene_splits(root: str, version: str) -> dict[str, frozenset[str]]:
-    """Names of the scenes in each split of a version, from its splits.json or else from nuscenes-devkit.
+    """Names of the scenes in each split of a version, from its splits.json or else the official ones.
 
     Raises:
-        UserError: splits.json is broken, or nuscenes-devkit is not installed.
+        UserError: splits.json is broken.
     """
     path = os.path.join(root, version, f"{SPLIT_TABLE}.json")
     if os.path.isfile(path):
         return _own_splits(path)
-    try:
-        from nuscenes.utils.splits import create_splits_scenes
-    except ImportError as error:
-        raise UserError(
-            f"building nuScenes' index needs nuscenes-devkit ({error}): pip install nuscenes-devkit==1.2.0"
-        ) from None
-    splits = create_splits_scenes()
+    splits = official_scenes()
     if "mini" in version:
         names = {"train": "mini_train", "val": "mini_val"}
     elif "test" in version:

@@ -23,6 +23,7 @@ from core.datasets.semantic_kitti.sequence import (
 )
 from core.datasets.semantic_kitti.submission import KittiSubmission
 from core.errors import UserError
+from core.files import absent_files, why_absent
 
 POINT_BYTES = 16  # float32 x, y, z, remission
 CAMERA = "image_2"
@@ -150,8 +151,10 @@ class SemanticKitti(Reader):
             for name, scans in self.scans.items():
                 check_scans(self.folders[name], scans)
             self._check_counts()
+        self._check("LiDAR file", "velodyne", ".bin", "data_odometry_velodyne.zip")
+        self._check("camera image", CAMERA, ".png", "data_odometry_color.zip")
         if labels:
-            self._check_labels()
+            self._check("label file", "labels", ".label", "data_odometry_labels.zip")
 
     def lacking(self) -> list[str]:
         """Sequences of the split of which there are not as many scans as in the real data set."""
@@ -166,14 +169,12 @@ class SemanticKitti(Reader):
                     f"{self.lacking()[0]} of data_odometry_velodyne.zip again, or set dataset.frames to available"
                 )
 
-    def _check_labels(self) -> None:
-        listed = {name: _listed(self._path(name, "labels")) for name in self.scans}
-        paths = [(n, f"{self.scans[n][i]}.label") for n, i in self._frames]
-        missing = [self._path(n, "labels", file) for n, file in paths if file not in listed[n]]
-        if missing:
+    def _check(self, kind: str, folder: str, suffix: str, archive: str) -> None:
+        absent = absent_files(self._path(n, folder, f"{self.scans[n][i]}{suffix}") for n, i in self._frames)
+        if absent:
             raise UserError(
-                f"label file {missing[0]} is missing, and {len(missing)} of {len(self)} in all (split '{self.split}'): "
-                "unpack data_odometry_labels.zip over the data root"
+                f"{kind} {absent[0]} {why_absent(absent[0])}, and {len(absent)} of {len(self)} in all (split "
+                f"'{self.split}'): unpack {archive} over the data root"
             )
 
     def open_submission(self, directory: str) -> KittiSubmission:
@@ -212,7 +213,3 @@ def _read(path: str, kind: str, hint: str) -> bytes:
             return file.read()
     except OSError as error:
         raise UserError(f"{kind} {path} cannot be read ({error.strerror}): {hint}") from None
-
-
-def _listed(folder: str) -> frozenset[str]:
-    return frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()

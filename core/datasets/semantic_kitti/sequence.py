@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torchpack.utils.logging import logger
 
 from core.errors import UserError
-from core.files import write_atomic
+from core.files import absent_files, why_absent, write_atomic
 
 SPLITS = {
     "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
@@ -107,8 +107,12 @@ def list_scans(folder: str, available: bool = False) -> list[str]:
     """
     scans = _names(os.path.join(folder, "velodyne"), ".bin")
     if available:
-        images = frozenset(_names(os.path.join(folder, "image_2"), ".png"))
-        scans = [scan for scan in scans if scan in images]
+        files = {
+            scan: (os.path.join(folder, "velodyne", f"{scan}.bin"), os.path.join(folder, "image_2", f"{scan}.png"))
+            for scan in scans
+        }
+        absent = frozenset(absent_files(path for pair in files.values() for path in pair))
+        scans = [scan for scan, pair in files.items() if absent.isdisjoint(pair)]
     return sorted(scans, key=lambda scan: (0, int(scan), scan) if scan.isdecimal() else (1, 0, scan))
 
 
@@ -134,7 +138,7 @@ def image_sizes(folder: str, scans: Sequence[str], index_path: str) -> NDArray[n
     images = os.path.join(folder, "image_2")
     if not os.path.isdir(images):
         hint = "unpack KITTI odometry's colour images (data_odometry_color.zip) over the data root"
-        raise UserError(f"camera image folder {images} is missing: {hint}")
+        raise UserError(f"camera image folder {images} {why_absent(images)}: {hint}")
     path = index_file(index_path, folder)
     state = np.array([zlib.crc32("\n".join(scans).encode()), os.stat(images).st_mtime_ns])
     try:
@@ -144,13 +148,14 @@ def image_sizes(folder: str, scans: Sequence[str], index_path: str) -> NDArray[n
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         pass
     logger.info(f'Index "{path}" of the images in {images}: building it, once.')
-    missing = sorted({f"{scan}.png" for scan in scans} - set(os.listdir(images)))
-    if missing:
+    paths = [os.path.join(images, f"{scan}.png") for scan in scans]
+    absent = absent_files(paths)
+    if absent:
         raise UserError(
-            f"camera image {os.path.join(images, missing[0])} is missing, and {len(missing)} of {len(scans)} in all: "
+            f"camera image {absent[0]} {why_absent(absent[0])}, and {len(absent)} of {len(scans)} in all: "
             "unpack data_odometry_color.zip again"
         )
-    size = np.array([_image_size(os.path.join(images, f"{scan}.png")) for scan in scans], np.int32).reshape(-1, 2)
+    size = np.array([_image_size(path) for path in paths], np.int32).reshape(-1, 2)
     try:
         with write_atomic(path) as file:
             np.savez(file, state=state, size=size)

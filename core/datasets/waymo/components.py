@@ -4,7 +4,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,15 +39,8 @@ KEYS = {
     CAMERA_CALIBRATION: (SEGMENT, CAMERA),
     VEHICLE_POSE: (SEGMENT, TIME),
 }
-BUFFER = 1 << 20  # bytes read at a time, so that rows before the wanted one do not fill the memory
+BUFFER = 1 << 20  # bytes read at a time, so that rows of a large row group do not fill the memory
 MOST_OPEN = 8
-
-
-class Place(NamedTuple):
-    """Where a row lies in a Parquet file: its row group, and its position in that."""
-
-    group: int
-    row: int
 
 
 def column(component: str, field: str) -> str:
@@ -56,13 +49,13 @@ def column(component: str, field: str) -> str:
 
 
 def image_columns(component: str, returns: Iterable[int] = (1, 2)) -> list[str]:
-    """The columns of range images, values and shape of each return."""
+    """The columns of range images: values and shape of each return."""
     fields = (f"range_image_return{r}.{part}" for r in returns for part in ("values", "shape"))
     return [column(component, field) for field in fields]
 
 
 class ParquetFiles:
-    """Parquet files, of which only the asked-for columns and row groups are read.
+    """Parquet files, of which only the asked-for columns and rows are read. Each row is a row group of its own.
 
     At most MOST_OPEN files stay open, those used last. A copy in another process opens its own.
     """
@@ -79,45 +72,57 @@ class ParquetFiles:
         Raises:
             UserError: as `row`.
         """
-        with _reading(path, component):
+        with reading(path, component):
             return dict(self._file(path, component, names).read(columns=list(names), use_threads=False).to_pydict())
 
-    def keys(self, path: str, component: str) -> tuple[dict[str, NDArray[Any]], list[Place]]:
-        """The key columns of all rows, and each row's place.
+    def keys(self, path: str, component: str) -> dict[str, NDArray[Any]]:
+        """The key columns of all rows.
 
         Raises:
             UserError: as `row`.
         """
         names = KEYS[component]
-        with _reading(path, component):
-            file = self._file(path, component, names)
-            table = file.read(columns=list(names), use_threads=False)
-            columns = {name: table.column(name).to_numpy() for name in names}
-            sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
-        return columns, [Place(group, row) for group, size in enumerate(sizes) for row in range(size)]
+        with reading(path, component):
+            table = self._file(path, component, names).read(columns=list(names), use_threads=False)
+            return {name: table.column(name).to_numpy() for name in names}
 
-    def row(self, path: str, component: str, place: Place, names: Sequence[str]) -> list[Any]:
+    def largest_group(self, path: str, component: str) -> int:
+        """The most rows that stand in one row group."""
+        with reading(path, component):
+            metadata = self._file(path, component, ()).metadata
+            return max((metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)), default=0)
+
+    def column_bytes(self, path: str, component: str, names: Sequence[str]) -> tuple[int, int]:
+        """The bytes that some columns take in the file, and the number of its rows."""
+        with reading(path, component):
+            metadata = self._file(path, component, names).metadata
+            chunks = [
+                metadata.row_group(g).column(c)
+                for g in range(metadata.num_row_groups)
+                for c in range(metadata.num_columns)
+            ]
+            wanted = tuple(f"{name}." for name in names)
+            return sum(
+                c.total_compressed_size for c in chunks if f"{c.path_in_schema}.".startswith(wanted)
+            ), metadata.num_rows
+
+    def row(self, path: str, component: str, row: int, names: Sequence[str]) -> list[Any]:
         """Some columns of one row: Arrow scalars, in the order of `names`.
 
         Raises:
             UserError: the file is missing, damaged, lacks a column or the row.
         """
-        with _reading(path, component):
-            file = self._file(path, component, names)
-            # row after row: a row group may hold more than fits into memory
-            batches = file.iter_batches(1, row_groups=[place.group], columns=list(names), use_threads=False)
-            for row, batch in enumerate(batches):
-                if row == place.row:
-                    return [batch.column(name)[0] for name in names]
-        raise UserError(f"{path}: row {place.row} of row group {place.group} is not there; {again(component)}")
+        with reading(path, component):
+            table = self._file(path, component, names).read_row_group(row, columns=list(names), use_threads=False)
+            return [table.column(name)[0] for name in names]
 
-    def image(self, path: str, component: str, place: Place, returns: Sequence[int] = (1, 2)) -> list[NDArray[Any]]:
+    def image(self, path: str, component: str, row: int, returns: Sequence[int] = (1, 2)) -> list[NDArray[Any]]:
         """The range images of one row, [H, W, C] each, one per return.
 
         Raises:
             UserError: as `row`, or the values do not fill their shape.
         """
-        cells = self.row(path, component, place, image_columns(component, returns))
+        cells = self.row(path, component, row, image_columns(component, returns))
         images = []
         for values, shape in zip(cells[::2], cells[1::2], strict=True):
             flat = np.zeros(0) if values.values is None else values.values.to_numpy(zero_copy_only=False)
@@ -130,7 +135,7 @@ class ParquetFiles:
     def _file(self, path: str, component: str, names: Sequence[str]) -> Any:
         file = self._open.pop(path, None)
         if file is None:
-            file = _parquet().ParquetFile(path, buffer_size=BUFFER)
+            file = import_parquet().ParquetFile(path, buffer_size=BUFFER)
         missing = [name for name in names if name not in file.schema_arrow.names]
         if missing:
             what = f"no column {missing[0]}, so it is not component {component} of Waymo Open v2"
@@ -152,8 +157,8 @@ def again(component: str) -> str:
 
 
 @contextmanager
-def _reading(path: str, component: str) -> Iterator[None]:
-    """Turns what pyarrow says of a bad file into one line."""
+def reading(path: str, component: str) -> Iterator[None]:
+    """Turns what pyarrow says of a bad file into one line, a UserError."""
     try:
         yield
     except FileNotFoundError:
@@ -163,7 +168,8 @@ def _reading(path: str, component: str) -> Iterator[None]:
         raise UserError(f"{path}: not readable as Parquet ({reason}); {again(component)}") from None
 
 
-def _parquet() -> Any:
+def import_parquet() -> Any:
+    """pyarrow.parquet; UserError where pyarrow is missing."""
     try:
         import pyarrow.parquet
     except ImportError as error:

@@ -1,17 +1,22 @@
 """Which segments of a split are there, and whether their files changed."""
 
 import glob
+import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.datasets.waymo.components import COMPONENTS, LABELS, component_path
 from core.errors import UserError
+from core.files import absent_files, why_absent
 
 FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
 SUFFIX = ".parquet"
+PACKED, PACKING = "packed.json", "unfinished.json"  # beside the components' folders; see pack.py
+_THREADS = 32  # on a network disk each answer takes a round trip
 
 
 def check_root(root: str, split: str) -> str:
@@ -34,7 +39,37 @@ def check_root(root: str, split: str) -> str:
             f"{here} holds none of Waymo Open v2's components: download its folders "
             f"{', '.join(needed(split))} into it, or set dataset.root"
         )
-    return folder
+    return here
+
+
+def check_packing(folder: str, num_sweeps: int) -> None:
+    """Raises UserError where a split's folder is half packed, or without the earlier turns that are asked for."""
+    if os.path.exists(os.path.join(folder, PACKING)):
+        raise UserError(f"{folder}: packing it was interrupted; run python3 prepare_waymo.py ... again: it goes on")
+    found = read_packed(folder)
+    if found is not None and num_sweeps > found["num_sweeps"]:
+        raise UserError(
+            f"dataset.num_sweeps is {num_sweeps}, but {folder} was packed with {found['num_sweeps']} earlier turns a "
+            f"frame: pack it into another folder with prepare_waymo.py --num-sweeps {num_sweeps}"
+        )
+
+
+def read_packed(folder: str) -> dict[str, int] | None:
+    """How a split's folder was, or is being, packed: {"num_sweeps"}; None where it was not.
+
+    Raises:
+        UserError: the file that says so is damaged.
+    """
+    for name in (PACKING, PACKED):
+        path = os.path.join(folder, name)
+        try:
+            with open(path, encoding="utf-8") as file:
+                return {"num_sweeps": int(json.load(file)["num_sweeps"])}
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not readable ({error}); remove {folder} and pack it again") from None
+    return None
 
 
 def needed(split: str) -> tuple[str, ...]:
@@ -53,24 +88,64 @@ def list_segments(root: str, split: str, components: Sequence[str]) -> list[str]
 
 
 def complete_segments(root: str, split: str, components: Sequence[str]) -> list[str]:
-    """Names of the segments of which each of `components` has a file, sorted."""
-    return sorted(set.intersection(*(set(list_segments(root, split, [component])) for component in components)))
+    """Names of the segments of which each of `components` has a file, links followed; sorted."""
+    folder, segments = FOLDERS[split], list_segments(root, split, components)
+    files = {s: [component_path(root, folder, component, s) for component in components] for s in segments}
+    absent = frozenset(absent_files(path for paths in files.values() for path in paths))
+    return [segment for segment in segments if absent.isdisjoint(files[segment])]
+
+
+def split_segments(
+    root: str, split: str, wanted: Sequence[tuple[str, int]] | None, available: bool = False
+) -> list[str]:
+    """Names of the segments of a split, sorted: all, or those of the `wanted` frames (segment, timestamp).
+
+    Args:
+        available: of these, the segments whose files are all there.
+
+    Raises:
+        UserError: there are none, or, unless `available`, one of those is not there.
+    """
+    place = os.path.join(root, FOLDERS[split])
+    listed = None if wanted is None else {segment for segment, _ in wanted}
+    if available:
+        found = [s for s in complete_segments(root, split, needed(split)) if listed is None or s in listed]
+        if not found:
+            raise UserError(
+                f"{place} holds no segment of split '{split}' with a file in each of {', '.join(needed(split))}: "
+                "download these of Waymo Open v2 into it"
+            )
+        return found
+    found = list_segments(root, split, needed(split))
+    if not found:
+        raise UserError(f"{place} holds no Parquet files: download Waymo Open v2 into it")
+    if listed is None:
+        return found
+    absent = sorted(listed - set(found))
+    if absent:
+        raise UserError(
+            f"{place} lacks {len(absent)} of the {len(listed)} segments that dataset.test_frames lists, the first "
+            f"being {absent[0]}: download all of them"
+        )
+    return sorted(listed)
 
 
 def file_states(root: str, split: str, segments: Sequence[str], components: Sequence[str]) -> NDArray[np.int64]:
     """int64 [S, K, 2]: size (bytes) and time of change (ns) of each segment's files; -1 where there is none."""
-    states = np.full((len(segments), len(components), 2), -1, np.int64)
-    for k, component in enumerate(components):
-        folder = os.path.join(root, FOLDERS[split], component)
-        entries = {}
-        if os.path.isdir(folder):
-            with os.scandir(folder) as listing:
-                entries = {entry.name: entry.stat() for entry in listing if entry.name.endswith(SUFFIX)}
-        for s, segment in enumerate(segments):
-            status = entries.get(f"{segment}{SUFFIX}")
-            if status is not None:
-                states[s, k] = status.st_size, status.st_mtime_ns
-    return states
+    paths = [
+        component_path(root, FOLDERS[split], component, segment) for segment in segments for component in components
+    ]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        states = list(pool.map(_state, paths))
+    return np.array(states, np.int64).reshape(len(segments), len(components), 2)
+
+
+def _state(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def check_states(
@@ -83,9 +158,9 @@ def check_states(
             path = component_path(root, FOLDERS[split], component, absent[0])
             what = "labels" if component == LABELS else f"component {component}"
             raise UserError(
-                f"{path} is missing: {what} of {len(absent)} of {len(segments)} segments (split '{split}') "
+                f"{path} {why_absent(path)}: {what} of {len(absent)} of {len(segments)} segments (split '{split}') "
                 f"{'is' if len(absent) == 1 and component != LABELS else 'are'} not there; download {component} of "
-                "Waymo Open v2, or set dataset.frames to available"
+                "Waymo Open v2, or set dataset.frames to available (of prepare_waymo.py: --frames available)"
             )
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.datasets.frame import CameraView, Frame, Sweep
-from core.datasets.waymo.components import Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +14,7 @@ class Turn:
 
     Attributes:
         range_path, pose_path: files of its range images and of the pose of each of their cells.
-        range_place, pose_place: rows in them.
+        range_row, pose_row: rows in them.
         inclination: float64 [H], of the beams, lowest first, rad; None: evenly between the limits.
         inclination_limits: lowest and highest inclination, rad.
         extrinsic: float64 [4, 4], LiDAR -> vehicle.
@@ -24,8 +23,8 @@ class Turn:
 
     range_path: str
     pose_path: str
-    range_place: Place
-    pose_place: Place
+    range_row: int
+    pose_row: int
     inclination: NDArray[np.float64] | None
     inclination_limits: tuple[float, float]
     extrinsic: NDArray[np.float64]
@@ -38,11 +37,11 @@ class WaymoView(CameraView):
     set's own projection of points stands for `lidar_to_image`, which is not a number anywhere.
 
     Attributes:
-        place: row in the file of images, `image_path`.
+        row: row in the file of images, `image_path`.
         image_height: rows of the image without the padding.
     """
 
-    place: Place
+    row: int
     image_height: int
 
 
@@ -61,13 +60,13 @@ class WaymoFrame(Frame):
         segment: its recording, key.segment_context_name.
         timestamp: its key.frame_timestamp_micros.
         turn: its rows of LiDAR data.
-        projection_path, projection_place: file and row of the points' pixels.
-        label_place: row of the labels in `label_path`; None in the test split.
+        projection_path, projection_row: file and row of the points' pixels.
+        label_row: row of the labels in `label_path`; None in the test split.
     """
 
     segment: str
     timestamp: int
     turn: Turn
     projection_path: str
-    projection_place: Place
-    label_place: Place | None
+    projection_row: int
+    label_row: int | None

@@ -1,7 +1,7 @@
 """What is needed of all files' keys and of the small components, in one file per split.
 
 A Parquet file has to be asked where a frame lies. `build_index` asks all of them once; from then on a frame is one row
-group in each file.
+in each file, which is a row group of its own: see pack.py.
 """
 
 import json
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from torchpack.utils.logging import logger
 
-from core.datasets.waymo.components import LABELS
+from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTION, ParquetFiles
 from core.datasets.waymo.files import (
     FOLDERS,
+    check_packing,
     check_root,
     check_states,
     complete_segments,
@@ -23,13 +24,14 @@ from core.datasets.waymo.files import (
     list_segments,
     needed,
     read_test_frames,
+    split_segments,
 )
 from core.datasets.waymo.segment import Arrays, SegmentFiles, read_segment
 from core.errors import UserError
 from core.files import write_atomic
 from core.progress import progress
 
-FORMAT = 1
+FORMAT = 2
 MAX_SWEEPS = 10
 KNOWN_FRAMES = {("train", 798): 23691}
 """Labelled frames of the whole data set by split and number of segments."""
@@ -51,9 +53,10 @@ def open_index(
     Raises:
         UserError: files are missing, broken or do not fit together.
     """
-    check_root(root, split)
+    folder = check_root(root, split)
     if num_sweeps > MAX_SWEEPS:
         raise UserError(f"dataset.num_sweeps is {num_sweeps}, at most {MAX_SWEEPS} are supported")
+    check_packing(folder, num_sweeps)
     wanted = read_test_frames(test_frames) if split == "test" else None
     path = os.path.join(index_path, f"{split}.npz")
     meta = _read_meta(path)
@@ -65,7 +68,7 @@ def open_index(
         if meta is None:
             raise UserError(f"index file {path} cannot be read back: is the disk full?")
     with np.load(path, allow_pickle=False) as archive:
-        skipped = ("meta", "states") if num_sweeps else ("meta", "states", "scan_place", "scan_pose", "scan_segment")
+        skipped = ("meta", "states") if num_sweeps else ("meta", "states", "scan_rows", "scan_pose", "scan_segment")
         return meta, {name: archive[name] for name in archive.files if name not in skipped}
 
 
@@ -82,7 +85,7 @@ def build_index(
         UserError: files are missing, broken or do not fit together.
     """
     components = needed(split)
-    segments = _segments(root, split, wanted, available)
+    segments = split_segments(root, split, wanted, available)
     states = file_states(root, split, segments, components)
     check_states(root, split, segments, components, states)
     frames_of: dict[str, list[int]] = {}
@@ -91,6 +94,7 @@ def build_index(
     parts = []
     for number, segment in enumerate(progress(segments, len(segments), f"index of split {split}")):
         files = SegmentFiles(root, FOLDERS[split], segment)
+        _check_packed(files, split)
         parts.append(read_segment(files, number, sorted(frames_of[segment]) if wanted else None))
     arrays = _join(parts)
     meta = {"format": FORMAT, "split": split, "num_segments": len(segments), "wanted": wanted}
@@ -104,33 +108,24 @@ def build_index(
         raise UserError(f"index file {path} cannot be written ({error.strerror}): {hint}") from None
 
 
+def _check_packed(segment: SegmentFiles, split: str) -> None:
+    """Raises UserError where a row group of the large components holds more than one row."""
+    files = ParquetFiles()
+    for component in (LIDAR, POSE, PROJECTION, IMAGE, LABELS):
+        if component not in needed(split):
+            continue
+        rows = files.largest_group(segment.path(component), component)
+        if rows > 1:
+            command = f"python3 prepare_waymo.py --download {segment.root} --root DIR"
+            raise UserError(
+                f"{segment.path(component)}: row groups of up to {rows} rows, of which a frame would decode many "
+                f"(expected 1 row); pack the frames once with: {command}, and set dataset.root to DIR"
+            )
+
+
 def known_count(split: str, num_segments: int) -> int | None:
     """Frames that the whole, real split has; None where there is another number of segments."""
     return KNOWN_FRAMES.get((split, num_segments))
-
-
-def _segments(root: str, split: str, wanted: Sequence[tuple[str, int]] | None, available: bool) -> list[str]:
-    if available:
-        found = [s for s in complete_segments(root, split, needed(split)) if wanted is None or s in dict(wanted)]
-        if not found:
-            raise UserError(
-                f"{os.path.join(root, FOLDERS[split])} holds no segment of split '{split}' with a file in each of "
-                f"{', '.join(needed(split))}: download these of Waymo Open v2 into it"
-            )
-        return found
-    found = list_segments(root, split, needed(split))
-    if not found:
-        raise UserError(f"{os.path.join(root, FOLDERS[split])} holds no Parquet files: download Waymo Open v2 into it")
-    if wanted is None:
-        return found
-    listed = sorted({segment for segment, _ in wanted})
-    absent = sorted(set(listed) - set(found))
-    if absent:
-        raise UserError(
-            f"{os.path.join(root, FOLDERS[split])} lacks {len(absent)} of the {len(listed)} segments that "
-            f"dataset.test_frames lists, the first being {absent[0]}: download all of them"
-        )
-    return listed
 
 
 def _is_of(
@@ -151,7 +146,7 @@ def _is_of(
     others = [component for component in components if component != LABELS]
     there = set((complete_segments if available else list_segments)(root, split, others))
     if available and LABELS in components:
-        there &= {*list_segments(root, split, [LABELS]), *segments}
+        there &= {*complete_segments(root, split, [LABELS]), *segments}
     if wanted is not None:
         listed_segments = {segment for segment, _ in wanted}
         there = there & listed_segments if available else listed_segments

@@ -5,8 +5,9 @@ clockwise. Cells without an echo have a range that is not positive.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from core.compiled import njit
 
 
 def echo_cells(range_image: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -110,3 +111,32 @@ def _points_of_cells(values, cells, pose, beam, column, extrinsic, frame, out): 
         out[i, 0] = frame[0, 0] * px + frame[1, 0] * py + frame[2, 0] * pz
         out[i, 1] = frame[0, 1] * px + frame[1, 1] * py + frame[2, 1] * pz
         out[i, 2] = frame[0, 2] * px + frame[1, 2] * py + frame[2, 2] * pz
+
+
+def seen_pixels(
+    projection: NDArray[np.int32], width: int, heights: NDArray[np.int64]
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """The camera that counts for each point, and its pixel there.
+
+    Args:
+        projection: int32 [n, 6], twice camera_name (1.., anything else: none), u, v.
+        width: W, of all images.
+        heights: int64 [K + 1], H of the image of each camera_name; that of 0 is not used.
+
+    Returns:
+        int8 [n], camera_name - 1 of the later camera with 0 < u < W - 1 and 0 < v < H - 1; -1 where there is none.
+        float64 [n, 2], (u, v) in it; 0 where there is none.
+    """
+    camera, pixel = np.full(len(projection), -1, np.int8), np.zeros((len(projection), 2))
+    _seen_pixels(np.ascontiguousarray(projection), width, heights, camera, pixel)
+    return camera, pixel
+
+
+@njit(cache=True, nogil=True)
+def _seen_pixels(projection, width, heights, camera, pixel):  # type: ignore[no-untyped-def]
+    for i in range(projection.shape[0]):
+        for k in (0, 3):
+            name, u, v = projection[i, k], projection[i, k + 1], projection[i, k + 2]
+            later = 0 < name < heights.shape[0] and name - 1 > camera[i]
+            if later and 0 < u < width - 1 and 0 < v < heights[name] - 1:
+                camera[i], pixel[i, 0], pixel[i, 1] = name - 1, u, v

@@ -13,10 +13,11 @@ from core.datasets.frame import CameraView, Frame, Sweep
 from core.datasets.point_checks import drops_invalid, is_valid
 from core.datasets.projection import Projection
 from core.datasets.waymo.classes import CLASSES, benchmark_iou
-from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTION, ParquetFiles, Place, again, column
+from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTION, ParquetFiles, again, column
 from core.datasets.waymo.files import FOLDERS, check_states, file_states
 from core.datasets.waymo.frame import Turn, WaymoFrame, WaymoSweep, WaymoView
 from core.datasets.waymo.index import known_count, open_index, text
+from core.datasets.waymo.range_image import seen_pixels
 from core.datasets.waymo.segment import CAMERAS, SegmentFiles
 from core.datasets.waymo.submission import SemanticSegmentationSubmission
 from core.datasets.waymo.turn import Echoes, find_echoes, load_turn
@@ -94,8 +95,8 @@ class Waymo(Reader):
     def frame(self, index: int) -> WaymoFrame:
         """Frame `index`; see `Reader`."""
         number = int(self._arrays["frame_segment"][index])
-        places = [Place(*place) for place in self._arrays["place"][index].tolist()]
-        labelled = places[3].group >= 0
+        range_row, pose_row, projection_row, label_row = self._arrays["rows"][index].tolist()
+        labelled = label_row >= 0
         files = self._files_of(number)
         return WaymoFrame(
             token=self._token(index),
@@ -106,33 +107,33 @@ class Waymo(Reader):
             sweeps=self._sweeps(index) if self.num_sweeps else (),
             segment=files.name,
             timestamp=int(self._arrays["timestamp"][index]),
-            turn=self._turn(number, places[0], places[1], self._arrays["pose"][index]),
+            turn=self._turn(number, range_row, pose_row, self._arrays["pose"][index]),
             projection_path=files.path(PROJECTION),
-            projection_place=places[2],
-            label_place=places[3] if labelled else None,
+            projection_row=projection_row,
+            label_row=label_row if labelled else None,
         )
 
     def _files_of(self, number: int) -> SegmentFiles:
         return SegmentFiles(self.root, FOLDERS[self.split], self._segments[number])
 
     def _cameras(self, index: int, number: int) -> tuple[WaymoView, ...]:
-        places = self._arrays["camera_place"][index].tolist()
+        rows = self._arrays["camera_rows"][index].tolist()
         sizes = self._arrays["camera_size"][number].tolist()
         width, height = self._image_size
         path, token = self._files_of(number).path(IMAGE), self._token(index)
         return tuple(
-            WaymoView(name, f"{token}_{name}", path, width, height, NO_MATRIX, Place(*place), size[1])
-            for name, place, size in zip(CAMERAS, places, sizes, strict=True)
+            WaymoView(name, f"{token}_{name}", path, width, height, NO_MATRIX, row, size[1])
+            for name, row, size in zip(CAMERAS, rows, sizes, strict=True)
         )
 
-    def _turn(self, number: int, range_place: Place, pose_place: Place, pose: NDArray[np.float64]) -> Turn:
+    def _turn(self, number: int, range_row: int, pose_row: int, pose: NDArray[np.float64]) -> Turn:
         files, inclination = self._files_of(number), self._arrays["inclination"][number]
         lowest, highest = self._arrays["inclination_limits"][number].tolist()
         return Turn(
             range_path=files.path(LIDAR),
             pose_path=files.path(POSE),
-            range_place=range_place,
-            pose_place=pose_place,
+            range_row=range_row,
+            pose_row=pose_row,
             inclination=inclination if np.isfinite(inclination).any() else None,
             inclination_limits=(lowest, highest),
             extrinsic=self._arrays["extrinsic"][number],
@@ -148,8 +149,8 @@ class Waymo(Reader):
         for earlier in range(scan - 1, max(scan - 1 - self.num_sweeps, -1), -1):
             if arrays["scan_segment"][earlier] != number:
                 break
-            range_place, pose_place = (Place(*place) for place in arrays["scan_place"][earlier].tolist())
-            turn = self._turn(number, range_place, pose_place, arrays["scan_pose"][earlier])
+            range_row, pose_row = arrays["scan_rows"][earlier].tolist()
+            turn = self._turn(number, range_row, pose_row, arrays["scan_pose"][earlier])
             sweeps.append(WaymoSweep(turn.range_path, to_vehicle @ turn.vehicle_to_world, turn))
         return tuple(sweeps)
 
@@ -170,7 +171,7 @@ class Waymo(Reader):
         """Which cells of the frame's range images hold its points."""
         assert isinstance(frame, WaymoFrame)
         if frame.token not in self._echoes:
-            images = self._files.image(frame.lidar_path, LIDAR, frame.turn.range_place)
+            images = self._files.image(frame.lidar_path, LIDAR, frame.turn.range_row)
             self._remember(frame, find_echoes(frame.lidar_path, images))
         return self._echoes[frame.token]
 
@@ -186,24 +187,19 @@ class Waymo(Reader):
         are u and v as they stand: these count from the centre of the first pixel.
         """
         assert isinstance(frame, WaymoFrame)
-        camera, valid = np.full(len(points), -1, np.int8), is_valid(points)
-        pixel = np.zeros((len(points), 2))
-        values = self._values(frame, PROJECTION, frame.projection_path, frame.projection_place, 6, len(points))
-        heights = np.array([0, *(view.image_height for view in frame.cameras if isinstance(view, WaymoView))])
-        for name, u, v in (values[:, :3].T, values[:, 3:].T):
-            known = np.where((name > 0) & (name <= len(CAMERAS)), name, 0)
-            inside = valid & (known > 0) & (u > 0) & (u < self._image_size[0] - 1) & (v > 0) & (v < heights[known] - 1)
-            later = inside & (known - 1 > camera)
-            camera[later] = known[later] - 1
-            pixel[later, 0], pixel[later, 1] = u[later], v[later]
+        values = self._values(frame, PROJECTION, frame.projection_path, frame.projection_row, 6, len(points))
+        heights = [0, *(view.image_height for view in frame.cameras if isinstance(view, WaymoView))]
+        camera, pixel = seen_pixels(values, self._image_size[0], np.array(heights))
+        if self._drops:
+            camera[~is_valid(points)], pixel[~is_valid(points)] = -1, 0
         return Projection(camera, pixel)
 
     def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
         """uint8 [num_points], class ids; see `Reader`."""
         assert isinstance(frame, WaymoFrame)
-        if frame.label_path is None or frame.label_place is None:
+        if frame.label_path is None or frame.label_row is None:
             raise UserError(f"frame {frame.token} has no labels: split '{self.split}' of Waymo Open comes without")
-        raw = self._values(frame, LABELS, frame.label_path, frame.label_place, 2, num_points)[:, 1]
+        raw = self._values(frame, LABELS, frame.label_path, frame.label_row, 2, num_points)[:, 1]
         if raw.min() < 0 or raw.max() >= len(self.classes.from_raw):
             raise UserError(
                 f"{frame.label_path}: frame {frame.timestamp} holds classes {raw.min()}..{raw.max()}, expected "
@@ -212,10 +208,10 @@ class Waymo(Reader):
         return self.classes.from_raw[raw]
 
     def _values(
-        self, frame: WaymoFrame, component: str, path: str, place: Place, channels: int, num_points: int
+        self, frame: WaymoFrame, component: str, path: str, row: int, channels: int, num_points: int
     ) -> NDArray[Any]:
         """[num_points, channels]: what a component holds for the frame's points."""
-        images, echoes = self._files.image(path, component, place), self.echoes(frame)
+        images, echoes = self._files.image(path, component, row), self.echoes(frame)
         shapes = {image.shape for image in images}
         if shapes != {(*echoes.shape, channels)} or echoes.num_points != num_points:
             found = " and ".join(map(str, sorted(shapes)))
@@ -230,7 +226,7 @@ class Waymo(Reader):
         from core.datasets.images import decode_image  # needs torch, which is slow to import
 
         assert isinstance(view, WaymoView)
-        (data,) = self._files.row(view.image_path, IMAGE, view.place, [column(IMAGE, "image")])
+        (data,) = self._files.row(view.image_path, IMAGE, view.row, [column(IMAGE, "image")])
         name, size = f"{view.token} in {view.image_path}", (view.width, view.image_height)
         image = decode_image(data.as_py() or b"", name, *size, again(IMAGE))
         padded = np.zeros((view.height, view.width, 3), np.uint8)

@@ -22,7 +22,6 @@ from core.datasets.waymo.components import (
     TOP,
     VEHICLE_POSE,
     ParquetFiles,
-    Place,
     again,
     column,
     component_path,
@@ -31,11 +30,11 @@ from core.errors import UserError
 
 CAMERAS = ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "SIDE_LEFT", "SIDE_RIGHT")
 """In the order of camera_name, 1..5; where two see a point, the later one counts."""
-PLACES = (LIDAR, POSE, PROJECTION, LABELS)
-"""What a frame's places are listed of."""
+ROWS_OF = (LIDAR, POSE, PROJECTION, LABELS)
+"""What a frame's rows are listed of."""
 
 Arrays = dict[str, NDArray[Any]]
-Places = dict[tuple[int, int], Place]  # (timestamp, laser or camera) -> row
+Rows = dict[tuple[int, int], int]  # (timestamp, laser or camera) -> row of the file
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,10 @@ def read_segment(segment: SegmentFiles, number: int, wanted: Sequence[int] | Non
 
     - segment: bytes [1], name; extrinsic float64 [1, 4, 4], sensor -> vehicle; inclination float64 [1, H], as in the
       file, NaN where it has none; inclination_limits float64 [1, 2]; camera_size int32 [1, K, 2], width and height
-    - frame_segment int32 [F], timestamp int64 [F], scan int64 [F] (its turn); place int32 [F, 4, 2] and camera_place
-      int32 [F, K, 2]: row group and row in the files of PLACES (-1: no labels) and of the images; pose float64
-      [F, 4, 4], vehicle -> world
-    - scan_segment int32 [L], scan_place int32 [L, 2, 2] (range image, pose), scan_pose float64 [L, 4, 4]
+    - frame_segment int32 [F], timestamp int64 [F], scan int64 [F] (its turn); rows int32 [F, 4] and camera_rows
+      int32 [F, K]: rows in the files of ROWS_OF (-1: no labels) and of the images; pose float64 [F, 4, 4], vehicle ->
+      world
+    - scan_segment int32 [L], scan_rows int32 [L, 2] (range image, pose), scan_pose float64 [L, 4, 4]
 
     Args:
         wanted: timestamps of the frames; None: those with labels.
@@ -70,52 +69,49 @@ def read_segment(segment: SegmentFiles, number: int, wanted: Sequence[int] | Non
         UserError: a file is broken, or the keys of two do not join.
     """
     files = ParquetFiles()
-    places = {component: _places(files, segment, component) for component in (LIDAR, POSE, PROJECTION, IMAGE)}
-    labels = _places(files, segment, LABELS) if wanted is None else {}
+    rows = {component: _rows(files, segment, component) for component in (LIDAR, POSE, PROJECTION, IMAGE)}
+    labels = _rows(files, segment, LABELS) if wanted is None else {}
     times = _labelled(segment, labels) if wanted is None else list(wanted)
     poses = _vehicle_poses(files, segment)
 
     source = segment.path(LABELS) if wanted is None else "dataset.test_frames"
     for time in times:
         for component in (LIDAR, POSE, PROJECTION):
-            _check_join(segment, component, (time, TOP) in places[component], f"laser_name {TOP}, ", time, source)
+            _check_join(segment, component, (time, TOP) in rows[component], f"laser_name {TOP}, ", time, source)
         for camera in range(1, len(CAMERAS) + 1):
-            has_image = (time, camera) in places[IMAGE]
+            has_image = (time, camera) in rows[IMAGE]
             _check_join(segment, IMAGE, has_image, f"camera_name {camera}, ", time, source)
         _check_join(segment, VEHICLE_POSE, time in poses, "", time, source)
-    scans = sorted(
-        time for time, laser in places[LIDAR] if laser == TOP and (time, TOP) in places[POSE] and time in poses
-    )
-    rows = [[places[component][time, TOP] for component in PLACES[:3]] for time in times]
+    scans = sorted(time for time, laser in rows[LIDAR] if laser == TOP and (time, TOP) in rows[POSE] and time in poses)
+    of_frames = [
+        [*(rows[component][time, TOP] for component in ROWS_OF[:3]), labels.get((time, TOP), -1)] for time in times
+    ]
     frames: Arrays = {
         "frame_segment": np.full(len(times), number, np.int32),
         "timestamp": np.array(times, np.int64),
         "scan": np.searchsorted(scans, times),
-        "place": _place_array(
-            [[*row, labels.get((time, TOP), (-1, -1))] for row, time in zip(rows, times, strict=True)]
-        ),
-        "camera_place": _place_array([[places[IMAGE][time, c + 1] for c in range(len(CAMERAS))] for time in times]),
+        "rows": np.array(of_frames, np.int32),
+        "camera_rows": np.array([[rows[IMAGE][time, c + 1] for c in range(len(CAMERAS))] for time in times], np.int32),
         "pose": np.array([poses[time] for time in times]),
         "scan_segment": np.full(len(scans), number, np.int32),
-        "scan_place": _place_array([[places[LIDAR][time, TOP], places[POSE][time, TOP]] for time in scans]),
+        "scan_rows": np.array([[rows[LIDAR][time, TOP], rows[POSE][time, TOP]] for time in scans], np.int32),
         "scan_pose": np.array([poses[time] for time in scans]),
     }
     return {"segment": np.array([segment.name.encode()]), **_calibration(files, segment), **frames}
 
 
-def _places(files: ParquetFiles, segment: SegmentFiles, component: str) -> Places:
-    """Where each row of a component lies."""
+def _rows(files: ParquetFiles, segment: SegmentFiles, component: str) -> Rows:
+    """The row of each timestamp and sensor of a component."""
     path = segment.path(component)
-    keys, places = files.keys(path, component)
+    keys = files.keys(path, component)
     names = set(keys[SEGMENT])
     if names - {segment.name}:
         raise UserError(f"{path}: holds segment {min(names - {segment.name})}; {again(component)}")
     sensors = keys[LASER if LASER in keys else CAMERA]
-    rows = zip(keys[TIME].tolist(), sensors.tolist(), strict=True)
-    return dict(zip(rows, places, strict=True))
+    return {key: row for row, key in enumerate(zip(keys[TIME].tolist(), sensors.tolist(), strict=True))}
 
 
-def _labelled(segment: SegmentFiles, labels: Places) -> list[int]:
+def _labelled(segment: SegmentFiles, labels: Rows) -> list[int]:
     times = sorted(time for time, laser in labels if laser == TOP)
     if not times:
         hint = f"{again(LABELS)}, or remove the segment's files"
@@ -171,7 +167,3 @@ def _matrix(values: Any, path: str, component: str) -> NDArray[np.float64]:
     if values is None or len(values) != 16 or not np.isfinite(np.array(values, np.float64)).all():
         raise UserError(f"{path}: a transform is not 16 finite numbers; {again(component)}")
     return np.array(values, np.float64).reshape(4, 4)
-
-
-def _place_array(places: Sequence[Any]) -> NDArray[np.int32]:
-    return np.array(places, np.int32)

@@ -48,9 +48,9 @@ def load_turn(files: ParquetFiles, turn: Turn, drop: bool = False) -> tuple[NDAr
     Raises:
         UserError: a file is missing or damaged, or its images do not fit each other.
     """
-    images = files.image(turn.range_path, LIDAR, turn.range_place)
+    images = files.image(turn.range_path, LIDAR, turn.range_row)
     echoes = find_echoes(turn.range_path, images)
-    (pose,) = files.image(turn.pose_path, POSE, turn.pose_place, returns=(1,))
+    (pose,) = files.image(turn.pose_path, POSE, turn.pose_row, returns=(1,))
     height, width = echoes.shape
     inclination = beam_inclinations(turn.inclination, *turn.inclination_limits, height)
     if pose.shape != (height, width, 6) or len(inclination) != height:

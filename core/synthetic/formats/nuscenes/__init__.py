@@ -5,6 +5,7 @@ import os
 import numpy as np
 from PIL import Image
 
+from core.datasets.nuscenes.splits import official_scenes
 from core.files import write_atomic, write_json
 from core.synthetic.camera import jpeg, photograph
 from core.synthetic.city import City, FrameFiles, Records
@@ -28,10 +29,7 @@ class NuScenesCity:
 
     def scene_names(self) -> dict[str, list[str]]:
         """The official ones."""
-        from nuscenes.utils.splits import create_splits_scenes
-
-        found: dict[str, list[str]] = create_splits_scenes()
-        return found
+        return official_scenes()
 
     def frame_files(self, city: City, name: str, frame: int, labelled: bool) -> FrameFiles:
         """The LiDAR sweeps that lead to a key frame, its scan, labels and images."""

@@ -1,16 +1,32 @@
-"""Running a job on many frames, in this process or in several."""
+"""Running a job on many items, in this process or in several."""
 
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from typing import Any, Protocol
 
 from core.errors import UserError
-from core.labeling.jobs import Job
 
 
-def make_all(job: Job, indices: Sequence[int], num_workers: int) -> Iterator[bool]:
+class Work(Protocol):
+    """What is done with single items; travels to worker processes.
+
+    Attributes:
+        directory: where its files go.
+    """
+
+    directory: str
+
+    def check_packages(self) -> Any:
+        """Raises UserError where an optional package is missing."""
+
+    def make(self, index: int) -> bool:
+        """Makes the files of item `index` that are not there and whole yet; False where there was nothing to do."""
+
+
+def make_all(job: Work, indices: Sequence[int], num_workers: int) -> Iterator[bool]:
     """Runs `job.make` on each index, in this process or in workers; yields in order whether it had to be made."""
     if num_workers == 0 or len(indices) == 0:
         yield from map(job.make, indices)
@@ -28,10 +44,10 @@ def make_all(job: Job, indices: Sequence[int], num_workers: int) -> Iterator[boo
         pool.shutdown(cancel_futures=True)
 
 
-_worker_job: Job | None = None
+_worker_job: Work | None = None
 
 
-def _start_worker(job: Job) -> None:
+def _start_worker(job: Work) -> None:
     global _worker_job
     _worker_job = job
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for Open3D: the workers share the cores already

@@ -1,0 +1,87 @@
+"""`make gpu-check`: its parts at toy size on the CPU; what it says of failures, of time that is up, of no GPU."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmarks.gpu_check import __main__ as gpu_check
+from benchmarks.gpu_check.answers import Answer, Answers
+from benchmarks.gpu_check.report import report
+from benchmarks.gpu_check.resume import largest_difference
+from benchmarks.sparse_layers import Bench, Case, Layers, Row
+from tests.entry import ROOT, environment
+
+
+@pytest.mark.skipif(not os.environ.get("IUPC_GPU_CHECK"), reason="IUPC_GPU_CHECK=1 runs all parts, a minute or two")
+def test_all_parts_at_toy_size(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "--toy", "--folder", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    written = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert written["wrong"] == [] and written["environment"]["torch"] == torch.__version__
+    assert {number: part["status"] for number, part in written["parts"].items()} == dict.fromkeys("12345", "finished")
+    found = {answer["what"]: answer["values"] for part in written["parts"].values() for answer in part["answers"]}
+    assert found["step fp32, native"]["ms"] > 0 and found["training tf32, step 3"]["samples/s"] > 0
+    assert found["E-step tf32"]["frames"] == found["evaluation tf32"]["frames"] == 2
+    assert found["killed and resumed"]["bit for bit"] and found["gloo with one process"]["steps"] == 3
+    assert "| evaluation tf32 |" in done.stdout and "nothing is wrong" in done.stdout
+
+
+def test_a_part_whose_time_is_up_keeps_what_it_had(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check, "CAPS", {3: 0})
+    check = gpu_check.Check(str(tmp_path), [3], "cpu", True)
+    start = check.start
+
+    def answered(number):
+        Answers(str(tmp_path), number).add("bf16", {"ms": 1.5})
+        return start(number)
+
+    monkeypatch.setattr(check, "start", answered)
+    assert check.run() == 1
+    written = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert written["parts"]["3"]["status"] == "out of time" and "part 3 is not finished" in written["wrong"][0]
+    assert [answer["what"] for answer in written["parts"]["3"]["answers"]] == ["bf16"]
+    assert "3 | bf16: ms 1.5" in capsys.readouterr().out
+    assert check.parts[0].process.poll() is not None
+
+
+def test_without_a_gpu_one_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu_check"])
+    assert gpu_check.main() == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_answers_that_are_cut_short_do_not_count(tmp_path):
+    answers = Answers(str(tmp_path), 2)
+    answers.add("first", {"ms": 1}, "slow")
+    with answers.trying("second"):
+        raise ValueError("no such kernel\nmore")
+    with open(answers.path, "a") as file:
+        file.write('{"what": "thi')
+    first, second = answers.read()
+    assert first == Answer(2, "first", {"ms": 1}, "slow") and second.wrong == "ValueError: no such kernel"
+    entry = {"status": "finished", "seconds": 1.0, "answers": [vars(first), vars(second)]}
+    assert "| first | 1  | slow  |" in report({"2": entry})
+
+
+def test_layers_of_the_plain_rendering_have_the_rows_of_ours():
+    layers = Layers(500, torch.device("cpu"))
+    assert layers.rows["stride 2"] == layers.rows["transposed"][::-1]
+    bench = Bench(torch.device("cpu"), repeats=1)
+    for layer in ("kernel 3", "stride 2", "transposed"):
+        row = bench.measure("native", Case(500, layer, 8, "fp32"))
+        assert row.difference < 1e-5 and row.wrong() == ""
+    assert Row(row.case, 1, 1, 1, float("inf")).wrong()
+
+
+def test_difference_of_weights():
+    one, other = {"model": {"a": torch.tensor([2.0, 0.0])}}, {"model": {"a": torch.tensor([2.0, 0.5])}}
+    assert largest_difference(one, one) == 0 and largest_difference(one, other) == pytest.approx(0.25)
+    assert largest_difference(one, {"model": {"a": torch.tensor([2.0, float("nan")])}}) == float("inf")
