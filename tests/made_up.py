@@ -50,7 +50,6 @@ def sample(index: int = 0, epoch: int = 0, **changes: Any) -> Sample:
         "images": rng.integers(0, 256, (NUM_CAMERAS, 3, *IMAGE_SIZE)).astype(np.uint8),
         "point_voxel": np.arange(VOXELS),
         "point_rows": np.arange(VOXELS),
-        "num_points": NUM_POINTS,
         "points": file_points(klass),
     }
     return Sample(**{**fields, **changes})

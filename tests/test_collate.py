@@ -25,7 +25,6 @@ def make_sample(size: int, index: int, num_points: int = 20) -> Sample:
         images=rng.integers(0, 256, (2, 3, 4, 6)).astype(np.uint8),
         point_voxel=rng.integers(0, max(size, 1), num_points if size else 0),
         point_rows=np.arange(num_points if size else 0),
-        num_points=num_points,
     )
 
 

@@ -153,7 +153,7 @@ def test_points_that_are_no_numbers_may_be_dropped(frames, tmp_path, which):
     assert whole_steps(frames, tmp_path, which, drop).sum() > 0
     data = dataset(frames, "eval", which, drop)
     sample = data[0]
-    assert sample.num_points == POINTS and not np.isin(sample.point_rows, nowhere).any()
+    assert len(sample.points) == POINTS and not np.isin(sample.point_rows, nowhere).any()
     kept = ~np.isin(before.point_rows, nowhere)
     np.testing.assert_array_equal(sample.point_rows, before.point_rows[kept])
     seen = before.points.seen.copy()
@@ -200,6 +200,7 @@ def test_points_too_far_for_voxels_are_dropped_and_counted(frames):
     (warning,) = (line for line in lines if "too far" in line)
     assert warning.startswith(f"WARNING LiDAR file {reader.frame(0).lidar_path}: 3 of {POINTS} points")
     np.testing.assert_array_equal(samples[1].point_rows, np.arange(3, POINTS))
+    np.testing.assert_array_equal(np.flatnonzero(samples[1].points.voxel < 0), np.arange(3))
     keys = pack(collate(samples).coords)
     assert len(torch.unique(keys)) == len(keys) and (keys >> 51 == collate(samples).coords[:, 3]).all()
 
@@ -210,7 +211,7 @@ def test_a_scan_of_one_point(frames):
     assert len(reader.load_points(reader.frame(0))) == 1
     kinds = {"voxel_size": 0.05, "image_size": (14, 26)}
     (sample,) = (SegmentationDataset(reader, "eval", points="all", **kinds)[i] for i in (0,))
-    assert len(sample) == sample.num_points == 1
+    assert len(sample) == len(sample.points) == 1
     assert made_up.network().eval()(**network_inputs(collate([sample]))).x_vox.isfinite().all()
 
 

@@ -16,13 +16,7 @@ from core.datasets.file_points import FilePoints, describe_points, voxel_of_poin
 from core.datasets.frame import CameraView, Frame
 from core.datasets.image_cache import ImageCache, resized_images
 from core.datasets.images import augment_colors
-from core.datasets.label_files import (
-    ANNOTATED_IGNORED,
-    WeakLabel,
-    read_pseudo_label,
-    read_superpixels,
-    read_weak_label,
-)
+from core.datasets.label_files import ANNOTATED_IGNORED, WeakLabel, read_pseudo_label, read_superpixels, read_weak_label
 from core.datasets.point_checks import is_valid
 from core.datasets.projection import Projection, normalize_pixels, pixel_colors
 from core.datasets.voxelize import near_enough, voxelize
@@ -51,7 +45,6 @@ class Sample:
         images: uint8 [K, 3, H, W], resized, RGB.
         point_voxel: int64 [P], voxel of each point that takes part.
         point_rows: int64 [P], its row in the LiDAR file, ascending.
-        num_points: points in the LiDAR file.
         points: what E-step and scores need of all points of the LiDAR file; None in training.
     """
 
@@ -71,7 +64,6 @@ class Sample:
     images: NDArray[np.uint8]
     point_voxel: NDArray[np.int64]
     point_rows: NDArray[np.int64]
-    num_points: int
     points: FilePoints | None = None
 
     def __post_init__(self) -> None:
@@ -227,7 +219,6 @@ class SegmentationDataset(Dataset[Sample]):
             images=images,
             point_voxel=voxels.point_voxel,
             point_rows=rows,
-            num_points=len(points),
             points=file_points,
         )
 
@@ -268,17 +259,15 @@ class SegmentationDataset(Dataset[Sample]):
         names = ("sparse_label", "propagated_label", "pseudo_label", "dense_label")
         labels: dict[str, NDArray[Any]] = {name: np.zeros(num_points, np.uint8) for name in names}
         labels["candidates"] = np.zeros(num_points, np.uint32)
-        weak = truth = None
+        identity, weak, truth = self.label_hashes.get, None, None
         if self.weak_label_dir is not None:
-            weak = read_weak_label(
-                self.weak_label_dir, frame.token, num_points, self.label_hashes.get(self.weak_label_dir)
-            )
+            weak = read_weak_label(self.weak_label_dir, frame.token, num_points, identity(self.weak_label_dir))
             labels["sparse_label"] = np.where(weak.sparse == ANNOTATED_IGNORED, np.uint8(0), weak.sparse)
             labels["propagated_label"] = weak.propagated
             labels["candidates"] = weak.point_candidates()
         if self.pseudo_label_dir is not None:
             labels["pseudo_label"] = read_pseudo_label(
-                self.pseudo_label_dir, frame.token, num_points, self.label_hashes.get(self.pseudo_label_dir)
+                self.pseudo_label_dir, frame.token, num_points, identity(self.pseudo_label_dir)
             )
         if self.use_dense_labels or (self.mode == "estep" and self.reader.has_labels(frame)):
             truth = self.reader.load_labels(frame, num_points)
