@@ -93,8 +93,9 @@ def main() -> None:
         sample = scene.dataset(False)[scene.index]
         check_same(sample, scene)
         print(machine())
+        num_points = len(scene.reader.load_points(scene.reader.frame(scene.index)))
         print(
-            f"Frame {sample.token}: {sample.num_points} points, {len(sample)} voxels in view; one thread, median of "
+            f"Frame {sample.token}: {num_points} points, {len(sample)} voxels in view; one thread, median of "
             f"{arguments.repeats} calls"
         )
         print(table(timing_rows(scene, arguments.repeats)))

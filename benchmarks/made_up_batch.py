@@ -51,14 +51,11 @@ def made_up_batch(num_voxels: int, image_size: tuple[int, int], batch_size: int 
         sizes=[num_voxels] * batch_size,
         tokens=[f"made-up-{index}" for index in range(batch_size)],
         indices=list(range(batch_size)),
-        point_voxel=[torch.arange(num_voxels)] * batch_size,
-        point_rows=[torch.arange(num_voxels)] * batch_size,
-        point_seen=[torch.ones(num_voxels, dtype=torch.bool)] * batch_size,
-        num_points=[num_voxels] * batch_size,
         labelled=labelled_rows(
             {name: classes[field] for name, field in LABELLED.items()}, asso_target, np.ones(count, bool)
         ),
         coarser=coarser_sets(coords),
+        points=None,
     )
 
 

@@ -120,13 +120,21 @@ def image_size(config: Config, reader: Reader) -> tuple[int, int]:
 
 
 def make_dataset(
-    config: Config, reader: Reader, mode: str, run_dir: str | None = None, pseudo_label_dir: str | None = None
+    config: Config,
+    reader: Reader,
+    mode: str,
+    run_dir: str | None = None,
+    pseudo_label_dir: str | None = None,
+    every_point: bool = False,
+    scored: bool = True,
 ) -> SegmentationDataset:
     """The samples of a reader. Which labels are loaded follows from the mode and from the criterion.
 
     Args:
         mode: "train", "estep" or "eval" (see `SegmentationDataset`).
         run_dir, pseudo_label_dir: where pseudo-labels are read from, for M-steps and the second E-step.
+        every_point: "eval": predictions are wanted for points that take no part, too.
+        scored: "eval": predictions are compared with the dense labels, which are there.
     Raises UserError when label files are missing or do not fit, before any long work.
     """
     dataset = config.dataset
@@ -148,7 +156,8 @@ def make_dataset(
         voxel_size=dataset.voxel_size,
         image_size=size,
         points=dataset.points,
-        use_dense_labels=mode == "train" and weights.dense > 0,
+        use_dense_labels=weights.dense > 0 if mode == "train" else mode == "eval" and scored,
+        every_point=every_point,
         use_color=dataset.use_color,
         use_augment=dataset.use_augment,
         rotation=dataset.rotation,
@@ -165,8 +174,12 @@ def make_dataset(
     )
 
 
-def network_input(config: Config, reader: Reader, device: torch.device) -> dict[str, Any]:
-    """What the network's input and output mean, in plain values: see core/network_input.py."""
+def network_input(config: Config, reader: Reader, precision: str = "float32") -> dict[str, Any]:
+    """What the network's input and output mean, in plain values: see core/network_input.py.
+
+    Args:
+        precision: that it computes in; E-steps and evaluations always take float32.
+    """
     images: dict[str, Any] = {}
     if reads_images(config):
         images["image_normalize"] = config.dataset.image_normalize
@@ -177,11 +190,12 @@ def network_input(config: Config, reader: Reader, device: torch.device) -> dict[
         "voxel_size": config.dataset.voxel_size,
         **images,
         "points": config.dataset.points,
-        "precision": _precision(config, device),
+        "precision": precision,
     }
 
 
-def _precision(config: Config, device: torch.device) -> str:
+def training_precision(config: Config, device: torch.device) -> str:
+    """What training computes in: "float32", "tf32", or the type of mixed precision."""
     if config.amp_enabled:
         return config.amp_dtype
     return "tf32" if device.type == "cuda" and config.train.tf32 else "float32"
@@ -268,13 +282,17 @@ def _image_cache(config: Config, reader: Reader, size: tuple[int, int]) -> Image
     return ImageCache(directory, size, _check_directory(config, directory, IMAGE_CACHE, reader.tokens(), expected))
 
 
-def make_loader(config: Config, dataset: SegmentationDataset) -> DataLoader:
-    """Batches of this process. Training: shuffled, equally many for every process; else each frame exactly once."""
+def make_loader(config: Config, dataset: SegmentationDataset, batch_size: int | None = None) -> DataLoader:
+    """Batches of this process. Training: shuffled, equally many for every process; else each frame exactly once.
+
+    Args:
+        batch_size: frames a batch; None: `batch_size` of training, `eval_batch_size` of the other modes.
+    """
     training = dataset.mode == "train"
     sampler = EpochSampler(
         len(dataset), dist.rank(), dist.size(), shuffle=training, seed=config.train.seed, pad=training
     )
-    return _loader(config, dataset, sampler, config.batch_size if training else config.eval_batch_size)
+    return _loader(config, dataset, sampler, batch_size or (config.batch_size if training else config.eval_batch_size))
 
 
 def make_remaining_loader(config: Config, dataset: SegmentationDataset, indices: list[int]) -> DataLoader:
@@ -312,7 +330,7 @@ def _handover(dataset: SegmentationDataset, workers: int, batch_size: int) -> Ha
             "it is full, batches go through pipes, which is slower; give a container more "
             f"(--shm-size {max(1, round(2 * wanted / 1e9))}g), or lower workers_per_gpu"
         )
-    return Handover(loaders, allow_descriptors(workers, batch_size))
+    return Handover(loaders, allow_descriptors(workers))
 
 
 def worker_context() -> Any:

@@ -14,7 +14,7 @@ from torchpack.utils.logging import logger
 from core.checkpoint import save_checkpoint
 from core.comm import broadcast_buffers, min_over_processes, sum_over_processes
 from core.datasets.label_errors import writing
-from core.evaluation import HEADS, confusion_in_view
+from core.evaluation import HEADS, ConfusionCounts, batch_points, count_in_view, head_labels
 from core.files import remove_unfinished, write_atomic
 from core.metrics import class_iou, mean_iou
 from core.progress import progress
@@ -56,14 +56,18 @@ class Validation(Callback):
     def _validate(self, epoch: int) -> None:
         broadcast_buffers(self.trainer.network)
         num_classes = len(self.class_names)
-        counts = np.zeros((len(HEADS), num_classes, num_classes), np.int64)
+        device = self.trainer.device
+        seen = ConfusionCounts((len(HEADS),), num_classes, device)
+        everywhere = self.loader.dataset.reader.annotate == "all"
         common = min_over_processes(len(self.loader))  # a process may have a batch more than another
         for k, batch in enumerate(progress(self.loader, len(self.loader), f"validation {epoch}")):
             if k < common:
                 self.between_batches()
-            outputs = self.trainer.evaluation_step(batch)
-            counts += confusion_in_view(outputs, batch, self.loader.dataset.reader, num_classes)
-        counts = sum_over_processes(counts)
+            batch = batch.to(device, non_blocking=True)
+            points = batch_points(batch)
+            labels = head_labels(self.trainer.evaluation_step(batch), points)
+            count_in_view(seen, labels, points, everywhere)
+        counts = sum_over_processes(seen.numpy())
         for head, confusion in zip(HEADS, counts, strict=True):
             if head == "vox" or confusion.any():  # a network may lack the image head
                 self.trainer.summary.add_scalar(f"iou/{head}/val", 100 * mean_iou(confusion, self.ignore_index))

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torchpack import distributed as dist
 from torchpack.utils.logging import logger
 
 from core.comm import barrier, in_first_process, sum_over_processes
-from core.datasets.base import Reader
 from core.datasets.collate import Batch
-from core.datasets.frame import Frame
+from core.datasets.file_points import BatchPoints, describe_points, join_points
 from core.datasets.label_files import (
     PSEUDO_LABEL,
     describe,
@@ -25,11 +25,12 @@ from core.datasets.label_files import (
 )
 from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
+from core.evaluation import ConfusionCounts, batch_points, labels_of_points
 from core.labeling.prepare import claim_directory, finish_directory
 from core.labeling.pseudo_labels import PseudoLabelRules, pseudo_labels
-from core.metrics import confusion_matrix
-from core.models.two_branch import Outputs
+from core.models.two_branch import Outputs, without_unread_heads
 from core.network_input import STORED
+from core.precision import reproducible_float32
 from core.progress import progress
 
 Infer = Callable[[Batch], Outputs]
@@ -44,19 +45,22 @@ def run_estep(
     checkpoint_hash: str,
     network_input: Mapping[str, Any],
     command: str | None = None,
+    device: torch.device | str = "cpu",
 ) -> dict[str, Any] | None:
     """Writes one pseudo-label file per frame, then meta.json with the statistics.
 
-    Frames that are complete already are skipped, so that an interrupted run goes on where it stopped.
+    Each frame is gone over once: its label is made, counted and written. Frames that are complete already are skipped,
+    so that an interrupted run goes on where it stopped; they are read for the statistics alone.
 
     Args:
-        infer: the network in evaluation mode.
+        infer: the network in evaluation mode, on `device`.
         dataset: the training frames in mode "estep".
         make_loader: batches of given frames.
         directory: where the files go.
         rules: of this round.
         checkpoint_hash: of the checkpoint that the network was loaded from.
         network_input: what it takes, and its precision (see core/network_input.py).
+        device: where labels are made and counted.
     Returns the statistics on the first process, None on the others.
     """
     reader = dataset.reader
@@ -70,20 +74,28 @@ def run_estep(
     identity = description["parameters_hash"]
     in_first_process(lambda: claim_directory(directory, description))
 
+    statistics = Statistics(rules, reader.classes.num_classes, device)
     share = range(dist.rank(), len(dataset), dist.size())
-    remaining = [i for i in share if not _is_whole(directory, reader.frame(i).token, identity)]
-    if len(remaining) < len(share):
-        logger.info(f"{directory}: {len(share) - len(remaining)} frames of this process are there already.")
-    loader = make_loader(remaining)
+    whole = {i for i in share if _is_whole(directory, reader.frame(i).token, identity)}
+    if whole:
+        logger.info(f"{directory}: {len(whole)} frames of this process are there already.")
+    for index in progress(sorted(whole), len(whole), "their statistics") if whole else ():
+        _count_written(statistics, dataset, directory, index, device)
+    loader = make_loader([i for i in share if i not in whole])
     for batch in progress(loader, len(loader), f"E-step {os.path.basename(directory)}"):
-        _label_batch(infer(batch), batch, dataset, directory, rules, identity)
+        batch = batch.to(device, non_blocking=True)
+        label = _batch_labels(infer(batch), batch, rules)
+        statistics.add(label, batch_points(batch))
+        frames = np.split(label.cpu().numpy(), np.cumsum(batch_points(batch).sizes)[:-1])
+        for token, points in zip(batch.tokens, frames, strict=True):
+            write_pseudo_label(directory, token, points, identity)
     barrier()
-    statistics = _statistics(reader, dataset, directory, rules, share)
+    summary = statistics.summary(reader.classes.names)
     if not dist.is_master():
         return None
-    write_meta(directory, PSEUDO_LABEL, parameters, None, reader, statistics, command=command)
+    write_meta(directory, PSEUDO_LABEL, parameters, None, reader, summary, command=command)
     finish_directory(directory)
-    return statistics
+    return summary
 
 
 def _is_whole(directory: str, token: str, identity: str) -> bool:
@@ -94,71 +106,77 @@ def _is_whole(directory: str, token: str, identity: str) -> bool:
     return True
 
 
-def _label_batch(
-    outputs: Outputs, batch: Batch, dataset: SegmentationDataset, directory: str, rules: PseudoLabelRules, identity: str
-) -> None:
-    begin = 0
-    for i, size in enumerate(batch.sizes):
-        voxels = slice(begin, begin + size)
-        begin += size
-        sparse, candidates, previous = (
-            tensor[voxels].to(outputs.x_vox.device).long()
-            for tensor in (batch.sparse_label, batch.candidates, batch.pseudo_label)
+def _batch_labels(outputs: Outputs, batch: Batch, rules: PseudoLabelRules) -> Tensor:
+    """uint8 [T]: pseudo-labels of all points of the batch's LiDAR files; each sample's depend on itself alone."""
+    parts = [
+        pseudo_labels(logits.float(), features.float(), sparse, candidates, previous, rules)
+        for logits, features, sparse, candidates, previous in zip(
+            *(
+                tensor.split(batch.sizes)
+                for tensor in (
+                    outputs.x_vox,
+                    outputs.features,
+                    batch.sparse_label,
+                    batch.candidates,
+                    batch.pseudo_label,
+                )
+            ),
+            strict=True,
         )
-        label = pseudo_labels(
-            outputs.x_vox[voxels].float(), outputs.features[voxels].float(), sparse, candidates, previous, rules
-        )
-        rows = batch.point_rows[i].numpy()
-        points = np.zeros(batch.num_points[i], np.uint8)
-        points[rows] = label.cpu().numpy().astype(np.uint8)[batch.point_voxel[i].numpy()]
-        seen = seen_points(dataset.reader, dataset.reader.frame(batch.indices[i]))
-        points[~to_be_written(dataset.weak_label_dir, batch.tokens[i], rules, seen)] = 0
-        write_pseudo_label(directory, batch.tokens[i], points, identity)
+    ]
+    points = batch_points(batch)
+    return labels_of_points(torch.cat(parts), points) * to_be_written(points, rules)
 
 
-def seen_points(reader: Reader, frame: Frame) -> NDArray[np.bool_]:
-    """bool [N]: which points of a frame are annotated from: those that a camera sees, or all."""
-    return reader.annotated(frame, reader.load_points(frame))
+def to_be_written(points: BatchPoints, rules: PseudoLabelRules) -> Tensor:
+    """bool [T]: which points this round labels.
 
-
-def to_be_written(
-    weak_label_dir: str | None, token: str, rules: PseudoLabelRules, seen: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """bool [N]: which points of a frame this round labels.
-
-    With the candidates' filter (round 1) the points of components with candidates, else (round 2) the points in view
-    that are neither annotated nor propagated.
+    With the candidates' filter (round 1) the points of components with candidates, else (round 2) the points that are
+    annotated from (see `Reader.annotated`) and that have no weak label.
     """
-    if weak_label_dir is None:
-        raise ValueError("an E-step needs weak labels")
-    weak = read_weak_label(weak_label_dir, token, len(seen))
-    if rules.filter_by_candidates:
-        return weak.point_candidates() != 0
-    return seen & (weak.sparse == 0) & (weak.propagated == 0)
+    return points.mixed if rules.filter_by_candidates else points.annotated & ~points.weak
 
 
-def _statistics(
-    reader: Reader, dataset: SegmentationDataset, directory: str, rules: PseudoLabelRules, share: range
-) -> dict[str, Any]:
-    """Share of labelled points and, where the dense labels are at hand, the quality per class; over all processes."""
-    num_classes = reader.classes.num_classes
-    counts = np.zeros(3, np.int64)  # points, points labelled, frames with dense labels
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    for index in share:
-        frame = reader.frame(index)
-        pseudo = read_pseudo_label(directory, frame.token)
-        counts[:2] += len(pseudo), np.count_nonzero(pseudo)
-        if not reader.has_labels(frame):
-            continue
-        label = reader.load_labels(frame, len(pseudo))
-        eligible = to_be_written(dataset.weak_label_dir, frame.token, rules, seen_points(reader, frame))
-        confusion += confusion_matrix(label[eligible], pseudo[eligible], num_classes)
-        counts[2] += 1
-    counts, confusion = sum_over_processes(counts), sum_over_processes(confusion)
-    statistics: dict[str, Any] = {"points": int(counts[0]), "labelled": int(counts[1]), "scored_frames": int(counts[2])}
-    if counts[2]:
-        statistics |= quality(confusion, reader.classes.names)
-    return statistics
+def _count_written(
+    statistics: "Statistics", dataset: SegmentationDataset, directory: str, index: int, device: torch.device | str
+) -> None:
+    """Counts the labels of a frame that an earlier run has written."""
+    reader, folder = dataset.reader, dataset.weak_label_dir
+    frame = reader.frame(index)
+    label = read_pseudo_label(directory, frame.token)
+    weak = read_weak_label(folder, frame.token, len(label)) if folder is not None else None
+    truth = reader.load_labels(frame, len(label)) if reader.has_labels(frame) else None
+    annotated = reader.annotated(frame, reader.load_points(frame))
+    points = describe_points(np.full(len(label), -1, np.int32), annotated, weak, truth)
+    statistics.add(torch.from_numpy(label).to(device), join_points([points], [0]).map(lambda field: field.to(device)))
+
+
+class Statistics:
+    """Share of labelled points and, where there are dense labels, the quality per class.
+
+    Counted on the device, batch by batch, and read at the end.
+    """
+
+    def __init__(self, rules: PseudoLabelRules, num_classes: int, device: torch.device | str):
+        self.rules = rules
+        self.points = self.scored_frames = 0
+        self.labelled = torch.zeros((), dtype=torch.int64, device=device)
+        self.confusion = ConfusionCounts((1,), num_classes, device)
+
+    def add(self, label: Tensor, points: BatchPoints) -> None:
+        """Counts pseudo-labels uint8 [T] of the points of whole frames; all on the device."""
+        self.points += len(label)
+        self.scored_frames += points.labelled_frames
+        self.labelled += (label > 0).sum()
+        self.confusion.add(0, points.label, label, to_be_written(points, self.rules) & points.labelled)
+
+    def summary(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """The statistics of all processes together; called by all of them."""
+        mine = np.array([self.points, self.scored_frames, int(self.labelled)])
+        points, frames, labelled = sum_over_processes(mine).tolist()
+        confusion = sum_over_processes(self.confusion.numpy()[0])
+        result: dict[str, Any] = {"points": points, "labelled": labelled, "scored_frames": frames}
+        return result | quality(confusion, names) if frames else result
 
 
 def quality(confusion: NDArray[np.int64], names: tuple[str, ...]) -> dict[str, Any]:
@@ -196,14 +214,18 @@ def quality_table(statistics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def no_grad_inference(network: torch.nn.Module, device: torch.device, amp_dtype: torch.dtype | None) -> Infer:
-    """Runs the network in evaluation mode on batches that are on the CPU."""
+def no_grad_inference(network: torch.nn.Module, device: torch.device | str, image_head: bool = True) -> Infer:
+    """Runs the network in evaluation mode, in float32 whatever training uses, and with the same result in every run.
+
+    Args:
+        image_head: its logits are wanted.
+    """
     from core.trainers import network_inputs
 
     network.eval()
 
     def infer(batch: Batch) -> Outputs:
-        with torch.no_grad(), torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
+        with torch.no_grad(), reproducible_float32(), without_unread_heads(network, image_head):
             return network(**network_inputs(batch.to(device, non_blocking=True)))
 
     return infer

@@ -1,115 +1,95 @@
-"""Scoring: from the network's outputs to predictions of points and confusion matrices."""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+"""Scoring: from the network's outputs to labels of points and confusion matrices, all on the network's device."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from core.datasets.base import Reader
 from core.datasets.collate import Batch
-from core.datasets.point_checks import is_valid
-from core.metrics import confusion_matrix
+from core.datasets.file_points import BatchPoints
 from core.models.two_branch import Outputs
 
 HEADS = ("vox", "pix")
 """The point head and the image head."""
 
 
-@dataclass(frozen=True)
-class FramePrediction:
-    """Predictions of one frame's points that took part.
-
-    Attributes:
-        index: the frame's position in the data set.
-        rows: int64 [P], rows in the LiDAR file, ascending.
-        labels: {head: uint8 [P]} argmax over all classes; every point takes its voxel's.
-        evaluated: {head: uint8 [P]} argmax over all classes but the ignored one, as submissions need.
-        seen: bool [P], whether a camera sees the point.
-        num_points: points in the LiDAR file.
-    """
-
-    index: int
-    rows: NDArray[np.int64]
-    labels: dict[str, NDArray[np.uint8]]
-    evaluated: dict[str, NDArray[np.uint8]]
-    seen: NDArray[np.bool_]
-    num_points: int
-
-
-def predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> Iterator[FramePrediction]:
-    """The predictions of each frame of a batch."""
-    logits = {"vox": outputs.x_vox.detach().float()}
-    if outputs.x_pix is not None:
-        logits["pix"] = outputs.x_pix.detach().float()
-    labels, evaluated = {}, {}
-    for head, values in logits.items():
-        labels[head] = values.argmax(1).cpu().numpy().astype(np.uint8)
-        values = values.clone()
-        values[:, ignore_index] = -np.inf
-        evaluated[head] = values.argmax(1).cpu().numpy().astype(np.uint8)
-    begin = 0
-    for i, size in enumerate(batch.sizes):
-        voxel = batch.point_voxel[i].numpy() + begin
-        yield FramePrediction(
-            batch.indices[i],
-            batch.point_rows[i].numpy(),
-            {head: label[voxel] for head, label in labels.items()},
-            {head: label[voxel] for head, label in evaluated.items()},
-            batch.point_seen[i].numpy(),
-            batch.num_points[i],
-        )
-        begin += size
-
-
-def confidences(outputs: Outputs, batch: Batch) -> Iterator[NDArray[np.float32]]:
-    """float32 [P] of each frame of a batch: the probability (softmax) of the class that the point head chooses."""
-    highest = torch.softmax(outputs.x_vox.detach().float(), 1).amax(1).cpu().numpy()
-    begin = 0
-    for size, voxel in zip(batch.sizes, batch.point_voxel, strict=True):
-        yield highest[voxel.numpy() + begin]
-        begin += size
-
-
-def confusion_in_view(outputs: Outputs, batch: Batch, reader: Reader, num_classes: int) -> NDArray[np.int64]:
-    """Confusion matrices [2, C, C] of both heads (order of HEADS) on the points that a camera sees.
-
-    With `dataset.annotate: all` that of the point head is on all points. A head that the network lacks has zeros.
-    """
-    counts = np.zeros((len(HEADS), num_classes, num_classes), np.int64)
-    for prediction in predictions(outputs, batch):
-        frame = reader.frame(prediction.index)
-        label = reader.load_labels(frame, prediction.num_points)
-        regions = {"vox": prediction.seen | (reader.annotate == "all"), "pix": prediction.seen}
-        for head, found in prediction.labels.items():
-            rows = regions[head]
-            counts[HEADS.index(head)] += confusion_matrix(label[prediction.rows[rows]], found[rows], num_classes)
-    return counts
-
-
-def label_all_points(prediction: FramePrediction, labels: NDArray[Any], xyz: NDArray[np.float32]) -> NDArray[Any]:
-    """Labels of all points of a frame: those that did not take part get their nearest predicted neighbour's, what is no
-    point (see `is_valid`) 0.
+class ConfusionCounts:
+    """Confusion matrices that are counted on a device and read once, at the end.
 
     Args:
-        prediction: the frame's.
-        labels: [P], of the points that took part (or their confidences).
-        xyz: float32 [N, 3], all points of the frame (m).
-    Returns [N] of the labels' type; 0 everywhere where no point took part.
+        shape: of the stack of matrices, such as (heads,).
+        num_classes: C.
+        device: where labels and predictions are.
     """
-    return of_all_points(prediction.rows, labels, xyz)
+
+    def __init__(self, shape: tuple[int, ...], num_classes: int, device: torch.device | str):
+        self.num_classes = num_classes
+        self.counts = torch.zeros(*shape, num_classes, num_classes, dtype=torch.int64, device=device)
+
+    def add(self, index: int, label: Tensor, prediction: Tensor, counted: Tensor) -> None:
+        """Counts the points of one batch in matrix `index`: row = label, column = prediction.
+
+        Args:
+            label, prediction: uint8 [T].
+            counted: bool [T], the points that count.
+        """
+        cell = label.int() * self.num_classes + prediction.int()
+        self.counts[index].view(-1).index_add_(0, cell, counted.long())
+
+    def numpy(self) -> NDArray[np.int64]:
+        """The counts so far, [*shape, C, C]."""
+        return self.counts.cpu().numpy()
 
 
-def of_all_points(rows: NDArray[np.int64], values: NDArray[Any], xyz: NDArray[np.float32]) -> NDArray[Any]:
-    """As `label_all_points`, of values [P] of the points `rows`."""
-    result = np.zeros(len(xyz), values.dtype)
-    result[rows] = values
-    others = np.setdiff1d(np.flatnonzero(is_valid(xyz)), rows, assume_unique=True)
-    if len(others) and len(rows):
-        from scipy.spatial import cKDTree
+def values_of_points(values: Tensor, points: BatchPoints) -> Tensor:
+    """[T]: every point takes the value of its voxel, 0 where it has none.
 
-        _, nearest = cKDTree(xyz[rows]).query(xyz[others])
-        result[others] = values[nearest]
-    return result
+    Args:
+        values: [M], of the voxels of the batch.
+    """
+    return torch.cat([values, values.new_zeros(1)])[points.voxel]
+
+
+def labels_of_points(label: Tensor, points: BatchPoints) -> Tensor:
+    """uint8 [T]: `values_of_points` of labels, integers [M]."""
+    return values_of_points(label.to(torch.uint8), points)
+
+
+def choices(logits: Tensor, without: int | None = None) -> Tensor:
+    """int64 [M], the class of the largest of logits [M, C]; `without` a class, as submissions need."""
+    logits = logits.float()
+    if without is not None:
+        logits = logits.clone()
+        logits[:, without] = -torch.inf
+    return logits.argmax(1)
+
+
+def confidences(logits: Tensor) -> Tensor:
+    """float32 [M], the probability (softmax) of the class of the largest of logits [M, C]."""
+    return torch.softmax(logits.float(), 1).amax(1)
+
+
+def batch_points(batch: Batch) -> BatchPoints:
+    """The batch's points of LiDAR files; ValueError for a batch of training samples, which brings none."""
+    if batch.points is None:
+        raise ValueError("samples of mode 'eval' or 'estep' are needed: training samples have no points to score")
+    return batch.points
+
+
+def head_labels(outputs: Outputs, points: BatchPoints) -> dict[str, Tensor]:
+    """{head: uint8 [T]}: the heads' choices for all points; without a head whose logits were not asked for."""
+    logits = {"vox": outputs.x_vox, "pix": outputs.x_pix}
+    return {head: labels_of_points(choices(x), points) for head, x in logits.items() if x is not None}
+
+
+def count_in_view(
+    counts: ConfusionCounts, labels: dict[str, Tensor], points: BatchPoints, everywhere: bool = False
+) -> None:
+    """Counts what the heads say (in the order of HEADS) of the points that a camera sees.
+
+    Args:
+        everywhere: the point head's are counted on all points that have a voxel.
+    """
+    for head, label in labels.items():
+        counted = points.voxel >= 0 if everywhere and head == "vox" else points.seen
+        counts.add(HEADS.index(head), points.label, label, counted & points.labelled)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchpack import distributed as dist
 from torchpack.utils.config import Config
 from torchpack.utils.logging import logger
@@ -22,13 +23,14 @@ from core.datasets.label_errors import PREDICTION
 from core.datasets.label_files import describe, write_meta
 from core.errors import UserError
 from core.estep import no_grad_inference
-from core.evaluation import of_all_points
+from core.evaluation import batch_points, values_of_points
 from core.files import write_atomic
 from core.labeling.prepare import claim_directory, finish_directory
 from core.labeling.proposals import cloud_hash, read_proposal
 from core.labeling.uncertainty import component_uncertainty
 from core.models.two_branch import Outputs
 from core.point_files import FORMATS
+from core.precision import say_float32
 from core.progress import progress
 from core.runtime import Run
 from core.steps import command_line
@@ -44,11 +46,12 @@ def predict(run: Run) -> None:
     if not len(reader):
         raise UserError(f"--split {arguments.split}: has no frames; choose another split")
     in_first_process(lambda: reader.check_files(labels=False))
+    say_float32(config.amp_enabled, "prediction")
     config.dataset.points = "all"
-    dataset = builder.make_dataset(config, reader, "eval")
+    dataset = builder.make_dataset(config, reader, "eval", every_point=True, scored=False)
     network = builder.make_model(config, run.device, imagenet=False)
-    load_weights(network, arguments.weight_path, builder.network_input(config, reader, run.device))
-    infer = no_grad_inference(network, run.device, builder.amp_dtype(config))
+    load_weights(network, arguments.weight_path, builder.network_input(config, reader))
+    infer = no_grad_inference(network, run.device, image_head=arguments.uncertainty)
 
     parameters = {"checkpoint": file_hash(arguments.weight_path), "format": arguments.format, "seed": config.train.seed}
     parameters |= {"voxel_size": config.dataset.voxel_size, "uncertainty": arguments.uncertainty}
@@ -61,6 +64,7 @@ def predict(run: Run) -> None:
     loader = builder.make_remaining_loader(config, dataset, remaining)
     begin, points = time.perf_counter(), 0
     for batch in progress(loader, len(loader), f"predictions of {arguments.split}"):
+        batch = batch.to(run.device, non_blocking=True)
         for found in point_predictions(infer(batch), batch, config.data.ignore_label):
             points += _write(config, arguments, reader, found)
     seconds = time.perf_counter() - begin
@@ -82,11 +86,11 @@ def _is_there(arguments: Any, token: str) -> bool:
 
 
 def point_predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> Iterator[dict[str, Any]]:
-    """What the network says of the points of each frame of a batch that took part.
+    """What the network says of every point of each frame of a batch, all on its device.
 
-    Yields {"index": of the frame, "rows": int64 [P] in the LiDAR file, "label": uint8 [P], never the ignored class,
-    "confidence": float32 [P], "entropy": float32 [P] of 0..1, "differs": bool [P] (None without image head): the image
-    head chooses another class}.
+    Yields {"index": of the frame, "label": uint8 [N], never the ignored class, "confidence": float32 [N], "entropy":
+    float32 [N] of 0..1, "differs": bool [N] (None without image head): the image head chooses another class}. All are 0
+    where there is no point (see `is_valid`).
     """
     logits = outputs.x_vox.detach().float()
     logits[:, ignore_index] = -torch.inf
@@ -98,22 +102,25 @@ def point_predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> 
         pixels = outputs.x_pix.detach().float()
         pixels[:, ignore_index] = -torch.inf
         differs = pixels.argmax(1) != label
+    points = batch_points(batch)
     fields = {"label": label.byte(), "confidence": confidence, "entropy": entropy, "differs": differs}
-    arrays = {name: None if field is None else field.cpu().numpy() for name, field in fields.items()}
-    begin = 0
-    for i, size in enumerate(batch.sizes):
-        voxel = batch.point_voxel[i].numpy() + begin
-        found = {name: None if array is None else array[voxel] for name, array in arrays.items()}
-        yield {"index": batch.indices[i], "rows": batch.point_rows[i].numpy()} | found
-        begin += size
+    begins = np.cumsum(points.sizes)[:-1]
+    arrays = {
+        name: [None] * len(points.sizes) if field is None else _by_frame(values_of_points(field, points), begins)
+        for name, field in fields.items()
+    }
+    for i, index in enumerate(batch.indices):
+        yield {"index": index} | {name: frames[i] for name, frames in arrays.items()}
+
+
+def _by_frame(values: Tensor, begins: NDArray[np.int64]) -> list[Any]:
+    return list(np.split(values.cpu().numpy(), begins))
 
 
 def _write(config: Config, arguments: Any, reader: Reader, found: dict[str, Any]) -> int:
     """Writes one frame's files, that of its classes last; returns the number of its points."""
     frame = reader.frame(found["index"])
     points = reader.load_points(frame)
-    fields = {name: value for name, value in found.items() if name not in ("index", "rows") and value is not None}
-    found |= {name: of_all_points(found["rows"], value, points[:, :3]) for name, value in fields.items()}
     if arguments.uncertainty:
         content = _uncertainty(config, reader, found, points)
         with write_atomic(os.path.join(arguments.output, frame.token + UNCERTAINTY)) as file:

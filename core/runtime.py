@@ -83,6 +83,7 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
     """
     own, overrides = split_overrides(parser, sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(own)
+    expand_segments()
     launch = Launch() if arguments.non_dist else read_launch()
     introduce(launch)
     if launch.rank > 0:
@@ -236,8 +237,17 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         torch.backends.cudnn.benchmark = True
 
 
+def expand_segments() -> None:
+    """Lets PyTorch's allocator grow its segments on a GPU, so that batches of ever other sizes do not split its memory
+    into pieces; before CUDA starts. What the user has set of the allocator stays."""
+    if not any(name in os.environ for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")):
+        # every version reads this name; the newer one does nothing in PyTorch 2.9
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+
+
 def prepare_device(device: torch.device, tf32: bool) -> None:
-    """Precision of float32 products on a GPU; how memory is handled on a CPU."""
+    """Precision of float32 products in training on a GPU (E-steps and evaluations have their own, see
+    core/precision.py); how memory is handled on a CPU."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     if device.type == "cpu":
         keep_freed_memory()

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torchpack import distributed as dist
 from torchpack.utils.logging import logger
 
@@ -13,9 +14,18 @@ from core.comm import barrier, from_first_process, sum_over_processes
 from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
-from core.evaluation import HEADS, FramePrediction, confidences, label_all_points, predictions
-from core.metrics import confusion_matrix
+from core.evaluation import (
+    ConfusionCounts,
+    batch_points,
+    choices,
+    confidences,
+    count_in_view,
+    head_labels,
+    labels_of_points,
+    values_of_points,
+)
 from core.network_input import STORED
+from core.precision import say_float32
 from core.predictions import PredictionWriter
 from core.progress import progress
 from core.results import SCOPES, class_table, result_row, save_row
@@ -32,39 +42,40 @@ def evaluate(run: Run) -> None:
     """
     config, arguments, device = run.config, run.arguments, run.device
     reader = builder.make_reader(config, arguments.split)
+    say_float32(config.amp_enabled, "evaluation")
     with_confidence = getattr(arguments, "confidences", False)
     if with_confidence and not arguments.save_predictions:
         raise UserError("--confidences says what --save-predictions DIR writes: give that too")
     predicts = bool(arguments.save_predictions or arguments.submission)
     scored = from_first_process(dist.is_master() and _check_files(reader, arguments.split, predicts))
-    loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval"))
+    loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval", every_point=True, scored=scored))
     network = builder.make_model(config, device, imagenet=False)
-    network_input = builder.network_input(config, reader, device)
+    network_input = builder.network_input(config, reader)
     load_weights(network, arguments.weight_path, network_input)
-    infer = no_grad_inference(network, device, builder.amp_dtype(config))
+    infer = no_grad_inference(network, device, image_head=scored)
     writer = PredictionWriter(arguments.save_predictions, reader) if arguments.save_predictions else None
     submission = reader.open_submission(arguments.submission) if arguments.submission else None
 
-    num_classes = config.data.num_classes
-    counts = np.zeros((len(SCOPES), num_classes, num_classes), np.int64)
+    confusion = ConfusionCounts((len(SCOPES),), config.data.num_classes, device)
     for batch in progress(loader, len(loader), f"evaluation on {arguments.split}"):
-        outputs = infer(batch)
-        found = predictions(outputs, batch, config.data.ignore_label)
-        sure: list[np.ndarray | None] = [None] * len(batch.sizes)
-        if with_confidence:
-            sure = list(confidences(outputs, batch))
-        for prediction, confidence in zip(found, sure, strict=True):
-            frame = reader.frame(prediction.index)
-            xyz = reader.load_points(frame)[:, :3]
-            everywhere = label_all_points(prediction, prediction.labels["vox"], xyz)
-            if scored:
-                counts += _confusions(prediction, everywhere, reader, num_classes)
-            if writer:
-                confidence = None if confidence is None else label_all_points(prediction, confidence, xyz)
-                writer.write(frame.token, everywhere, confidence)
-            if submission:
-                submission.write(frame, label_all_points(prediction, prediction.evaluated["vox"], xyz))
-    counts = sum_over_processes(counts)
+        batch = batch.to(device, non_blocking=True)
+        outputs, points = infer(batch), batch_points(batch)
+        labels = head_labels(outputs, points)
+        if scored:
+            count_in_view(confusion, labels, points)  # SCOPES begin with the HEADS
+            confusion.add(SCOPES.index("vox/all"), points.label, labels["vox"], points.labelled)
+        if writer:
+            frames = _by_frame(labels["vox"], points.sizes)
+            sure: list[np.ndarray] | list[None] = [None] * len(frames)
+            if with_confidence:
+                sure = _by_frame(values_of_points(confidences(outputs.x_vox), points), points.sizes)
+            for token, label, confidence in zip(batch.tokens, frames, sure, strict=True):
+                writer.write(token, label, confidence)
+        if submission:
+            chosen = labels_of_points(choices(outputs.x_vox, without=config.data.ignore_label), points)
+            for index, label in zip(batch.indices, _by_frame(chosen, points.sizes), strict=True):
+                submission.write(reader.frame(index), label)
+    counts = sum_over_processes(confusion.numpy())
     barrier()
     if dist.is_master():
         _finish(run, reader, counts if scored else None, writer, submission, network_input)
@@ -133,17 +144,9 @@ def _finish(
         )
 
 
-def _confusions(prediction: FramePrediction, everywhere: np.ndarray, reader: Reader, num_classes: int) -> np.ndarray:
-    """[3, C, C] in the order of SCOPES."""
-    label = reader.load_labels(reader.frame(prediction.index), prediction.num_points)
-    seen = prediction.seen
-    in_view = label[prediction.rows[seen]]
-    none = np.zeros((num_classes, num_classes), np.int64)
-    matrices = [
-        confusion_matrix(in_view, prediction.labels[head][seen], num_classes) if head in prediction.labels else none
-        for head in HEADS
-    ]
-    return np.stack([*matrices, confusion_matrix(label, everywhere, num_classes)])
+def _by_frame(values: Tensor, sizes: list[int]) -> list[np.ndarray]:
+    """Values [T] of a batch's points, on the host, frame by frame."""
+    return np.split(values.cpu().numpy(), np.cumsum(sizes)[:-1])
 
 
 def _run_dir(given: str | None, weight_path: str) -> str:

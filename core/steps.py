@@ -21,6 +21,7 @@ from core.estep import no_grad_inference, quality_table, run_estep
 from core.evaluation import HEADS
 from core.locks import locked
 from core.network_input import check_labels_input
+from core.precision import say_float32
 from core.preemption import Preemption
 from core.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint, is_finished
 from core.runtime import Run
@@ -56,7 +57,7 @@ def _train(run: Run, run_dir: str) -> None:
     in_first_process(lambda: readers["val"].check_files(labels=validated))
     given = getattr(run.arguments, "pseudo_label_dir", None)
     train_data = builder.make_dataset(config, readers["train"], "train", run_dir, given)
-    network_input = builder.network_input(config, readers["train"], device)
+    network_input = builder.network_input(config, readers["train"], builder.training_precision(config, device))
     _compare_pseudo_labels(train_data, network_input)
     logger.info(
         f"{len(train_data)} training frames, {len(readers['val'])} validation frames, "
@@ -80,7 +81,8 @@ def _train(run: Run, run_dir: str) -> None:
     preemption = Preemption(saver, config.train.patience)
     validation = Callback()  # stands in its place where there is none: states of callbacks go by their place
     if validated:
-        val_loader = builder.make_loader(config, builder.make_dataset(config, readers["val"], "eval"))
+        val_data = builder.make_dataset(config, readers["val"], "eval")
+        val_loader = builder.make_loader(config, val_data, config.batch_size)
         names = readers["val"].classes.names
         every = config.train.validate_every
         validation = Validation(val_loader, names, config.data.ignore_label, every, preemption.check)
@@ -135,17 +137,18 @@ def estep(run: Run) -> None:
 
 def _estep(run: Run, run_dir: str) -> None:
     config, device = run.config, run.device
+    say_float32(config.amp_enabled, "E-step")
     directory = builder.pseudo_label_dir(run_dir, config.step.round)
     reader = builder.make_reader(config, "train")
     in_first_process(lambda: reader.check_files(labels=False))
     given = getattr(run.arguments, "pseudo_label_dir", None)
     dataset = builder.make_dataset(config, reader, "estep", run_dir, given)
     network = builder.make_model(config, device, imagenet=False)
-    network_input = builder.network_input(config, reader, device)
+    network_input = builder.network_input(config, reader)
     _compare_pseudo_labels(dataset, network_input)
     load_weights(network, run.arguments.weight_path, network_input)
     statistics = run_estep(
-        no_grad_inference(network, device, builder.amp_dtype(config)),
+        no_grad_inference(network, device, image_head=False),
         dataset,
         lambda indices: builder.make_remaining_loader(config, dataset, indices),
         directory,
@@ -153,6 +156,7 @@ def _estep(run: Run, run_dir: str) -> None:
         file_hash(run.arguments.weight_path),
         network_input,
         command=command_line(),
+        device=device,
     )
     if statistics is not None:
         share = statistics["labelled"] / max(statistics["points"], 1)

@@ -12,7 +12,7 @@ from core.checkpoint import network_state
 from core.datasets.collate import LABELLED, Batch
 from core.datasets.sampler import EpochSampler
 from core.losses import LossWeights, Targets, loss_terms
-from core.models.two_branch import Outputs
+from core.models.two_branch import Outputs, without_unread_heads
 from core.network_input import STORED
 from core.training_state import RandomState, epoch_seed, restore_random_state
 
@@ -107,9 +107,9 @@ class SegmentationTrainer(Trainer):
         return values
 
     def evaluation_step(self, batch: Batch) -> Outputs:
-        """The network's outputs in evaluation mode, without gradient."""
+        """The network's logits in evaluation mode, without gradient, in training's precision."""
         self.model.eval()
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self._autocast(), without_unread_heads(self.network):
             return self.network(**network_inputs(batch.to(self.device, non_blocking=True)))
 
     def _autocast(self) -> torch.autocast:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from core.datasets.collate import Batch, collate
+from core.datasets.file_points import FilePoints, describe_points
 from core.datasets.nuscenes import CLASSES
 from core.datasets.sample import Sample
 from core.datasets.sampler import EpochSampler
@@ -49,10 +50,16 @@ def sample(index: int = 0, epoch: int = 0, **changes: Any) -> Sample:
         "images": rng.integers(0, 256, (NUM_CAMERAS, 3, *IMAGE_SIZE)).astype(np.uint8),
         "point_voxel": np.arange(VOXELS),
         "point_rows": np.arange(VOXELS),
-        "point_seen": np.ones(VOXELS, bool),
-        "num_points": NUM_POINTS,
+        "points": file_points(klass),
     }
     return Sample(**{**fields, **changes})
+
+
+def file_points(dense_label: np.ndarray) -> FilePoints:
+    """Points of a LiDAR file of which the first VOXELS take part, and are seen, each in its own voxel."""
+    rest = NUM_POINTS - VOXELS
+    voxel = np.pad(np.arange(VOXELS, dtype=np.int32), (0, rest), constant_values=-1)
+    return describe_points(voxel, voxel >= 0, None, np.pad(dense_label, (0, rest)))
 
 
 def batch(indices: Sequence[int] = (0, 1), **changes: Any) -> Batch:
@@ -90,7 +97,7 @@ class SmallNetwork(torch.nn.Module):
 
 
 class MadeUpReader:
-    """A reader without files; its labels are those of `sample`."""
+    """A reader without files."""
 
     classes, name, version, split = CLASSES, "made-up", "v1", "val"
     annotate, has_cameras = "in_view", True
@@ -103,10 +110,6 @@ class MadeUpReader:
 
     def frame(self, index: int) -> Any:
         return SimpleNamespace(index=index, token=f"frame-{index}")
-
-    def load_labels(self, frame: Any, num_points: int) -> np.ndarray:
-        assert num_points == NUM_POINTS
-        return np.pad(sample(frame.index).dense_label, (0, NUM_POINTS - VOXELS))
 
 
 class MadeUpData:

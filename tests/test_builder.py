@@ -111,6 +111,7 @@ def build_datasets(config, root):
     evaluation = builder.make_loader(config, builder.make_dataset(config, builder.make_reader(config, "val"), "eval"))
     batch = next(iter(evaluation))
     assert len(evaluation) == 2 and not (batch.sparse_label.any() or batch.dense_label.any())
+    assert batch.points.labelled.all() and batch.points.label.any()
 
 
 def test_defaults_are_those_of_the_code():
@@ -315,6 +316,8 @@ def test_loaders(root, monkeypatch):
     assert [len(indices) for indices in seen["train"]] == [1, 1, 1]
     assert sorted(sum(seen["eval"], [])) == [0, 1]
     dataset = builder.make_dataset(config, reader, "eval")
+    assert builder.make_loader(config, dataset).batch_size == 1
+    assert builder.make_loader(config, dataset, 4).batch_size == 4
     remaining = builder.make_remaining_loader(config, dataset, [1])
     assert [batch.tokens for batch in remaining] == [[reader.frame(1).token]]
     assert list(builder.make_remaining_loader(config, dataset, [])) == []

@@ -25,15 +25,13 @@ def make_sample(size: int, index: int, num_points: int = 20) -> Sample:
         images=rng.integers(0, 256, (2, 3, 4, 6)).astype(np.uint8),
         point_voxel=rng.integers(0, max(size, 1), num_points if size else 0),
         point_rows=np.arange(num_points if size else 0),
-        point_seen=rng.random(num_points if size else 0) < 0.5,
-        num_points=num_points,
     )
 
 
 def test_collate() -> None:
     samples = [make_sample(5, 7), make_sample(0, 8), make_sample(9, 9)]
     batch = collate(samples)
-    assert batch.sizes == [5, 0, 9] and batch.indices == [7, 8, 9] and batch.num_points == [20, 20, 20]
+    assert batch.sizes == [5, 0, 9] and batch.indices == [7, 8, 9] and batch.points is None
     assert batch.tokens == ["frame7", "frame8", "frame9"]
     assert batch.coords.dtype == torch.int32 and batch.coords[:, 3].tolist() == [0] * 5 + [2] * 9
     assert batch.images.shape == (3, 2, 3, 4, 6) and batch.images.dtype == torch.uint8
@@ -48,8 +46,6 @@ def test_collate() -> None:
         assert batch.image_index[part].tolist() == expected
         for name in LABELS:
             np.testing.assert_array_equal(getattr(batch, name)[part], getattr(sample, name))
-        np.testing.assert_array_equal(batch.point_voxel[b], sample.point_voxel)
-        np.testing.assert_array_equal(batch.point_rows[b], sample.point_rows)
     moved = batch.to("cpu", non_blocking=True)
     assert moved.tokens == batch.tokens and torch.equal(moved.coords, batch.coords)
     for name in ("image_index", *LABELS):

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.operations import Counting
 from core import builder
 from core.datasets.label_files import read_meta, read_pseudo_label
 from core.datasets.projection import project
 from core.errors import UserError
-from core.estep import no_grad_inference, quality, quality_table, run_estep
+from core.estep import Statistics, _batch_labels, no_grad_inference, quality, quality_table, run_estep
+from core.evaluation import count_in_view, head_labels
 from core.labeling.pseudo_labels import PseudoLabelRules
+from core.trainers import network_inputs
 from tests import made_up
 from tests.fake_labels import fake_config, write_pseudo_labels, write_weak_labels
 from tests.fake_nuscenes import POINTS, write_fake_nuscenes
@@ -158,6 +161,26 @@ def test_files_of_a_network_with_another_input_are_refused(root):
         step.run(normalize=True)
 
 
+@pytest.mark.parametrize("step_round", [1, 2])
+def test_each_frame_is_read_once(root, monkeypatch, step_round):
+    """Also for the statistics; after an interruption what is there already is read for these alone."""
+    step = Step(root, step_round)
+    reads = []
+    for name in ("load_points", "load_labels", "project"):
+        method = getattr(step.reader, name)
+        monkeypatch.setattr(
+            step.reader, name, lambda frame, *rest, m=method, n=name: reads.append((n, frame.token)) or m(frame, *rest)
+        )
+    tokens = step.reader.tokens()
+    once = sorted((name, token) for name in ("load_points", "load_labels", "project") for token in tokens)
+    statistics = step.run()
+    assert sorted(reads) == once
+    os.remove(os.path.join(step.directory, f"{tokens[0]}.npz"))
+    reads.clear()
+    assert step.run() == statistics
+    assert sorted(reads) == once and step.calls[2:] == [[tokens[0]]]
+
+
 def test_files_of_no_known_origin_are_refused(root):
     step = Step(root)
     step.run()
@@ -235,10 +258,38 @@ def test_quality_by_hand():
 def test_inference_leaves_the_network_as_it_was():
     network, batch = made_up.network(dropout=0.5), made_up.batch()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    infer = no_grad_inference(network, torch.device("cpu"), None)
+    infer = no_grad_inference(network, "cpu")
     first, second = infer(batch), infer(batch)
     assert torch.equal(first.x_vox, second.x_vox) and not first.features.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("image_head", [True, False])
+def test_inference_leaves_out_what_is_not_read(image_head):
+    network, batch = made_up.network(), made_up.batch()
+    ours = no_grad_inference(network, "cpu", image_head)(batch)
+    with torch.no_grad():
+        whole = network(**network_inputs(batch))
+    assert whole.embedding_vox is not None and whole.embedding_pix is not None  # the network is as it was
+    assert ours.embedding_vox is None and ours.embedding_pix is None and (ours.x_pix is not None) == image_head
+    for name in ("x_vox", "features", *(["x_pix"] if image_head else [])):
+        assert torch.equal(getattr(ours, name), getattr(whole, name)), name
+
+
+@pytest.mark.parametrize("step_round", [1, 2])
+def test_labels_and_counts_wait_for_no_gpu(step_round):
+    batch = made_up.batch()
+    outputs = made_up.certain_outputs(batch.dense_label.numpy())
+    rules = replace(THINGS_VETO, filter_by_candidates=step_round == 1, ignored_prototype=step_round == 2)
+    with Counting() as counting:
+        label = _batch_labels(outputs, batch, rules)
+        statistics = Statistics(rules, 17, "cpu")
+        statistics.add(label, batch.points)
+        count_in_view(statistics.confusion, {"vox": head_labels(outputs, batch.points)["vox"]}, batch.points)
+    assert not counting.waits and label.shape == (2 * made_up.NUM_POINTS,)
+    with Counting() as counting:
+        label[label > 0].sum().item()
+    assert counting.waits.total() == 2  # such operations are noted
 
 
 def test_a_sample_does_not_depend_on_its_batch(root, monkeypatch):
@@ -248,8 +299,10 @@ def test_a_sample_does_not_depend_on_its_batch(root, monkeypatch):
     table = rng.normal(size=(POINTS, 17 + 4)) * 2
 
     def infer(batch):
-        rows = np.concatenate([rows.numpy() for rows in batch.point_rows])
-        assert len(rows) == len(batch.coords)  # one point a voxel
+        begins = np.cumsum([0, *batch.points.sizes])[:-1].repeat(batch.sizes)
+        rows = np.flatnonzero(batch.points.voxel.numpy() >= 0)
+        assert batch.points.voxel[rows].tolist() == list(range(len(batch.coords)))  # one point a voxel
+        rows = rows - begins  # in the frame's own file
         logits, features = (torch.from_numpy(x[rows]).float() for x in (table[:, :17], table[:, 17:]))
         return SimpleNamespace(x_vox=logits, features=features)
 

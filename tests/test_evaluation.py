@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import shutil
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +12,11 @@ import torch
 
 from core import builder, scoring
 from core.datasets.collate import collate
+from core.datasets.file_points import describe_points, voxel_of_points
 from core.datasets.nuscenes import CLASSES
 from core.datasets.projection import project
 from core.errors import UserError
-from core.evaluation import FramePrediction, confusion_in_view, label_all_points, predictions
+from core.evaluation import ConfusionCounts, batch_points, choices, count_in_view, head_labels
 from core.metrics import confusion_matrix, mean_iou
 from core.models.two_branch import Outputs
 from core.runtime import Run
@@ -24,67 +24,87 @@ from tests import made_up
 from tests.entry import logged
 from tests.fake_labels import fake_config
 from tests.fake_nuscenes import POINTS, write_fake_nuscenes
-from tests.helpers import HERE
+from tests.helpers import DEVICES, HERE
 
 PRETRAIN = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")
 
 
+def file_points(voxel, label=None, seen=None):
+    """Points of a LiDAR file in the given voxels; seen where they are in one, unless said otherwise."""
+    voxel = np.array(voxel, np.int32)
+    return describe_points(voxel, voxel >= 0 if seen is None else np.array(seen), None, label)
+
+
 def two_small_samples():
-    """A sample of 3 voxels and 5 points (rows 1, 2, 4, 5, 7 of 8), and one of 2 voxels and 2 points."""
-    parts = []
-    for index, (voxels, point_voxel, rows, total) in enumerate(
-        [(3, [0, 2, 1, 0, 2], [1, 2, 4, 5, 7], 8), (2, [1, 0], [0, 3], 4)]
-    ):
-        part = made_up.sample(index)[:voxels]
-        fields = {"point_voxel": np.array(point_voxel), "point_rows": np.array(rows), "num_points": total}
-        fields["point_seen"] = np.ones(len(rows), bool)
-        parts.append(dataclasses.replace(part, index=10 + index, **fields))
-    return parts
+    """A sample of 3 voxels whose file has 8 points, and one of 2 voxels whose file has 4."""
+    points = [file_points([-1, 0, 2, -1, 1, 0, -1, 2]), file_points([1, -1, -1, 0])]
+    sizes = (3, 2)
+    return [
+        dataclasses.replace(made_up.sample(i)[:size], points=part)
+        for i, (size, part) in enumerate(zip(sizes, points, strict=True))
+    ]
 
 
-def test_predictions_by_hand():
-    batch = collate(two_small_samples())
+def test_labels_by_hand():
+    points = collate(two_small_samples()).points
     outputs = made_up.certain_outputs(np.array([4, 5, 6, 7, 8]), np.array([1, 0, 3, 2, 1]))
     outputs.x_pix[1, 9] = 1.0  # second best of the voxel for which the image head chooses the ignored class
-    first, second = predictions(outputs, batch)
-    assert (first.index, first.num_points, second.index, second.num_points) == (10, 8, 11, 4)
-    assert first.rows.tolist() == [1, 2, 4, 5, 7] and second.rows.tolist() == [0, 3]
-    assert first.labels["vox"].tolist() == [4, 6, 5, 4, 6] and second.labels["vox"].tolist() == [8, 7]
-    assert first.labels["pix"].tolist() == [1, 3, 0, 1, 3]
-    assert first.evaluated["pix"].tolist() == [1, 3, 9, 1, 3]
-    assert first.evaluated["vox"].tolist() == first.labels["vox"].tolist()
-    assert first.labels["vox"].dtype == np.uint8
+    labels = head_labels(outputs, points)
+    assert labels["vox"].tolist() == [0, 4, 6, 0, 5, 4, 0, 6, 8, 0, 0, 7] and labels["vox"].dtype == torch.uint8
+    assert labels["pix"].tolist() == [0, 1, 3, 0, 0, 1, 0, 3, 1, 0, 0, 2]
+    assert choices(outputs.x_pix, without=0).tolist() == [1, 9, 3, 2, 1] and outputs.x_pix[1, 0] == 20
+    assert list(head_labels(dataclasses.replace(outputs, x_pix=None), points)) == ["vox"]
+    assert points.sizes == [8, 4] and points.labelled_frames == 0
 
 
 def test_half_precision_outputs():
     outputs = made_up.certain_outputs(np.array([4, 5, 6, 7, 8]))
     halved = Outputs(outputs.x_vox.bfloat16(), outputs.x_pix.half(), None, None, outputs.features)
-    batch = collate(two_small_samples())
-    for ours, exact in zip(predictions(halved, batch), predictions(outputs, batch), strict=True):
-        np.testing.assert_array_equal(ours.labels["vox"], exact.labels["vox"])
+    points = collate(two_small_samples()).points
+    for ours, exact in zip(head_labels(halved, points).values(), head_labels(outputs, points).values(), strict=True):
+        assert torch.equal(ours, exact)
 
 
-def prediction(rows, num_points):
-    return FramePrediction(0, np.array(rows, np.int64), {}, {}, np.ones(len(rows), bool), num_points)
-
-
-def test_other_points_take_their_nearest_predicted_neighbours_label():
-    xyz = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0], [10, 0, 0], [6.4, 0, 0], [0, 0, 40]], np.float32)
-    labels = np.array([7, 9], np.uint8)
-    result = label_all_points(prediction([1, 3], 6), labels, xyz)
-    assert result.tolist() == [7, 7, 7, 9, 9, 7] and result.dtype == np.uint8
+def test_other_points_take_their_nearest_neighbours_voxel():
+    xyz = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0], [10, 0, 0], [6.4, 0, 0], [0, 0, 40], [np.nan] * 3], np.float32)
+    voxel, rows = np.array([5, 3]), np.array([1, 3])
+    assert voxel_of_points(voxel, rows, xyz, nearest=True).tolist() == [5, 5, 5, 3, 3, 5, -1]
+    assert voxel_of_points(voxel, rows, xyz, nearest=False).tolist() == [-1, 5, -1, 3, -1, -1, -1]
 
 
 def test_without_neighbours_or_without_need_of_them():
-    xyz = np.zeros((3, 3), np.float32)
-    assert label_all_points(prediction([], 3), np.zeros(0, np.uint8), xyz).tolist() == [0, 0, 0]
-    labels = np.array([3, 0, 5], np.uint8)
-    assert label_all_points(prediction([0, 1, 2], 3), labels, xyz).tolist() == [3, 0, 5]
+    xyz, none = np.zeros((3, 3), np.float32), np.zeros(0, np.int64)
+    assert voxel_of_points(none, none, xyz, nearest=True).tolist() == [-1, -1, -1]
+    assert voxel_of_points(np.array([3, 0, 5]), np.arange(3), xyz, nearest=True).tolist() == [3, 0, 5]
+
+
+def test_samples_cut_down_to_some_voxels_cut_their_points():
+    sample = dataclasses.replace(made_up.sample(0), points=file_points([0, 1, 2, 2, -1]))
+    part = sample[np.isin(np.arange(len(sample)), (0, 2, 5))]
+    assert part.points.voxel.tolist() == [0, -1, 1, 1, -1] and part.points.voxel.dtype == np.int32
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_counts_are_those_of_numpy(device):
+    rng = np.random.default_rng(0)
+    counts, expected = ConfusionCounts((2,), 17, device), np.zeros((2, 17, 17), np.int64)
+    for index in (0, 1, 1):
+        label, prediction = rng.integers(0, 17, (2, 500)).astype(np.uint8)
+        counted = rng.random(500) < 0.5
+        counts.add(index, *(torch.from_numpy(x).to(device) for x in (label, prediction, counted)))
+        expected[index] += confusion_matrix(label[counted], prediction[counted], 17)
+    np.testing.assert_array_equal(counts.numpy(), expected)
+
+
+def in_view(outputs, batch):
+    """[2, 17, 17] of one batch."""
+    counts = ConfusionCounts((2,), 17, "cpu")
+    count_in_view(counts, head_labels(outputs, batch.points), batch.points)
+    return counts.numpy()
 
 
 def test_confusion_does_not_depend_on_the_batches():
     """One frame a batch or two: the same counts, and every frame once."""
-    reader: Any = made_up.MadeUpReader()
     rng = np.random.default_rng(0)
     answers = rng.integers(0, 17, (2, 2, made_up.VOXELS))
 
@@ -92,7 +112,7 @@ def test_confusion_does_not_depend_on_the_batches():
         counts = np.zeros((2, 17, 17), np.int64)
         for frames in layout:
             vox, pix = (np.concatenate([answers[head][i] for i in frames]) for head in (0, 1))
-            counts = counts + confusion_in_view(made_up.certain_outputs(vox, pix), made_up.batch(frames), reader, 17)
+            counts = counts + in_view(made_up.certain_outputs(vox, pix), made_up.batch(frames))
         return counts
 
     together = confusion([0, 1])
@@ -101,6 +121,19 @@ def test_confusion_does_not_depend_on_the_batches():
     for head in (0, 1):
         expected = sum(confusion_matrix(made_up.sample(i).dense_label, answers[head][i], 17) for i in (0, 1))
         np.testing.assert_array_equal(together[head], expected)
+
+
+def test_frames_without_ground_truth_do_not_count():
+    parts = [made_up.sample(0), dataclasses.replace(made_up.sample(1), points=file_points(np.arange(made_up.VOXELS)))]
+    batch = collate(parts)
+    assert batch.points.labelled_frames == 1
+    counts = in_view(made_up.certain_outputs(np.ones(2 * made_up.VOXELS, int)), batch)
+    assert counts.sum((1, 2)).tolist() == [made_up.VOXELS] * 2
+
+
+def test_training_samples_are_not_scored():
+    with pytest.raises(ValueError, match="mode 'eval' or 'estep'"):
+        batch_points(made_up.batch(points=None))
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +159,8 @@ def test_in_view_counts_the_points_that_a_camera_sees(root, voxel_size):
         points = reader.load_points(frame)
         seen = project(points, frame.cameras).seen
         label = reader.load_labels(frame, POINTS)
-        expected = confusion_matrix(label[seen], answer[batch.point_voxel[0].numpy()][seen], 17)
-        counts = confusion_in_view(made_up.certain_outputs(answer), batch, reader, 17)
+        expected = confusion_matrix(label[seen], answer[dataset[index].point_voxel][seen], 17)
+        counts = in_view(made_up.certain_outputs(answer), batch)
         np.testing.assert_array_equal(counts, [expected, expected])
         assert 0 < counts[0].sum() < POINTS
 

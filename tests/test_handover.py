@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from core import builder, doctor
 from core.cpus import available_cpus
 from core.datasets import handover
-from core.datasets.handover import Handover, Parcel, allow_descriptors, free_shared_memory, tensors_of
+from core.datasets.collate import MOST_TENSORS
+from core.datasets.handover import Handover, Parcel, allow_descriptors, free_shared_memory
 from core.datasets.worker_signals import follow_training
 from core.runtime import run_main
 from tests import made_up
@@ -37,7 +38,7 @@ def load(workers=2):
         Samples(),
         2,
         num_workers=workers,
-        collate_fn=Handover(workers, allow_descriptors(workers, 2)),
+        collate_fn=Handover(workers, allow_descriptors(workers)),
         multiprocessing_context=builder.worker_context(),
         worker_init_fn=follow_training,
         timeout=60,
@@ -52,8 +53,8 @@ def program():
         batches = load()
         wanted = [Handover(2, False)([Samples()[i], Samples()[i + 1]]).batch for i in range(0, FRAMES, 2)]
         for batch, other in zip(batches, wanted, strict=True):
-            assert batch.tokens == other.tokens and batch.num_points == other.num_points
-            assert all(torch.equal(a, b) for a, b in zip(tensors_of(batch), tensors_of(other), strict=True))
+            assert batch.tokens == other.tokens
+            assert all(torch.equal(a, b) for a, b in zip(batch.tensors(), other.tensors(), strict=True))
         shared = sum(batch.images.is_shared() for batch in batches)
         print(f"loaded {len(batches)}, {shared} in shared memory, {free_shared_memory()} bytes free", flush=True)
 
@@ -75,7 +76,7 @@ def test_little_shared_memory_and_few_descriptors():
 
 def test_enough_shared_memory():
     batch = Handover(1, True)([Samples()[0], Samples()[1]])
-    assert free_shared_memory() < 10e6 or all(tensor.is_shared() for tensor in tensors_of(batch))
+    assert free_shared_memory() < 10e6 or all(tensor.is_shared() for tensor in batch.tensors())
 
 
 def test_shared_memory_that_fills_meanwhile(monkeypatch):
@@ -101,29 +102,21 @@ def test_too_few_descriptors_for_anything(error):
 
 
 def test_the_limit_of_descriptors_is_raised_as_far_as_it_may_be(monkeypatch):
-    limits, found = [(1024, 4096)], []
+    hard = 8192
+    limits, found = [(1024, hard)], []
     monkeypatch.setattr(handover.resource, "getrlimit", lambda which: limits[-1])
     monkeypatch.setattr(handover.resource, "setrlimit", lambda which, pair: found.append(pair))
-    assert allow_descriptors(4, 4) and not found
-    assert allow_descriptors(20, 4) and found == [(256 + 20 * 3 * (32 + 4 * 4), 4096)]
+    assert allow_descriptors(4) and not found
+    assert allow_descriptors(40) and found == [(256 + 40 * 3 * MOST_TENSORS, hard)]
     limits.append((64, 64))
-    assert not allow_descriptors(2, 1)
-
-
-def test_all_tensors_of_a_batch_are_known():
-    """What is not would be put into shared memory by PyTorch's own thread; the limit of descriptors allows for all."""
-    batch = made_up.batch()
-    tensors = tensors_of(batch)
-    for part in (batch.images, batch.point_seen[0], batch.labelled["sparse"], batch.coarser[0][1]):
-        assert any(part is tensor for tensor in tensors)
-    assert len(tensors) <= handover.TENSORS_PER_BATCH + handover.TENSORS_PER_SAMPLE * len(batch.sizes)
+    assert not allow_descriptors(2)
 
 
 def test_a_parcel_is_the_batch():
     batch = made_up.batch()
     found = ForkingPickler.loads(ForkingPickler.dumps(Parcel(batch)))
-    assert type(found) is type(batch) and found.tokens == batch.tokens
-    for one, other in zip(tensors_of(found), tensors_of(batch), strict=True):
+    assert type(found) is type(batch) and found.tokens == batch.tokens and len(batch.tensors()) == MOST_TENSORS
+    for one, other in zip(found.tensors(), batch.tensors(), strict=True):
         assert torch.equal(one, other) and one.dtype == other.dtype and not one.is_shared()
         one.zero_()  # can be written
     assert os.path.isdir(handover.SHARED_MEMORY) == (free_shared_memory() > 0)

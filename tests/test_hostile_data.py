@@ -18,7 +18,7 @@ from core.datasets.nuscenes.tables import CAMERAS
 from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
 from core.estep import no_grad_inference, run_estep
-from core.evaluation import confusion_in_view, label_all_points, predictions
+from core.evaluation import HEADS, ConfusionCounts, count_in_view, head_labels
 from core.labeling.parameters import WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
 from core.labeling.weak_label import label_frame
@@ -61,7 +61,7 @@ def dataset(root, mode, points="in_view", *overrides):
     if not os.path.exists(root.parent / "sparse_label_path"):
         write_weak_labels(config, reader)
         write_all_superpixels(config, reader)
-    return builder.make_dataset(config, reader, mode)
+    return builder.make_dataset(config, reader, mode, every_point=True)
 
 
 def whole_steps(root, tmp_path, points="in_view", *overrides):
@@ -75,7 +75,7 @@ def whole_steps(root, tmp_path, points="in_view", *overrides):
     trainer.train(batches_loader(batches), num_epochs=1)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
-    infer = no_grad_inference(network, CPU, None)
+    infer = no_grad_inference(network, CPU)
     estep = dataset(root, "estep", points, *overrides)
     rules = PseudoLabelRules(foreground_classes=tuple(range(1, 11)))
 
@@ -87,12 +87,11 @@ def whole_steps(root, tmp_path, points="in_view", *overrides):
         assert len(read_pseudo_label(str(tmp_path / "pseudo"), token)) == POINTS
 
     batch = collate([dataset(root, "eval", points, *overrides)[0]])
-    outputs = infer(batch)
-    counts = confusion_in_view(outputs, batch, estep.reader, 17)
-    (prediction,) = predictions(outputs, batch)
-    xyz = estep.reader.load_points(estep.reader.frame(0))[:, :3]
-    assert len(label_all_points(prediction, prediction.labels["vox"], xyz)) == POINTS
-    return counts.sum((1, 2))
+    labels = head_labels(infer(batch), batch.points)
+    assert len(labels["vox"]) == POINTS
+    counts = ConfusionCounts((len(HEADS),), 17, CPU)
+    count_in_view(counts, labels, batch.points)
+    return counts.numpy().sum((1, 2))
 
 
 def batches_loader(batches):
@@ -154,13 +153,14 @@ def test_points_that_are_no_numbers_may_be_dropped(frames, tmp_path, which):
     assert whole_steps(frames, tmp_path, which, drop).sum() > 0
     data = dataset(frames, "eval", which, drop)
     sample = data[0]
-    assert sample.num_points == POINTS and not np.isin(sample.point_rows, nowhere).any()
+    assert len(sample.points) == POINTS and not np.isin(sample.point_rows, nowhere).any()
     kept = ~np.isin(before.point_rows, nowhere)
     np.testing.assert_array_equal(sample.point_rows, before.point_rows[kept])
-    np.testing.assert_array_equal(sample.point_seen, before.point_seen[kept])
+    seen = before.points.seen.copy()
+    seen[nowhere] = False
+    np.testing.assert_array_equal(sample.points.seen, seen)
     assert np.isfinite(sample.feats).all()
-    (prediction,) = predictions(made_up.certain_outputs(np.full(len(sample), 5)), collate([sample]))
-    everywhere = label_all_points(prediction, prediction.labels["vox"], data.reader.load_points(data.reader.frame(0)))
+    everywhere = head_labels(made_up.certain_outputs(np.full(len(sample), 5)), collate([sample]).points)["vox"]
     assert set(np.flatnonzero(everywhere == 0)) == set(nowhere)
     token = data.reader.tokens()[0]
     assert not read_pseudo_label(str(tmp_path / "pseudo"), token)[nowhere].any()
@@ -200,6 +200,7 @@ def test_points_too_far_for_voxels_are_dropped_and_counted(frames):
     (warning,) = (line for line in lines if "too far" in line)
     assert warning.startswith(f"WARNING LiDAR file {reader.frame(0).lidar_path}: 3 of {POINTS} points")
     np.testing.assert_array_equal(samples[1].point_rows, np.arange(3, POINTS))
+    np.testing.assert_array_equal(np.flatnonzero(samples[1].points.voxel < 0), np.arange(3))
     keys = pack(collate(samples).coords)
     assert len(torch.unique(keys)) == len(keys) and (keys >> 51 == collate(samples).coords[:, 3]).all()
 
@@ -210,7 +211,7 @@ def test_a_scan_of_one_point(frames):
     assert len(reader.load_points(reader.frame(0))) == 1
     kinds = {"voxel_size": 0.05, "image_size": (14, 26)}
     (sample,) = (SegmentationDataset(reader, "eval", points="all", **kinds)[i] for i in (0,))
-    assert len(sample) == sample.num_points == 1
+    assert len(sample) == len(sample.points) == 1
     assert made_up.network().eval()(**network_inputs(collate([sample]))).x_vox.isfinite().all()
 
 

@@ -87,14 +87,15 @@ def test_input_of_a_configuration(tmp_path):
     config = fake_config(ASSOP2P, tmp_path, *words)
     reader = builder.make_reader(config, "train")
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    found = builder.network_input(config, reader, cpu)
+    found = builder.network_input(config, reader)
     assert set(found) == set(OWN) and found["classes"] == list(reader.classes.names)
     assert found["features"] == ["x", "y", "z", "intensity", "R", "G", "B"]
-    assert (found["image_size"], found["precision"]) == ([32, 48], "bfloat16")
+    assert (found["image_size"], found["precision"]) == ([32, 48], "float32")
     plain = fake_config(ASSOP2P, tmp_path)
     exact = fake_config(ASSOP2P, tmp_path, "--train.tf32=false")
-    precisions = [builder.network_input(c, reader, d)["precision"] for c in (plain, exact) for d in (cpu, gpu)]
-    assert precisions == ["float32", "tf32", "float32", "float32"]
+    precisions = [builder.training_precision(c, d) for c in (plain, exact, config) for d in (cpu, gpu)]
+    assert precisions == ["float32", "tf32", "float32", "float32", "bfloat16", "bfloat16"]
+    assert builder.network_input(config, reader, "bfloat16") == {**found, "precision": "bfloat16"}
 
 
 # --- by the commands ---

@@ -17,6 +17,8 @@ from torchpack.utils.logging import logger
 from core import runtime
 from core.config import load_config
 from core.errors import UserError
+from core.estep import no_grad_inference
+from tests import made_up
 from tests.helpers import HERE
 
 ROOT = os.path.dirname(HERE)
@@ -222,3 +224,38 @@ def test_precision_of_float32_products_is_set(tf32, monkeypatch):
         monkeypatch.setattr(place, "allow_tf32", place.allow_tf32)
     runtime.prepare_device(torch.device("cpu"), tf32)
     assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
+
+
+@pytest.mark.parametrize("given", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_segments_expand_unless_the_user_says_otherwise(given, monkeypatch):
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    for name in names:
+        monkeypatch.setenv(name, "backend:native")
+        if name != given:
+            monkeypatch.delenv(name)
+    runtime.expand_segments()
+    found = {name: os.environ[name] for name in names if name in os.environ}
+    assert found == ({given: "backend:native"} if given else {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})
+
+
+def test_e_steps_and_scores_are_computed_in_reproducible_float32(monkeypatch):
+    """Whatever training uses, which is as before afterwards, after an error too."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    settings = [(cudnn, "benchmark"), (cudnn, "allow_tf32"), (matmul, "allow_tf32"), (cudnn, "deterministic")]
+
+    def state():
+        return [getattr(place, name) for place, name in settings]
+
+    for (place, name), value in zip(settings, (True, True, True, False), strict=True):
+        monkeypatch.setattr(place, name, value)
+    seen = []
+
+    class Network(torch.nn.Module):
+        def forward(self, **_):
+            seen.append((*state(), torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()))
+            raise KeyboardInterrupt
+
+    infer = no_grad_inference(Network(), "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        infer(made_up.batch())
+    assert seen == [(False, False, False, True, False, False)] and state() == [True, True, True, False]

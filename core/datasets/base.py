@@ -146,9 +146,13 @@ class Reader(ABC):
         """Where the points of a frame (all N, as `load_points` returns them) fall in its camera images."""
         return project(points, frame.cameras)
 
-    def annotated(self, frame: Frame, points: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """bool [N]: which points of a frame (all N) get labels, by `annotate`."""
-        return is_valid(points) if self.annotate == "all" else self.project(frame, points).seen
+    def annotated(
+        self, frame: Frame, points: NDArray[np.floating], seen: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_]:
+        """bool [N]: which points of a frame (all N) get labels, by `annotate`; `seen` where that is known already."""
+        if self.annotate == "all":
+            return is_valid(points)
+        return self.project(frame, points).seen if seen is None else seen
 
     @property
     def has_cameras(self) -> bool:

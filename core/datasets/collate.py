@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from core.datasets.file_points import PER_POINT, BatchPoints, join_points
 from core.datasets.sample import Sample
-from core.sparse.coordinates import Coarser, coarser_sets
+from core.sparse.coordinates import STRIDES, Coarser, coarser_sets
 
 TENSORS = (
     "coords",
@@ -35,6 +36,8 @@ LABELLED = {
     "negative": "candidates",
 }
 """Names of the losses' labels, and of the tensors that hold them."""
+MOST_TENSORS = len(TENSORS) + 2 * len(LABELLED) + 1 + 2 * len(STRIDES) + len(PER_POINT)
+"""Of a batch: rows of each label by head, and of the association, and two tensors of each coarser set among them."""
 
 
 @dataclass
@@ -55,12 +58,9 @@ class Batch:
         sizes: voxels per sample.
         tokens: frame tokens.
         indices: positions of the frames in the data set.
-        point_voxel: per sample int64 [P], each point's voxel, counted within the sample. Stays on the CPU.
-        point_rows: per sample int64 [P], the points' rows in the LiDAR file. Stays on the CPU.
-        point_seen: per sample bool [P], whether a camera sees the point. Stays on the CPU.
-        num_points: per sample, points in the LiDAR file.
         labelled: int32 [n] by name, the voxels that take part in a loss (see `losses.Targets`).
         coarser: the voxel sets at strides 2, 4, 8, 16 (see `sparse.coordinates`).
+        points: all points of the LiDAR files, for E-step and scores; None in training.
     """
 
     coords: torch.Tensor
@@ -77,27 +77,35 @@ class Batch:
     sizes: list[int]
     tokens: list[str]
     indices: list[int]
-    point_voxel: list[torch.Tensor]
-    point_rows: list[torch.Tensor]
-    point_seen: list[torch.Tensor]
-    num_points: list[int]
     labelled: dict[str, torch.Tensor]
     coarser: list[Coarser]
+    points: BatchPoints | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """The batch with all per-voxel tensors and the images on `device`, labels and image_index as int64."""
+        """The batch with all tensors on `device`, labels and image_index as int64."""
         moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         return replace(moved, **{name: getattr(moved, name).long() for name in WIDENED})
 
     def pin_memory(self) -> "Batch":
-        """The batch with all per-voxel tensors and the images in page-locked memory."""
+        """The batch with all tensors in page-locked memory."""
         return self._map(torch.Tensor.pin_memory)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All tensors of the batch."""
+        found: list[torch.Tensor] = []
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            found.append(tensor)
+            return tensor
+
+        self._map(note)
+        return found
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         tensors: dict[str, Any] = {name: function(getattr(self, name)) for name in TENSORS}
         tensors["labelled"] = {name: function(rows) for name, rows in self.labelled.items()}
         tensors["coarser"] = [(function(coords), function(parent)) for coords, parent in self.coarser]
-        return replace(self, **tensors)
+        return replace(self, **tensors, points=self.points and self.points.map(function))
 
 
 def labelled_rows(
@@ -122,6 +130,7 @@ def labelled_rows(
 def collate(samples: Sequence[Sample]) -> Batch:
     """Puts samples with equally large images into one batch."""
     sizes = [len(sample) for sample in samples]
+    points = [sample.points for sample in samples if sample.points is not None]
     num_images = [len(sample.images) for sample in samples]
     first_image = np.repeat(np.cumsum([0, *num_images[:-1]], dtype=np.int16), sizes)
     together = np.stack if len(set(num_images)) == 1 else lambda images: np.concatenate(images)[None]
@@ -140,12 +149,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
         sizes=sizes,
         tokens=[sample.token for sample in samples],
         indices=[sample.index for sample in samples],
-        point_voxel=[torch.from_numpy(sample.point_voxel) for sample in samples],
-        point_rows=[torch.from_numpy(sample.point_rows) for sample in samples],
-        point_seen=[torch.from_numpy(sample.point_seen) for sample in samples],
-        num_points=[sample.num_points for sample in samples],
         labelled=labelled_rows(labels, _joined(samples, "asso_target"), camera >= 0),
         coarser=coarser_sets(coords),
+        points=join_points(points, sizes) if points else None,
     )
 
 

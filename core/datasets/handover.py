@@ -8,20 +8,18 @@ import io
 import os
 import pickle
 import resource
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from core.datasets.collate import Batch, collate
+from core.datasets.collate import MOST_TENSORS, Batch, collate
 from core.datasets.sample import Sample
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
 IN_FLIGHT = 3
 """Batches of one loader process that exist at once: two made ahead, one being made or used."""
 SMALL_SAMPLE = 1_000_000
-TENSORS_PER_BATCH, TENSORS_PER_SAMPLE = 32, 4
-"""At most so many tensors has a batch, and for each of its samples."""
 _DESCRIPTORS = 256  # for all else: files, pipes, sockets
 
 
@@ -39,7 +37,7 @@ class Handover:
 
     def __call__(self, samples: Sequence[Sample]) -> "Batch | Parcel":
         batch = self.make_batch(samples)
-        tensors = tensors_of(batch)
+        tensors = batch.tensors()
         size = sum(tensor.nbytes for tensor in tensors)
         # what stays free is for the others' batches, and for the locks that every loader makes
         if not self.shared or free_shared_memory() < (self.loaders + 1) * size:
@@ -71,21 +69,6 @@ class _ByValue(pickle.Pickler):
         return NotImplemented
 
 
-def tensors_of(batch: Batch) -> list[torch.Tensor]:
-    """All tensors of a batch, whichever fields they stand in."""
-    return list(_tensors_in(vars(batch)))
-
-
-def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors_in(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors_in(item)
-
-
 def free_shared_memory() -> int:
     """Free bytes of the system's shared memory; 0 where there is none."""
     try:
@@ -101,10 +84,10 @@ def wanted_shared_memory(loaders: int, batch_size: int, images: int) -> int:
     return 4 * loaders * IN_FLIGHT * batch_size * max(images, SMALL_SAMPLE)
 
 
-def allow_descriptors(workers: int, batch_size: int) -> bool:
+def allow_descriptors(workers: int) -> bool:
     """Whether this process may hold the descriptors of all tensors that its loader processes have under way, after
     raising its limit as far as it may."""
-    wanted = _DESCRIPTORS + workers * IN_FLIGHT * (TENSORS_PER_BATCH + TENSORS_PER_SAMPLE * batch_size)
+    wanted = _DESCRIPTORS + workers * IN_FLIGHT * MOST_TENSORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY in (soft, hard):
         return True

@@ -12,10 +12,11 @@ from torchpack.utils.logging import logger
 
 from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.base import Reader
+from core.datasets.file_points import FilePoints, describe_points, voxel_of_points
 from core.datasets.frame import CameraView, Frame
 from core.datasets.image_cache import ImageCache, resized_images
 from core.datasets.images import augment_colors
-from core.datasets.label_files import ANNOTATED_IGNORED, read_pseudo_label, read_superpixels, read_weak_label
+from core.datasets.label_files import ANNOTATED_IGNORED, WeakLabel, read_pseudo_label, read_superpixels, read_weak_label
 from core.datasets.point_checks import is_valid
 from core.datasets.projection import Projection, normalize_pixels, pixel_colors
 from core.datasets.voxelize import near_enough, voxelize
@@ -44,8 +45,7 @@ class Sample:
         images: uint8 [K, 3, H, W], resized, RGB.
         point_voxel: int64 [P], voxel of each point that takes part.
         point_rows: int64 [P], its row in the LiDAR file, ascending.
-        point_seen: bool [P], whether a camera sees it.
-        num_points: points in the LiDAR file.
+        points: what E-step and scores need of all points of the LiDAR file; None in training.
     """
 
     coords: NDArray[np.int32]
@@ -64,13 +64,11 @@ class Sample:
     images: NDArray[np.uint8]
     point_voxel: NDArray[np.int64]
     point_rows: NDArray[np.int64]
-    point_seen: NDArray[np.bool_]
-    num_points: int
+    points: FilePoints | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(getattr(self, name)) for name in PER_VOXEL}
-        per_point = {len(self.point_voxel), len(self.point_rows), len(self.point_seen)}
-        if len(set(lengths.values())) != 1 or len(per_point) != 1:
+        if len(set(lengths.values())) != 1 or len(self.point_voxel) != len(self.point_rows):
             raise ValueError(f"the fields of a sample should agree in length: {lengths}")
 
     def __len__(self) -> int:
@@ -88,7 +86,7 @@ class Sample:
             **{name: getattr(self, name)[chosen] for name in PER_VOXEL},
             point_voxel=point_voxel[kept],
             point_rows=self.point_rows[kept],
-            point_seen=self.point_seen[kept],
+            points=self.points and self.points.renumbered(position),
         )
 
 
@@ -110,7 +108,9 @@ class SegmentationDataset(Dataset[Sample]):
         points: "in_view" (only points that a camera sees) or "all".
         weak_label_dir, superpixel_dir, pseudo_label_dir: folders to take labels from; None: labels 0, no file opened.
             Association targets need both of the first two.
-        use_dense_labels: take the dense ground truth from the reader; without, it is never opened.
+        use_dense_labels: take the dense ground truth from the reader; without, only "estep" does, where it is there.
+            It goes into `Sample.dense_label` in "train" alone, else into `Sample.points`.
+        every_point: points that take no part get the label of the nearest one that does ("eval" only).
         use_color: append the colour of the point's pixel (nearest below, in the image as the network sees it; 0 for
             points that no camera sees) to the features.
         use_augment: colour jitter and greyscale of the images ("train" only).
@@ -136,6 +136,7 @@ class SegmentationDataset(Dataset[Sample]):
         superpixel_dir: str | None = None,
         pseudo_label_dir: str | None = None,
         use_dense_labels: bool = False,
+        every_point: bool = False,
         use_color: bool = False,
         use_augment: bool = False,
         rotation: float = 2 * math.pi,
@@ -156,6 +157,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.flip = flip if mode == "train" else 0.0
         self.weak_label_dir, self.superpixel_dir = weak_label_dir, superpixel_dir
         self.pseudo_label_dir, self.use_dense_labels = pseudo_label_dir, use_dense_labels
+        self.every_point = every_point and mode == "eval"
         self.use_color, self.use_augment = use_color, use_augment
         self.color_jitter = color_jitter
         self.jitter_probability, self.gray_probability = jitter_probability, gray_probability
@@ -177,7 +179,7 @@ class SegmentationDataset(Dataset[Sample]):
         # points that take part, and what is known of them
         points = self.reader.load_points(frame)
         projection = self.reader.project(frame, points)
-        labels = self._labels(frame, len(points))
+        labels, weak, truth = self._labels(frame, len(points))
         rows = self._rows(points, projection, rng)
 
         # voxels, and the point that stands for each
@@ -198,6 +200,11 @@ class SegmentationDataset(Dataset[Sample]):
         if self.use_color:
             feats.append(pixel_colors(images, camera, pixel))
         asso_target = self._asso_target(frame.cameras, camera, pixel, labels["sparse_label"])
+        file_points = None
+        if self.mode != "train":
+            annotated = self.reader.annotated(frame, points, projection.seen)
+            in_file = voxel_of_points(voxels.point_voxel, rows, points[:, :3], self.every_point)
+            file_points = describe_points(in_file, projection.seen, weak, truth, annotated)
         if flipped:  # last: colours and superpixels are looked up in images as they are
             images, pixel = np.ascontiguousarray(images[..., ::-1]), pixel * (-1, 1)
         return Sample(
@@ -213,8 +220,7 @@ class SegmentationDataset(Dataset[Sample]):
             images=images,
             point_voxel=voxels.point_voxel,
             point_rows=rows,
-            point_seen=projection.seen[rows],
-            num_points=len(points),
+            points=file_points,
         )
 
     def _rows(self, points: NDArray[np.float32], projection: Projection, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -247,25 +253,28 @@ class SegmentationDataset(Dataset[Sample]):
             )
         return rows[near], xyz[near]
 
-    def _labels(self, frame: Frame, num_points: int) -> dict[str, NDArray[Any]]:
-        """Labels of all points of the LiDAR file; zeros where none are asked for."""
+    def _labels(
+        self, frame: Frame, num_points: int
+    ) -> tuple[dict[str, NDArray[Any]], WeakLabel | None, NDArray[np.uint8] | None]:
+        """Labels of all points of the LiDAR file, zeros where none are asked for; weak label and truth as read."""
         names = ("sparse_label", "propagated_label", "pseudo_label", "dense_label")
         labels: dict[str, NDArray[Any]] = {name: np.zeros(num_points, np.uint8) for name in names}
         labels["candidates"] = np.zeros(num_points, np.uint32)
+        identity, weak, truth = self.label_hashes.get, None, None
         if self.weak_label_dir is not None:
-            weak = read_weak_label(
-                self.weak_label_dir, frame.token, num_points, self.label_hashes.get(self.weak_label_dir)
-            )
+            weak = read_weak_label(self.weak_label_dir, frame.token, num_points, identity(self.weak_label_dir))
             labels["sparse_label"] = np.where(weak.sparse == ANNOTATED_IGNORED, np.uint8(0), weak.sparse)
             labels["propagated_label"] = weak.propagated
             labels["candidates"] = weak.point_candidates()
         if self.pseudo_label_dir is not None:
             labels["pseudo_label"] = read_pseudo_label(
-                self.pseudo_label_dir, frame.token, num_points, self.label_hashes.get(self.pseudo_label_dir)
+                self.pseudo_label_dir, frame.token, num_points, identity(self.pseudo_label_dir)
             )
-        if self.use_dense_labels:
-            labels["dense_label"] = self.reader.load_labels(frame, num_points)
-        return labels
+        if self.use_dense_labels or (self.mode == "estep" and self.reader.has_labels(frame)):
+            truth = self.reader.load_labels(frame, num_points)
+        if self.mode == "train" and truth is not None:
+            labels["dense_label"] = truth
+        return labels, weak, truth
 
     def _images(self, frame: Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
         if self.image_size is None:

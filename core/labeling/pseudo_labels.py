@@ -1,15 +1,14 @@
 """E-step: pseudo-labels from a trained network, by agreement of its classifier with class prototypes.
 
 Rounds 1 and 2 are one function with other rules. All functions work on the points (voxels' representatives) of ONE
-sample; tensors are on any device.
+sample; tensors are on any device. Points and classes that do not count weigh nothing instead of being cut out, so that
+the CPU need not wait for a GPU to learn how many there are.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from core.losses.terms import multi_hot
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,16 @@ def class_prototypes(features: Tensor, sparse_label: Tensor, num_classes: int) -
         sparse_label: int64 [N], 0 = not annotated.
     Returns (prototypes [C, D], 0 where absent; present bool [C]; class 0 is never present).
     """
-    annotated = sparse_label > 0
-    one_hot = torch.nn.functional.one_hot(sparse_label[annotated], num_classes).to(features.dtype)
+    classes = torch.arange(num_classes, device=sparse_label.device)
+    one_hot = ((sparse_label[:, None] == classes) & (classes > 0)).to(features.dtype)
     counts = one_hot.sum(0)
-    return one_hot.t() @ features[annotated] / counts.clamp(min=1)[:, None], counts > 0
+    return one_hot.t() @ features / counts.clamp(min=1)[:, None], counts > 0
 
 
 def prototype_scores(features: Tensor, prototypes: Tensor, present: Tensor) -> Tensor:
     """Softmax of feature · prototype over the classes present, 0 for the absent ones -> [N, C]."""
-    scores = features.new_zeros(len(features), len(prototypes))
-    if bool(present.any()):
-        scores[:, present] = (features @ prototypes[present].t()).softmax(1)
-    return scores
+    products = (features @ prototypes.t()).masked_fill(~present, -torch.inf)
+    return torch.where(present, products.softmax(1), 0)  # the softmax of none is not a number
 
 
 def confident_choice(scores: Tensor, threshold: float, margin: float) -> Tensor:
@@ -94,17 +91,16 @@ def pseudo_labels(
     """
     num_classes = logits.shape[1]
     prototypes, present = class_prototypes(features, sparse_label, num_classes)
-    if rules.ignored_prototype and bool(present.any()):
-        present[0] = True
+    if rules.ignored_prototype:
+        present[0] = present.any()
     scores = prototype_scores(features, prototypes, present)
     by_prototype = confident_choice(scores, rules.threshold, rules.score_margin)
     label = confident_choice(logits.softmax(1), rules.threshold, rules.probability_margin)
 
-    foreground = torch.isin(label, torch.tensor(rules.foreground_classes, device=label.device))
+    foreground = (sum(1 << c for c in rules.foreground_classes) >> label) & 1 == 1
     label = torch.where(foreground & (by_prototype > 0) & (by_prototype != label), 0, label)
     if rules.filter_by_candidates:
-        allowed = multi_hot(candidates, num_classes).gather(1, label[:, None]).squeeze(1)
-        label = torch.where(allowed, label, 0)
+        label = torch.where((candidates >> label) & 1 == 1, label, 0)
     if rules.keep_previous:
         if previous is None:
             raise ValueError("these rules need the previous round's labels")

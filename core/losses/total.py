@@ -60,13 +60,13 @@ def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights) -> dict
     """
     result: dict[str, Tensor] = {}
     total = torch.zeros((), device=outputs.x_vox.device)
-    heads = {"vox": outputs.x_vox} if outputs.x_pix is None else {"vox": outputs.x_vox, "pix": outputs.x_pix}
+    heads = {"vox": outputs.x_vox} | ({} if outputs.x_pix is None else {"pix": outputs.x_pix})
     logits = torch.stack(list(heads.values())).float()
     for name in ("sparse", "propagated", "pseudo", "dense", "negative"):
         weight = getattr(weights, name)
         if weight:
-            term = _of_heads(name, tuple(heads), logits, targets)
-            result |= {f"{name}/{head}": value for head, value in zip(heads, term.unbind(), strict=True)}
+            term = _of_heads(name, logits, tuple(heads), targets)
+            result |= dict(zip((f"{name}/{head}" for head in heads), term.unbind(), strict=True))
             total = total + weight * term.sum()
     if weights.association:
         if outputs.embedding_vox is None or outputs.embedding_pix is None:
@@ -79,8 +79,8 @@ def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights) -> dict
     return {**result, "total": total}
 
 
-def _of_heads(name: str, heads: tuple[str, ...], logits: Tensor, targets: Targets) -> Tensor:
-    """A term of each head, [H], of logits [H, M, C]: at once where the same points take part."""
+def _of_heads(name: str, logits: Tensor, heads: tuple[str, ...], targets: Targets) -> Tensor:
+    """A term of each head [h], from logits [h, M, C]: at once where the same points take part."""
     function = terms.negative if name == "negative" else terms.segmentation
     if f"{name}/pix" not in targets.rows:
         return function(*targets.select(name, logits))

@@ -103,11 +103,11 @@ class SwiftNetResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Args: images [B, 3, H, W].
+    def forward(self, images: Tensor, decode: bool = True) -> tuple[list[Tensor], Tensor | None]:
+        """Args: images [B, 3, H, W]; whether the decoder runs.
 
-        Returns the four encoder levels (64, 128, 256, 128 channels at 1/2, 1/4, 1/8, 1/16 of the size) and the output
-        [B, 128, H/2, W/2].
+        Returns the four encoder levels (64, 128, 256, 128 channels at 1/2, 1/4, 1/8, 1/16 of the size) and the
+        decoder's output [B, 128, H/2, W/2], None without it.
         """
         x = self._checkpointed_stem(images) if self.checkpoint_stem else self._stem(images)
         levels = []
@@ -115,6 +115,8 @@ class SwiftNetResNet(nn.Module):
             x = self.get_submodule(f"layer{i + 1}")(x)
             levels.append(x)
         levels[3] = x = self.spp(x)  # [B, 128, H/16, W/16]
+        if not decode:
+            return levels, None
         for block, skip in zip(self.upsample, levels[2::-1], strict=True):
             x = block(x, skip)
         return levels, x

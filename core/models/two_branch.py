@@ -1,6 +1,7 @@
 """The network of the method: an image branch, a point branch, fusion at four scales, heads on both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +25,7 @@ class Outputs:
 
     Attributes:
         x_vox, x_pix: [M, num_classes] logits of the point head and of the image head. x_pix means nothing where no
-            camera sees the point, and is None for a network without image head.
+            camera sees the point, and is None where it is not asked for, or the network has no image head.
         embedding_vox, embedding_pix: [M, proj_channel] projections for association, or None without projections.
         features: [M, C] decoder features of the point branch, from which the E-step makes prototypes.
     """
@@ -64,7 +65,7 @@ class TwoBranchNetwork(nn.Module):
         project: bool = True,
     ):
         super().__init__()
-        self.project = project
+        self.project, self.image_head = project, True
         self.image_normalize = image_normalize
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         c = pb.scaled_widths(cr)
@@ -120,15 +121,16 @@ class TwoBranchNetwork(nn.Module):
             coarser: the voxel sets at strides 2, 4, 8, 16 (see `coarser_sets`); computed where they are not given.
         """
         sample = PointSampler(image_index, pixel)
-        levels, image_map = self.pix_branch(self._prepare(images.flatten(0, 1)))
+        levels, image_map = self.pix_branch(self._prepare(images.flatten(0, 1)), decode=self.image_head)
         features = self._point_branch(SparseTensor(feats, Coordinates(coords, coarser=coarser)), levels, sample)
-        x_pix = self._read_linear(
-            F.relu(self.classifier_pix.norm(image_map), inplace=True), self.classifier_pix.conv, sample
-        )
-        embedding_vox = embedding_pix = None
-        if self.project and self.projector2d is not None and self.projector3d is not None:
-            embedding_vox = self.projector3d(features)
-            embedding_pix = self._read_linear(self.projector2d[:3](image_map), self.projector2d[3], sample)
+        x_pix = embedding_vox = embedding_pix = None
+        if image_map is not None:
+            x_pix = self._read_linear(
+                F.relu(self.classifier_pix.norm(image_map), inplace=True), self.classifier_pix.conv, sample
+            )
+            if self.project and self.projector2d is not None and self.projector3d is not None:
+                embedding_vox = self.projector3d(features)
+                embedding_pix = self._read_linear(self.projector2d[:3](image_map), self.projector2d[3], sample)
         return Outputs(self.classifier_vox(features), x_pix, embedding_vox, embedding_pix, features)
 
     def _point_branch(self, x: SparseTensor, levels: list[Tensor], sample: Callable[[Tensor], Tensor]) -> Tensor:
@@ -173,3 +175,18 @@ class TwoBranchNetwork(nn.Module):
 def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
     """float32 [C, 1, 1] on the device. Kept, since copying it to a GPU makes the host wait."""
     return torch.tensor(values, device=device)[:, None, None]
+
+
+@contextmanager
+def without_unread_heads(network: nn.Module, image_head: bool = True) -> Iterator[None]:
+    """Within it a two-branch network leaves out what only training reads: the projections, and without `image_head`
+    the decoder of the image branch with its head. Other networks stay as they are."""
+    if not isinstance(network, TwoBranchNetwork):
+        yield
+        return
+    before = network.project, network.image_head
+    network.project, network.image_head = False, image_head
+    try:
+        yield
+    finally:
+        network.project, network.image_head = before

@@ -92,6 +92,9 @@ class VoxelSet:
         return torch.where(found, place if order is None else order[place], absent), found
 
 
+STRIDES = (2, 4, 8, 16)
+"""Of the network's coarser sets."""
+
 Coarser = tuple[Tensor, Tensor]
 """The set of twice the stride: int32 [N, 4] voxels in the order of their keys; int32 [M], the voxel of each of the M
 voxels of the finer set."""
@@ -106,7 +109,7 @@ def coarser_set(coords: Tensor, stride: int) -> Coarser:
     return _unpack(keys), parent.int()
 
 
-def coarser_sets(coords: Tensor, strides: Sequence[int] = (2, 4, 8, 16)) -> list[Coarser]:
+def coarser_sets(coords: Tensor, strides: Sequence[int] = STRIDES) -> list[Coarser]:
     """The sets of the network's strides, each from the one before."""
     sets: list[Coarser] = []
     for stride in strides:
