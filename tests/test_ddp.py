@@ -30,6 +30,7 @@ OTHERS: tuple[dict, ...] = (
     {"optimizer.name": "adamw", "optimizer.lr": 0.001, "criterion.asso_weight": 0},
     {"model.channels_last": "false", "dataset.image_normalize": "true"},
     {"ddp": "false", "criterion.name": "full"},
+    {"model.name": "spvcnn"},
     {"model.name": "spvcnn_swiftnet34_assop2p", "criterion.name": "sparse", "model.dropout": 0},
 )
 

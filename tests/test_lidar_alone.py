@@ -94,6 +94,8 @@ def test_all_steps_on_data_with_cameras(prepared, tmp_path):
 
     line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "other", *replace(project, more=ALONE).words())
     assert "made with parameters.annotate = all, the configuration says in_view" in line
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "other", *prepared.words(dataset__annotate="all"))
+    assert "made with parameters.annotate = in_view, the configuration says all" in line
 
 
 def test_all_steps_on_clouds_alone(bare, tmp_path):

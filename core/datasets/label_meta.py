@@ -134,11 +134,9 @@ def check_directory(
     Raises UserError: directory or meta.json missing or of another kind, first key that differs, first missing file.
     """
     meta = read_meta(directory, kind, dataset)
-    difference = first_difference({key: plain(value) for key, value in (expected or {}).items()}, meta)
+    difference = None
     for name, value in (expected or {}).items():
-        if difference is None and dataclasses.is_dataclass(value):  # whole: what else was recorded differs, too
-            back = first_difference(meta[name], plain(dataclasses.asdict(value)), name)  # type: ignore[arg-type]
-            difference = back and (back[0], back[2], back[1])
+        difference = difference or _difference(value, meta.get(name), name)
     if difference is not None:
         key, wanted, found = difference
         path = os.path.join(directory, META_NAME)
@@ -148,6 +146,16 @@ def check_directory(
     if absent:
         raise missing_of_many(absent, kind, len(paths))
     return meta
+
+
+def _difference(expected: Any, found: Any, name: str) -> tuple[str, Any, Any] | None:
+    """`first_difference`; of a dataclass as a whole: what else was recorded differs, too, `quiet` fields are there."""
+    if not dataclasses.is_dataclass(expected) or not isinstance(found, dict):
+        return first_difference(plain(expected), found, name)
+    quiet = {field.name: field.default for field in dataclasses.fields(expected) if field.metadata.get(QUIET)}
+    wanted, found = plain(dataclasses.asdict(expected)), plain(quiet) | found  # type: ignore[arg-type]
+    back = first_difference(found, wanted, name)
+    return first_difference(wanted, found, name) or (back and (back[0], back[2], back[1]))
 
 
 def first_difference(expected: Any, found: Any, key: str = "") -> tuple[str, Any, Any] | None:
