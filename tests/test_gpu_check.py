@@ -1,7 +1,6 @@
 """`make gpu-check`: its parts at toy size on the CPU; what it says of failures, of time that is up, of no GPU."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -16,7 +15,6 @@ from benchmarks.sparse_layers import Bench, Case, Layers, Row
 from tests.entry import ROOT, environment
 
 
-@pytest.mark.skipif(not os.environ.get("IUPC_GPU_CHECK"), reason="IUPC_GPU_CHECK=1 runs all parts, a minute or two")
 def test_all_parts_at_toy_size(tmp_path):
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--toy", "--folder", str(tmp_path)]
     done = subprocess.run(
