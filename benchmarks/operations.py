@@ -4,7 +4,9 @@
 
 Runs the step as on a GPU (`core.sparse.rows.as_on_gpu`) under a dispatch mode that sees every operation, in the forward
 pass, the losses, the backward pass and the update. Views and allocations, which start nothing on a GPU, do not count.
-The counts hardly depend on sizes, so small ones are the default; `--steps` repeats with other voxels.
+The counts hardly depend on sizes, so small ones are the default; `--steps` repeats with other voxels. With
+`--synchronised` the network is wrapped as for training with several GPUs (in a group of one process): batch norm over
+all processes, whose arithmetic is several operations on a CPU and one on a GPU.
 """
 
 import argparse
@@ -12,12 +14,15 @@ from collections import Counter
 from typing import Any
 
 import torch
+import torch.distributed
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.common import machine, table
 from benchmarks.made_up_batch import NUM_CLASSES, made_up_batch
 from core.losses import LossWeights
 from core.models import TwoBranchNetwork
+from core.models.synchronized_norm import synchronize_batch_norm
 from core.sparse.rows import as_on_gpu
 from core.trainers import SegmentationTrainer
 
@@ -96,12 +101,19 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--names", type=int, default=12, help="show so many of the most frequent operations")
+    parser.add_argument("--synchronised", action="store_true", help="as with several GPUs")
     arguments = parser.parse_args()
     network = TwoBranchNetwork(NUM_CLASSES).train()
+    model: torch.nn.Module = network
+    if arguments.synchronised:
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        model = DistributedDataParallel(
+            synchronize_batch_norm(network), broadcast_buffers=False, gradient_as_bucket_view=True
+        )
     optimizer = torch.optim.SGD(
         network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, nesterov=True, fused=True
     )
-    trainer = SegmentationTrainer(network, LossWeights(), optimizer, lambda step: 1.0, torch.device("cpu"))
+    trainer = SegmentationTrainer(model, LossWeights(), optimizer, lambda step: 1.0, torch.device("cpu"))
     rows = []
     for step in range(arguments.steps):
         batch = made_up_batch(arguments.voxels, tuple(arguments.image_size), arguments.batch_size, seed=step)

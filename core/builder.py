@@ -32,7 +32,6 @@ from core.labeling.parameters import ClustererParameters, SuperpixelParameters, 
 from core.labeling.pseudo_labels import PseudoLabelRules
 from core.losses import LossWeights
 from core.models import SPVCNN, TwoBranchNetwork
-from core.models.few_rows import tolerate_single_rows
 from core.models.synchronized_norm import synchronize_batch_norm
 from core.schedulers import cosine_warmup
 from core.sparse import choose_engine
@@ -391,9 +390,7 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
     model = config.model
     if model.name == LIDAR_ALONE:
         choose_engine(model.sparse_engine, device)
-        points = SPVCNN(config.data.num_classes, model.in_channel, model.cr, model.dropout)
-        tolerate_single_rows(points)
-        return points.to(device)
+        return SPVCNN(config.data.num_classes, model.in_channel, model.cr, model.dropout).to(device)
     resnet, projects = NETWORKS[model.name]
     choose_engine(model.sparse_engine, device)
     network = TwoBranchNetwork(
@@ -408,7 +405,6 @@ def make_model(config: Config, device: torch.device, imagenet: bool = True) -> T
         project=not model.is_estep and make_loss_weights(config).association != 0,
     )
     _hold_still(network, make_loss_weights(config))
-    tolerate_single_rows(network)
     network.pix_branch.checkpoint_stem = model.checkpoint_stem
     if model.compile:
         network.pix_branch.compile(dynamic=False)  # in place: names of the state stay

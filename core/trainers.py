@@ -12,6 +12,7 @@ from core.checkpoint import network_state
 from core.datasets.collate import LABELLED, Batch
 from core.datasets.sampler import EpochSampler
 from core.losses import LossWeights, Targets, loss_terms
+from core.models.batch_norm import batch_counters
 from core.models.two_branch import Outputs, without_unread_heads
 from core.network_input import STORED
 from core.training_state import RandomState, epoch_seed, restore_random_state
@@ -49,6 +50,7 @@ class SegmentationTrainer(Trainer):
         self.device, self.amp_dtype, self.log_every = device, amp_dtype, log_every
         self.network_input = dict(network_input or {})
         self.seed = torch.initial_seed()
+        self.batch_counters = batch_counters(model)
         self.steps_done = 0  # more: the next epoch is the rest of an interrupted one
         self.random: RandomState | None = None
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
@@ -95,6 +97,7 @@ class SegmentationTrainer(Trainer):
         batch = batch.to(self.device, non_blocking=True)
         with self._autocast():
             outputs = self.model(**network_inputs(batch))
+        torch._foreach_add_(self.batch_counters, 1)
         terms = loss_terms(outputs, targets_of(batch), self.weights)
         read = _read_later(torch.stack([term.detach() for term in terms.values()]))
         self.optimizer.zero_grad(set_to_none=True)

@@ -23,7 +23,6 @@ from core.labeling.parameters import WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
 from core.labeling.weak_label import label_frame
 from core.losses import LossWeights
-from core.models.few_rows import tolerate_single_rows
 from core.sparse.coordinates import pack
 from core.trainers import SegmentationTrainer, network_inputs
 from tests import made_up
@@ -68,7 +67,6 @@ def whole_steps(root, tmp_path, points="in_view", *overrides):
     """A training step on two frames, another on the first alone, an E-step, an evaluation; all of it finite."""
     data = dataset(root, "train", points, *overrides)
     network = made_up.network(dropout=0.3)
-    tolerate_single_rows(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02)
     trainer = SegmentationTrainer(network, LossWeights(), optimizer, lambda k: 1.0, CPU)
     batches = [collate([data[0], data[1]]), collate([data[0]])]

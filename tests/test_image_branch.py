@@ -54,7 +54,6 @@ def test_the_stem_may_be_computed_again(device, half):
     expected = two_steps(branch_of(device), device, half=half)
     found = two_steps(branch_of(device, "--model.checkpoint_stem=true"), device, half=half)
     assert list(found) == list(expected)
-    assert int(found["bn1.num_batches_tracked"]) == 2
     for name, value in expected.items():
         if device == "cpu":
             assert torch.equal(found[name], value), name

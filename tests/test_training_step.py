@@ -162,6 +162,15 @@ def test_scalars_and_events(tmp_path):
     assert [event.step for event in accumulator.Scalars("loss/total")] == [1, 2, 3, 4]
 
 
+def test_batch_norms_count_batches():
+    trainer = make_trainer()
+    train(trainer, SAMPLES, epochs=3)
+    counts = [
+        int(value) for name, value in trainer.network.state_dict().items() if name.endswith("num_batches_tracked")
+    ]
+    assert len(counts) > 50 and set(counts) == {3}
+
+
 def test_losses_are_logged_every_so_many_steps(tmp_path):
     path = tmp_path / "scalars.jsonl"
     samples = [made_up.sample(index) for index in range(5)]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.models.batch_norm import BatchNorm1d
 from core.sparse import RowMap, mix_rows
 
 
@@ -18,7 +19,9 @@ class PointSampler:
     """
 
     def __init__(self, image_index: Tensor, pixel: Tensor):
-        self.image_index, self.pixel = image_index, pixel
+        self._seen = (image_index >= 0)[:, None]
+        self._image_index = image_index.int()
+        self._place = ((pixel + 1) / 2).clamp(min=0)  # [N, 2], 0 is the first pixel, 1 the last
         self._maps: dict[tuple[int, int, int], RowMap] = {}
 
     def __call__(self, maps: Tensor) -> Tensor:
@@ -31,20 +34,19 @@ class PointSampler:
         return mix_rows(rows, self._maps[key])
 
     def _row_map(self, batch: int, height: int, width: int) -> RowMap:
-        seen = (self.image_index >= 0)[:, None]
-        last = _last_pixel(height, width, self.pixel.device)
-        place = torch.minimum(((self.pixel + 1) / 2 * last).clamp(min=0), last)  # [N, 2] (x, y)
+        last = _last_pixel(height, width, self._place.device)
+        place = torch.minimum(self._place * last, last)  # [N, 2] (x, y)
         lower = place.floor()
         upper = torch.minimum(lower + 1, last)
         share = place - lower
         x, y = torch.stack([lower, upper], 2).int().unbind(1)  # [N, 2] left and right, top and bottom
-        first = (self.image_index.int() * (height * width))[:, None, None]
+        first = (self._image_index * (height * width))[:, None, None]
         rows = (first + y[:, :, None] * width + x[:, None]).flatten(1)  # [N, 4], left and right run faster
         share_x, share_y = torch.stack([1 - share, share], 2).unbind(1)
-        weights = (share_y[:, :, None] * share_x[:, None]).flatten(1) * seen
+        weights = (share_y[:, :, None] * share_x[:, None]).flatten(1) * self._seen
         total = batch * height * width
         anywhere = torch.arange(len(rows), dtype=torch.int32, device=rows.device)[:, None] % total  # spread, weight 0
-        return RowMap.from_table(torch.where(seen, rows, anywhere), weights, total)
+        return RowMap.from_table(torch.where(self._seen, rows, anywhere), weights, total)
 
 
 @lru_cache
@@ -69,8 +71,8 @@ class ImageAttention(nn.Module):
     def __init__(self, image_channels: int, point_channels: int):
         super().__init__()
         hidden = max(1, point_channels // 4)
-        self.conv1 = nn.Sequential(PointConv(image_channels, point_channels), nn.BatchNorm1d(point_channels), nn.ReLU())
-        self.fc1 = nn.Sequential(nn.BatchNorm1d(image_channels), nn.ReLU(), nn.Linear(image_channels, hidden))
+        self.conv1 = nn.Sequential(PointConv(image_channels, point_channels), BatchNorm1d(point_channels), nn.ReLU())
+        self.fc1 = nn.Sequential(BatchNorm1d(image_channels), nn.ReLU(), nn.Linear(image_channels, hidden))
         self.fc2 = nn.Linear(point_channels, hidden)
         self.fc3 = nn.Linear(hidden, 1)
 
@@ -87,7 +89,7 @@ class Fusion(nn.Module):
         super().__init__()
         self.ai_layer = ImageAttention(image_channels, point_channels)
         self.conv1 = PointConv(2 * point_channels, point_channels)
-        self.bn1 = nn.BatchNorm1d(point_channels)
+        self.bn1 = BatchNorm1d(point_channels)
 
     def forward(self, points: Tensor, image: Tensor) -> Tensor:
         attended = self.ai_layer(points, image)

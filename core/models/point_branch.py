@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from core.models.batch_norm import BatchNorm1d
 from core.sparse import Conv3d, SparseSequential, SparseTensor, concatenate
 
 WIDTHS = (32, 32, 64, 128, 256, 256, 128, 96, 96)
@@ -21,7 +22,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.net = SparseSequential(
             Conv3d(in_channels, out_channels, kernel_size, stride, transposed),
-            nn.BatchNorm1d(out_channels),
+            BatchNorm1d(out_channels),
             nn.ReLU(inplace=True),
         )
 
@@ -38,14 +39,14 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.net = SparseSequential(
             Conv3d(in_channels, out_channels, 3),
-            nn.BatchNorm1d(out_channels),
+            BatchNorm1d(out_channels),
             nn.ReLU(inplace=True),
             Conv3d(out_channels, out_channels, 3),
-            nn.BatchNorm1d(out_channels),
+            BatchNorm1d(out_channels),
         )
         self.downsample: SparseSequential | None = None
         if in_channels != out_channels:
-            self.downsample = SparseSequential(Conv3d(in_channels, out_channels, 1), nn.BatchNorm1d(out_channels))
+            self.downsample = SparseSequential(Conv3d(in_channels, out_channels, 1), BatchNorm1d(out_channels))
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
@@ -57,10 +58,10 @@ def stem(in_channels: int, channels: int) -> SparseSequential:
     """Two 3³ convolutions at stride 1."""
     return SparseSequential(
         Conv3d(in_channels, channels, 3),
-        nn.BatchNorm1d(channels),
+        BatchNorm1d(channels),
         nn.ReLU(inplace=True),
         Conv3d(channels, channels, 3),
-        nn.BatchNorm1d(channels),
+        BatchNorm1d(channels),
         nn.ReLU(inplace=True),
     )
 
@@ -93,4 +94,4 @@ class UpStage(nn.ModuleList):
 
 def point_transform(in_channels: int, out_channels: int) -> nn.Sequential:
     """T: linear, BN, ReLU on point features [N, in] -> [N, out]."""
-    return nn.Sequential(nn.Linear(in_channels, out_channels), nn.BatchNorm1d(out_channels), nn.ReLU(inplace=True))
+    return nn.Sequential(nn.Linear(in_channels, out_channels), BatchNorm1d(out_channels), nn.ReLU(inplace=True))

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock
 
+from core.models.batch_norm import BatchNorm2d
+
 STAGE_CHANNELS = (64, 128, 256, 512)
 NECK_CHANNELS = 128
 PYRAMID_GRIDS = (8, 4, 2)
@@ -27,7 +29,7 @@ class NormReluConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, momentum: float = 0.1):
         super().__init__()
-        self.norm = nn.BatchNorm2d(in_channels, momentum=momentum)
+        self.norm = BatchNorm2d(in_channels, momentum=momentum)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +94,7 @@ class SwiftNetResNet(nn.Module):
         super().__init__()
         self.checkpoint_stem = False
         self.conv1 = nn.Conv2d(3, 64, 7, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = BatchNorm2d(64)
         in_channels = 64
         for i, (channels, count) in enumerate(zip(STAGE_CHANNELS, blocks, strict=True)):
             self.add_module(f"layer{i + 1}", _stage(in_channels, channels, count, stride=1 if i == 0 else 2))
@@ -154,8 +156,8 @@ def _stage(in_channels: int, channels: int, count: int, stride: int) -> nn.Seque
     downsample = None
     if stride != 1 or in_channels != channels:
         downsample = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+            nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), BatchNorm2d(channels)
         )
-    blocks = [BasicBlock(in_channels, channels, stride, downsample)]
-    blocks += [BasicBlock(channels, channels) for _ in range(count - 1)]
+    blocks = [BasicBlock(in_channels, channels, stride, downsample, norm_layer=BatchNorm2d)]
+    blocks += [BasicBlock(channels, channels, norm_layer=BatchNorm2d) for _ in range(count - 1)]
     return nn.Sequential(*blocks)

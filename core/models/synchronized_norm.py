@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from core.models.batch_norm import UncountedBatchNorm
 
 NO_ROWS = 1e-20
 """Number of rows of a process that has none. It weighs nothing beside one row, and divides to finite numbers."""
@@ -29,11 +30,11 @@ def synchronize_batch_norm(module: nn.Module, group: Any = None) -> nn.Module:
     return module
 
 
-class SynchronizedBatchNorm(_BatchNorm):
-    """In training `nn.BatchNorm` of the rows of all processes joined; in evaluation `nn.BatchNorm`.
+class SynchronizedBatchNorm(UncountedBatchNorm):
+    """In training batch norm (`batch_norm.py`) of the rows of all processes joined; in evaluation `nn.BatchNorm`.
 
-    A single row of all processes together is normalised by the running statistics, which it leaves as they are
-    (`few_rows.py`). Gradients of weight and bias are of this process's rows, for DDP to combine.
+    A single row of all processes together is normalised by the running statistics, which it leaves as they are.
+    Gradients of weight and bias are of this process's rows, for DDP to combine.
 
     Args:
         norm: batch norm with weights, running statistics and a momentum, which are taken over.
@@ -42,7 +43,6 @@ class SynchronizedBatchNorm(_BatchNorm):
 
     running_mean: Tensor
     running_var: Tensor
-    num_batches_tracked: Tensor
     momentum: float
 
     def __init__(self, norm: _BatchNorm, group: Any = None):
@@ -57,7 +57,7 @@ class SynchronizedBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C] or [B, C, H, W] of any floating type -> the same. A process may have no rows: N or B is 0."""
         if not self.training:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            return super().forward(x)
         return _synchronized(x, self)
 
 
@@ -106,14 +106,12 @@ def _joint_statistics(x: Tensor, norm: SynchronizedBatchNorm) -> tuple[Tensor, T
     means, invstds, counts = _gather(*_statistics(x, norm.eps), rows, norm.group)
     running = norm.running_mean, norm.running_var
     if rows > 1:
-        norm.num_batches_tracked.add_(1)
         return *_combine(x, means, invstds, *running, norm.momentum, norm.eps, counts), counts, None
     several = counts.sum() > 1
     updated = running[0].clone(), running[1].clone()
     mean, invstd = _combine(x, means, invstds, *updated, norm.momentum, norm.eps, counts)
     mean = torch.where(several, mean, running[0])
     invstd = torch.where(several, invstd, (running[1] + norm.eps).rsqrt())
-    norm.num_batches_tracked.add_(several)
     for old, new in zip(running, updated, strict=True):
         old.copy_(torch.where(several, new, old))
     return mean, invstd, counts, several

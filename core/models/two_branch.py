@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.models import point_branch as pb
+from core.models.batch_norm import BatchNorm1d, BatchNorm2d
 from core.models.fusion import Fusion, PointSampler
 from core.models.swiftnet import NormReluConv, SwiftNetResNet
 from core.sparse import Coordinates, SparseTensor, devoxelize, voxelize
@@ -83,13 +84,13 @@ class TwoBranchNetwork(nn.Module):
         if proj_channel:
             self.projector2d = nn.Sequential(
                 NormReluConv(image_channels, proj_channel),
-                nn.BatchNorm2d(proj_channel),
+                BatchNorm2d(proj_channel),
                 nn.ReLU(inplace=True),
                 nn.Conv2d(proj_channel, proj_channel, 1),
             )
             self.projector3d = nn.Sequential(
                 nn.Linear(c[8], proj_channel),
-                nn.BatchNorm1d(proj_channel),
+                BatchNorm1d(proj_channel),
                 nn.ReLU(inplace=True),
                 nn.Linear(proj_channel, proj_channel),
             )

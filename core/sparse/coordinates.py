@@ -20,16 +20,13 @@ def pack(coords: Tensor) -> Tensor:
 
     |x|, |y| must be below 131 008 and |z| below 16 320 voxels, batch below 4 096 (voxelisation checks this).
     """
-    factors, offset = _factors(coords.device)
-    return (coords.long() * factors).sum(1) + offset
+    return (coords * _factors(coords.device)).sum(1)
 
 
 @lru_cache
-def _factors(device: torch.device) -> tuple[Tensor, int]:
-    """What x, y, z, batch count in a key (int64 [4], kept: see `_moves`), and the key of the origin."""
-    x, y, batch = 2 ** (Y_BITS + Z_BITS), 2**Z_BITS, 2 ** (X_BITS + Y_BITS + Z_BITS)
-    offset = 2 ** (X_BITS - 1) * x + 2 ** (Y_BITS - 1) * y + 2 ** (Z_BITS - 1)
-    return torch.tensor([x, y, 1, batch], device=device), offset
+def _factors(device: torch.device) -> Tensor:
+    """int64 [4], what x, y, z, batch count in a key. Kept: see `_moves`."""
+    return torch.tensor([2 ** (Y_BITS + Z_BITS), 2**Z_BITS, 1, 2 ** (X_BITS + Y_BITS + Z_BITS)], device=device)
 
 
 def _pack_offsets(offsets: Tensor) -> Tensor:
@@ -96,8 +93,8 @@ STRIDES = (2, 4, 8, 16)
 """Of the network's coarser sets."""
 
 Coarser = tuple[Tensor, Tensor]
-"""The set of twice the stride: int32 [N, 4] voxels in the order of their keys; int32 [M], the voxel of each of the M
-voxels of the finer set."""
+"""The set of twice the stride: int32 [N, 4] voxels in the order of their keys; int32 [M], for each of the M voxels of
+the finer set the row of the voxel that it lies in, times 8, plus its place there (`kernel_offsets(2)`)."""
 
 
 def coarser_set(coords: Tensor, stride: int) -> Coarser:
@@ -106,7 +103,8 @@ def coarser_set(coords: Tensor, stride: int) -> Coarser:
     The host waits for their number, so the loader's processes do it (`core/datasets/collate.py`).
     """
     keys, parent = torch.unique(pack(_floor_to(coords, stride)), return_inverse=True)
-    return _unpack(keys), parent.int()
+    x, y, z = (torch.div(coords[:, :3], stride // 2, rounding_mode="floor") & 1).unbind(1)
+    return _unpack(keys), (parent * 8 + (x * 4 + y * 2 + z)).int()
 
 
 def coarser_sets(coords: Tensor, strides: Sequence[int] = STRIDES) -> list[Coarser]:
@@ -129,9 +127,9 @@ class Coordinates:
 
     def __init__(self, coords: Tensor, points: Tensor | None = None, coarser: Sequence[Coarser] = ()):
         self._sets = {1: VoxelSet(coords, 1)}
-        self._parents: dict[int, Tensor] = {}
-        for level, (voxels, parent) in enumerate(coarser, start=1):
-            self._add(2**level, voxels, parent)
+        self._places: dict[int, Tensor] = {}
+        for level, (voxels, places) in enumerate(coarser, start=1):
+            self._add(2**level, voxels, places)
         self._kernel_maps: dict[tuple[int, int, int], KernelMap] = {}
         self._rows: dict[int, Tensor] = {}
         self._to_voxels: dict[int, RowMap] = {}
@@ -139,8 +137,8 @@ class Coordinates:
         self.points_are_voxels = points is None
         self.points = coords if points is None else points
 
-    def _add(self, stride: int, coords: Tensor, parent: Tensor) -> None:
-        self._sets[stride], self._parents[stride] = VoxelSet(coords, stride, in_order=True), parent
+    def _add(self, stride: int, coords: Tensor, places: Tensor) -> None:
+        self._sets[stride], self._places[stride] = VoxelSet(coords, stride, in_order=True), places
 
     def at(self, stride: int) -> VoxelSet:
         """The voxel set of a stride: floor(coordinate / stride) * stride of the next finer set, sorted by
@@ -170,8 +168,7 @@ class Coordinates:
 
     def _downsampling_map(self, tensor_stride: int) -> KernelMap:
         fine, coarse = self.at(tensor_stride), self.at(tensor_stride * 2)
-        x, y, z = (torch.div(fine.coords[:, :3], tensor_stride, rounding_mode="floor") & 1).unbind(1)
-        back_single = self._parents[tensor_stride * 2] * 8 + ((x * 2 + y) * 2 + z)
+        back_single = self._places[tensor_stride * 2]
         inputs = back_single.new_full((8 * len(coarse),), len(fine))
         children = torch.arange(len(fine), dtype=torch.int32, device=inputs.device)
         inputs.index_copy_(0, back_single.long(), children)
@@ -184,7 +181,7 @@ class Coordinates:
             return rows.int(), found
         if stride not in self._rows:
             self.at(stride)
-            parent = self._parents[stride]
+            parent = self._places[stride] >> 3
             self._rows[stride] = parent if stride == 2 else parent[self._voxel_of_points(stride // 2)[0]]
         return self._rows[stride], None
 
@@ -193,13 +190,13 @@ class Coordinates:
         if stride not in self._to_voxels:
             voxels, count = self.at(stride), len(self.points)
             rows, found = self._voxel_of_points(stride)
-            points = torch.arange(count, dtype=torch.int32, device=rows.device)
+            points = None
             if found is not None:  # a point outside of all voxels counts nowhere
-                points, rows = points[found], rows[found]
+                points, rows = found.nonzero().squeeze(1), rows[found]
             sums = RowMap.from_pairs(points, rows, None, count, len(voxels))
             sizes = sums.offsets[1:] - sums.offsets[:-1]
             share = 1.0 / sizes.float()
-            weights = torch.repeat_interleave(share, sizes, output_size=len(points))
+            weights = torch.repeat_interleave(share, sizes, output_size=len(rows))
             back = None
             if self.points_are_voxels:
                 back = RowMap.from_table(rows[:, None], share[rows][:, None], len(voxels))
@@ -252,6 +249,7 @@ def _floor_to(coords: Tensor, stride: int) -> Tensor:
 
 def _unpack(keys: Tensor) -> Tensor:
     """The inverse of `pack` -> int32 [N, 4]."""
+    keys = keys + (2 ** (X_BITS + Y_BITS + Z_BITS - 1) + 2 ** (Y_BITS + Z_BITS - 1) + 2 ** (Z_BITS - 1))  # none below 0
     z = (keys & (2**Z_BITS - 1)) - 2 ** (Z_BITS - 1)
     y = ((keys >> Z_BITS) & (2**Y_BITS - 1)) - 2 ** (Y_BITS - 1)
     x = ((keys >> (Z_BITS + Y_BITS)) & (2**X_BITS - 1)) - 2 ** (X_BITS - 1)

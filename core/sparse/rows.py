@@ -73,12 +73,16 @@ class RowMap:
         return RowMap(table.flatten(), offsets, weights.flatten(), num_in)
 
     @staticmethod
-    def from_pairs(in_rows: Tensor, out_rows: Tensor, weights: Tensor | None, num_in: int, num_out: int) -> "RowMap":
-        """Entries (out_rows[i], in_rows[i]) with weights[i], in any order; order within a row is kept."""
+    def from_pairs(
+        in_rows: Tensor | None, out_rows: Tensor, weights: Tensor | None, num_in: int, num_out: int
+    ) -> "RowMap":
+        """Entries (out_rows[i], in_rows[i]) with weights[i], in any order; order within a row is kept. Without
+        `in_rows` it is i."""
         sorted_rows, order = torch.sort(out_rows, stable=True)
         bounds = torch.arange(num_out + 1, dtype=sorted_rows.dtype, device=sorted_rows.device)
         offsets = torch.searchsorted(sorted_rows, bounds, out_int32=True)
-        return RowMap(in_rows[order].int(), offsets, None if weights is None else weights[order], num_in)
+        indices = order if in_rows is None else in_rows[order]
+        return RowMap(indices.int(), offsets, None if weights is None else weights[order], num_in)
 
     def transposed(self) -> "RowMap":
         """The transposed matrix, computed at the first call and kept. It does not know this one: a cycle of tensors
