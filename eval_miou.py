@@ -1,6 +1,6 @@
 """Scores a checkpoint, writes predictions and submissions (any data set)."""
 
-from core.runtime import argument_parser, run_main, start
+from core.running.runtime import argument_parser, run_main, start
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--submission", metavar="DIR", help="write the benchmark's submission, and check it")
     run = start(parser)
 
-    from core.scoring import evaluate  # after the arguments: --help needs none of it
+    from core.scores.scoring import evaluate  # after the arguments: --help needs none of it
 
     evaluate(run)
 

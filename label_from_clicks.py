@@ -1,6 +1,6 @@
 """Weak labels from proposals and the journal of clicks on them (any data set)."""
 
-from core.runtime import argument_parser, run_main, start
+from core.running.runtime import argument_parser, run_main, start
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     run = start(parser, needs_device=False)
 
     from core import builder  # after the arguments: --help needs none of it
-    from core.labeling.label_clicks import label_from_clicks, simulate_clicks
+    from core.labeling.over_data_set.label_clicks import label_from_clicks, simulate_clicks
     from core.steps import command_line
 
     config = run.config

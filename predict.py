@@ -1,7 +1,7 @@
 """Class and confidence of every point of any frames, labelled or not (any data set)."""
 
-from core.point_files import FORMATS
-from core.runtime import argument_parser, run_main, start
+from core.running.runtime import argument_parser, run_main, start
+from core.scores.point_files import FORMATS
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     )
     run = start(parser)
 
-    from core.predict import predict  # after the arguments: --help needs none of it
+    from core.scores.predict import predict  # after the arguments: --help needs none of it
 
     predict(run)
 

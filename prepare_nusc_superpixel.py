@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    from core.runtime import argument_parser, start  # only where needed: workers load this file, too, without torch
+    from core.running.runtime import (  # only where needed: workers load this file, too, without torch
+        argument_parser,
+        start,
+    )
 
     parser = argument_parser(__doc__, config_default="configs/nuscenes/default.yaml")
     parser.add_argument(
@@ -29,8 +32,8 @@ def main() -> None:
     from torchpack.utils.logging import logger
 
     from core import builder
-    from core.comm import barrier, in_first_process
-    from core.labeling.prepare import check_image_cache_room, prepare_image_cache, prepare_superpixels
+    from core.labeling.over_data_set.prepare import check_image_cache_room, prepare_image_cache, prepare_superpixels
+    from core.running.comm import barrier, in_first_process
     from core.steps import command_line
 
     config = run.config
@@ -58,7 +61,7 @@ def main() -> None:
 def _open_caches(config: "Config", splits: Sequence[str] | None) -> dict[str, "Reader"]:
     """{directory: reader} of the splits whose images are to be stored; no name stands for all, None for none."""
     from core import builder
-    from core.comm import in_first_process
+    from core.running.comm import in_first_process
 
     known, readers = builder.CACHED_SPLITS, {}
     for split in [] if splits is None else splits or known:
@@ -70,6 +73,6 @@ def _open_caches(config: "Config", splits: Sequence[str] | None) -> dict[str, "R
 
 
 if __name__ == "__main__":
-    from core.runtime import run_main
+    from core.running.runtime import run_main
 
     run_main(main)

@@ -3,16 +3,19 @@ dataset.annotator clicks, proposals to click on."""
 
 
 def main() -> None:
-    from core.runtime import argument_parser, start  # only where needed: workers load this file, too, without torch
+    from core.running.runtime import (  # only where needed: workers load this file, too, without torch
+        argument_parser,
+        start,
+    )
 
     run = start(argument_parser(__doc__), needs_device=False)
 
     from torchpack import distributed as dist  # after the arguments: --help needs none of it
 
     from core import builder
-    from core.comm import barrier, in_first_process
-    from core.labeling.prepare import prepare_weak_labels
-    from core.labeling.propose import prepare_proposals
+    from core.labeling.over_data_set.prepare import prepare_weak_labels
+    from core.labeling.over_data_set.propose import prepare_proposals
+    from core.running.comm import barrier, in_first_process
     from core.steps import command_line
 
     reader = builder.make_reader(run.config, "train", sweeps=True)
@@ -33,6 +36,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from core.runtime import run_main
+    from core.running.runtime import run_main
 
     run_main(main)

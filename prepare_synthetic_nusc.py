@@ -7,8 +7,8 @@ import argparse
 import sys
 from typing import Any
 
-from core.cpus import available_cpus
 from core.errors import UserError
+from core.running.cpus import available_cpus
 from core.synthetic.formats import find_format, format_names
 
 

@@ -1,6 +1,6 @@
 """E-step, round 1: pseudo-labels for points with candidates (any data set)."""
 
-from core.runtime import argument_parser, run_main, start
+from core.running.runtime import argument_parser, run_main, start
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """E-step, round 2: pseudo-labels for all points in view; those of round 1 override (any data set)."""
 
-from core.runtime import argument_parser, run_main, start
+from core.running.runtime import argument_parser, run_main, start
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """M-step: trains from scratch with the pseudo-labels of the E-step before (rounds 1 and 2, any data set)."""
 
-from core.runtime import argument_parser, run_main, start
+from core.running.runtime import argument_parser, run_main, start
 
 
 def main() -> None:

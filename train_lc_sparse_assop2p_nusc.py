@@ -1,6 +1,6 @@
 """Pretraining (iteration 0), and by configuration the baselines and full supervision, on any data set."""
 
-from core.runtime import argument_parser, run_main, start
+from core.running.runtime import argument_parser, run_main, start
 
 
 def main() -> None:

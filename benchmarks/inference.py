@@ -20,11 +20,12 @@ import torch
 from torchpack.utils.config import Config
 
 from benchmarks.common import machine, table
-from core import builder, scoring, steps
-from core.config import load_config
-from core.labeling.prepare import prepare_weak_labels
+from core import builder, steps
+from core.labeling.over_data_set.prepare import prepare_weak_labels
 from core.models.two_branch import Outputs
-from core.runtime import Run
+from core.running.config import load_config
+from core.running.runtime import Run
+from core.scores import scoring
 
 CPU = torch.device("cpu")
 

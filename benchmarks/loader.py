@@ -23,16 +23,16 @@ from benchmarks.common import alternate, machine, table
 from benchmarks.frames import open_frame
 from benchmarks.plain import sample as plain
 from core.datasets.association import association_targets, superpixel_ids
-from core.datasets.collate import collate
 from core.datasets.image_cache import ImageCache
-from core.datasets.label_files import ANNOTATED_IGNORED, read_superpixels, read_weak_label
 from core.datasets.nuscenes import NuScenes
 from core.datasets.projection import normalize_pixels
 from core.datasets.resize import resize_planar
 from core.datasets.sample import Sample, SegmentationDataset
 from core.datasets.voxelize import voxelize
-from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
-from core.labeling.prepare import prepare_image_cache, prepare_superpixels, prepare_weak_labels
+from core.label_files.files import ANNOTATED_IGNORED, read_superpixels, read_weak_label
+from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.over_data_set.prepare import prepare_image_cache, prepare_superpixels, prepare_weak_labels
+from core.loader.collate import collate
 
 IMAGE_SIZE = (360, 640)
 VOXEL_SIZE = 0.05

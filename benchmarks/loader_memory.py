@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.common import machine, table
 from benchmarks.loader import prepare
 from core.builder import worker_context
-from core.datasets.collate import Batch, collate
 from core.datasets.sample import Sample
+from core.loader.collate import Batch, collate
 
 BATCH = 4
 

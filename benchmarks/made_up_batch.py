@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from benchmarks.lidar_shell import VOXEL_SIZE, lidar_shell
-from core.datasets.collate import LABELLED, Batch, labelled_rows
+from core.loader.collate import LABELLED, Batch, labelled_rows
 from core.sparse.coordinates import coarser_sets
 
 NUM_CLASSES = 17

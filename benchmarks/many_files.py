@@ -27,13 +27,13 @@ import numpy as np
 from benchmarks.common import machine, table
 from benchmarks.open_dataset import FRAMES, VERSION, write_index
 from core import builder
-from core.config import load_config
-from core.datasets.label_files import SUPERPIXEL, WEAK_LABEL, WeakLabel, describe, label_path, write_meta
 from core.datasets.nuscenes import NuScenes
-from core.files import write_json
-from core.labeling.parameters import WeakLabelParameters
-from core.labeling.prepare import prepare_weak_labels
-from core.labeling.statistics import FrameStatistics
+from core.label_files.files import SUPERPIXEL, WEAK_LABEL, WeakLabel, describe, label_path, write_meta
+from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.annotation.statistics import FrameStatistics
+from core.labeling.over_data_set.prepare import prepare_weak_labels
+from core.running.config import load_config
+from core.running.files import write_json
 
 CONFIG = "configs/nuscenes/pretrain/assop2p.yaml"
 LINKS_OF_ONE_FILE = 50_000  # file systems limit them
@@ -61,7 +61,8 @@ def stop(*arguments, **options):
 sys.addaudithook(watch)
 sys.argv = ["train_lc_sparse_assop2p_nusc.py", *sys.argv[4:]]
 import train_lc_sparse_assop2p_nusc as script
-from core import builder, comm
+from core import builder
+from core.running import comm
 builder.make_model = stop
 script.main()
 """
@@ -164,7 +165,7 @@ def preparation(folder: str, frames: int, there: int) -> list[dict[str, str]]:
             write_json(os.path.join(directory, "unfinished.json"), description)
             link_all(folder, (label_path(directory, WEAK_LABEL, f"other-{i:032x}") for i in range(number)))
             wall, cpu = time.perf_counter(), time.process_time()
-            with patch("core.labeling.jobs.label_frame", lambda *arguments: made):
+            with patch("core.labeling.over_data_set.jobs.label_frame", lambda *arguments: made):
                 prepare_weak_labels(reader, directory, WeakLabelParameters(), 1)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         rows.append({"folder": name, "frames": str(frames), "wall s": f"{wall:.1f}", "CPU s": f"{cpu:.1f}"})

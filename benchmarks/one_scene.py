@@ -17,8 +17,8 @@ import time
 
 from benchmarks.common import machine
 from core.errors import UserError
-from core.results import read_rows, stage_table
-from core.runtime import split_overrides
+from core.running.runtime import split_overrides
+from core.scores.results import read_rows, stage_table
 
 SIZES = {
     "dataset.image_size": "[54, 96]",

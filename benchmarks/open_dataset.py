@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.common import machine, table
 from core.datasets.nuscenes.index import FORMAT, MAX_SWEEPS
 from core.datasets.nuscenes.tables import CAMERAS, LABEL_TABLE, TABLES, tables_digest
-from core.files import write_atomic
+from core.running.files import write_atomic
 
 VERSION = "v1.0-trainval"
 FRAMES = {"train": 28130, "val": 6019}

@@ -24,7 +24,7 @@ from core.losses import LossWeights
 from core.models import TwoBranchNetwork
 from core.models.synchronized_norm import synchronize_batch_norm
 from core.sparse.rows import as_on_gpu
-from core.trainers import SegmentationTrainer
+from core.training.trainer import SegmentationTrainer
 
 WAITING = {
     "_local_scalar_dense",  # .item(), .tolist(), bool(tensor)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.frames import Repeated, make_city
-from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
 
 WORKERS = (1, 2)
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measured runs of each kind")
     arguments = parser.parse_args()
     from benchmarks.common import machine, table  # these import torch; workers load this file, too, and need none
-    from core.labeling.prepare import prepare_superpixels, prepare_weak_labels
+    from core.labeling.over_data_set.prepare import prepare_superpixels, prepare_weak_labels
 
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.root or os.path.join(folder, "city")

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.common import alternate, machine, table
-from core.datasets.png import encode_png
 from core.datasets.resize import resize_bilinear
-from core.labeling.parameters import SuperpixelParameters
-from core.labeling.superpixels import make_superpixels
+from core.label_files.png import encode_png
+from core.labeling.annotation.parameters import SuperpixelParameters
+from core.labeling.superpixels.superpixels import make_superpixels
 
 STREET = "--train-scenes 1 --val-scenes 0 --test-scenes 0 --frames 1 --azimuth-steps 16 --image-size 900 1600"
 MOST_IMAGES = 12

@@ -23,10 +23,10 @@ from benchmarks.common import machine, table
 from benchmarks.made_up_batch import NUM_CLASSES, made_up_batch
 from benchmarks.plain.network import PlainNetwork
 from core.losses import LossWeights, loss_terms
-from core.memory import keep_freed_memory
 from core.models import TwoBranchNetwork
+from core.running.memory import keep_freed_memory
 from core.sparse import available_engines, choose_engine
-from core.trainers import network_inputs, targets_of
+from core.training.trainer import network_inputs, targets_of
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -25,13 +25,13 @@ from benchmarks.frames import open_frame
 from benchmarks.plain import weak_labels as plain
 from core.datasets.base import Reader
 from core.datasets.frame import Frame
-from core.datasets.label_files import WeakLabel, write_weak_label
-from core.labeling import weak_label as ours
-from core.labeling.annotation import annotate
-from core.labeling.clusters import find_clusters
-from core.labeling.ground import find_ground
-from core.labeling.parameters import ClustererParameters, WeakLabelParameters
-from core.labeling.statistics import FrameStatistics, frame_statistics
+from core.label_files.files import WeakLabel, write_weak_label
+from core.labeling.annotation import weak_label as ours
+from core.labeling.annotation.parameters import ClustererParameters, WeakLabelParameters
+from core.labeling.annotation.simulated import annotate
+from core.labeling.annotation.statistics import FrameStatistics, frame_statistics
+from core.labeling.clusters.clusters import find_clusters
+from core.labeling.ground.ground import find_ground
 
 PARAMETERS = WeakLabelParameters()
 SHARES = ("sparse", "propagated", "negative")

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from benchmarks.common import machine, table
 from core import builder
-from core.config import load_config
 from core.datasets.base import Reader
-from core.labeling.annotation import annotate, annotations_per_class, noticed_classes
-from core.labeling.parameters import WeakLabelParameters
-from core.labeling.windows import Window, frame_rng, pre_segment_window, windows_of
-from core.runtime import split_overrides
+from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.annotation.simulated import annotate, annotations_per_class, noticed_classes
+from core.labeling.annotation.windows import Window, frame_rng, pre_segment_window, windows_of
+from core.running.config import load_config
+from core.running.runtime import split_overrides
 
 
 def main() -> None:

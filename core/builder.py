@@ -15,27 +15,27 @@ from torchpack import distributed as dist
 from torchpack.utils.config import Config
 from torchpack.utils.logging import logger
 
-from core.checkpoint import load_imagenet
-from core.comm import barrier
-from core.config import check_conflicts
 from core.datasets.base import Reader
 from core.datasets.catalog import open_dataset
-from core.datasets.collate import collate
-from core.datasets.handover import Handover, allow_descriptors, free_shared_memory, wanted_shared_memory
 from core.datasets.image_cache import ImageCache, cache_parameters
-from core.datasets.label_files import IMAGE_CACHE, PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
 from core.datasets.sample import SegmentationDataset
-from core.datasets.sampler import EpochSampler
-from core.datasets.worker_signals import follow_training
 from core.errors import UserError
-from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
+from core.label_files.files import IMAGE_CACHE, PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
+from core.labeling.annotation.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
+from core.loader.collate import collate
+from core.loader.handover import Handover, allow_descriptors, free_shared_memory, wanted_shared_memory
+from core.loader.sampler import EpochSampler
+from core.loader.worker_signals import follow_training
 from core.losses import LossWeights
 from core.models import SPVCNN, TwoBranchNetwork
 from core.models.synchronized_norm import synchronize_batch_norm
-from core.schedulers import cosine_warmup
+from core.running.comm import barrier
+from core.running.config import check_conflicts
+from core.running.temporary import make_room_for_sockets
 from core.sparse import choose_engine
-from core.temporary import make_room_for_sockets
+from core.training.checkpoint import load_imagenet
+from core.training.schedulers import cosine_warmup
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ def make_dataset(
 
 
 def network_input(config: Config, reader: Reader, precision: str = "float32") -> dict[str, Any]:
-    """What the network's input and output mean, in plain values: see core/network_input.py.
+    """What the network's input and output mean, in plain values: see core/training/network_input.py.
 
     Args:
         precision: that it computes in; E-steps and evaluations always take float32.
@@ -337,7 +337,7 @@ def worker_context() -> Any:
     GPU driver's threads."""
     make_room_for_sockets()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["core.datasets.loader_server"])
+    context.set_forkserver_preload(["core.loader.server"])
     return context
 
 

@@ -12,11 +12,11 @@ import torch
 from torchpack.utils.config import Config
 from torchpack.utils.logging import logger
 
-from core.config import load_config
 from core.doctor import check_mpirun
 from core.errors import UserError
-from core.results import STAGES, read_rows, stage_table
-from core.runtime import run_main
+from core.running.config import load_config
+from core.running.runtime import run_main
+from core.scores.results import STAGES, read_rows, stage_table
 from core.synthetic.formats import format_names
 
 

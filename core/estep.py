@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 from torchpack import distributed as dist
 from torchpack.utils.logging import logger
 
-from core.comm import barrier, in_first_process, sum_over_processes
-from core.datasets.collate import Batch
 from core.datasets.file_points import BatchPoints, describe_points, join_points
-from core.datasets.label_files import (
+from core.datasets.sample import SegmentationDataset
+from core.errors import UserError
+from core.label_files.files import (
     PSEUDO_LABEL,
     describe,
     read_pseudo_label,
@@ -23,15 +23,15 @@ from core.datasets.label_files import (
     write_meta,
     write_pseudo_label,
 )
-from core.datasets.sample import SegmentationDataset
-from core.errors import UserError
-from core.evaluation import ConfusionCounts, batch_points, labels_of_points
-from core.labeling.prepare import claim_directory, finish_directory
+from core.labeling.over_data_set.prepare import claim_directory, finish_directory
 from core.labeling.pseudo_labels import PseudoLabelRules, pseudo_labels
+from core.loader.collate import Batch
 from core.models.two_branch import Outputs, without_unread_heads
-from core.network_input import STORED
-from core.precision import reproducible_float32
-from core.progress import progress
+from core.running.comm import barrier, in_first_process, sum_over_processes
+from core.running.progress import progress
+from core.scores.evaluation import ConfusionCounts, batch_points, labels_of_points
+from core.training.network_input import STORED
+from core.training.precision import reproducible_float32
 
 Infer = Callable[[Batch], Outputs]
 
@@ -59,7 +59,7 @@ def run_estep(
         directory: where the files go.
         rules: of this round.
         checkpoint_hash: of the checkpoint that the network was loaded from.
-        network_input: what it takes, and its precision (see core/network_input.py).
+        network_input: what it takes, and its precision (see core/training/network_input.py).
         device: where labels are made and counted.
     Returns the statistics on the first process, None on the others.
     """
@@ -220,7 +220,7 @@ def no_grad_inference(network: torch.nn.Module, device: torch.device | str, imag
     Args:
         image_head: its logits are wanted.
     """
-    from core.trainers import network_inputs
+    from core.training.trainer import network_inputs
 
     network.eval()
 

@@ -10,22 +10,22 @@ from torchpack.callbacks import Callback, ConsoleWriter, EstimatedTimeLeft
 from torchpack.utils.logging import logger
 
 from core import builder
-from core.callbacks import BestSaver, EventWriter, ScalarsWriter, StepBar, Validation
-from core.checkpoint import file_hash, load_weights
-from core.comm import in_first_process
 from core.datasets.base import Reader
-from core.datasets.label_files import PSEUDO_LABEL, read_meta
 from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
 from core.estep import no_grad_inference, quality_table, run_estep
-from core.evaluation import HEADS
-from core.locks import locked
-from core.network_input import check_labels_input
-from core.precision import say_float32
-from core.preemption import Preemption
-from core.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint, is_finished
-from core.runtime import Run
-from core.trainers import SegmentationTrainer
+from core.label_files.files import PSEUDO_LABEL, read_meta
+from core.running.comm import in_first_process
+from core.running.locks import locked
+from core.running.runtime import Run
+from core.scores.evaluation import HEADS
+from core.training.callbacks import BestSaver, EventWriter, ScalarsWriter, StepBar, Validation
+from core.training.checkpoint import file_hash, load_weights
+from core.training.network_input import check_labels_input
+from core.training.precision import say_float32
+from core.training.preemption import Preemption
+from core.training.resume import EXACT_STATE, CheckpointSaver, Resume, find_checkpoint, is_finished
+from core.training.trainer import SegmentationTrainer
 
 
 def train(run: Run) -> None:

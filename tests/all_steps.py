@@ -6,7 +6,7 @@ torchrun --nproc_per_node 2 -m tests.all_steps RUN OVERRIDES
 import importlib
 import sys
 
-from core.runtime import run_main
+from core.running.runtime import run_main
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from core.config_rules import Choice, Flag, List, Number, Text, Tuple
+from core.running.config_rules import Choice, Flag, List, Number, Text, Tuple
 
 
 def wrong_values(rule):

@@ -12,8 +12,8 @@ import tempfile
 from dataclasses import replace
 from unittest.mock import patch
 
-from core.config_keys import KEYS
-from core.runtime import run_main
+from core.running.config_keys import KEYS
+from core.running.runtime import run_main
 from core.synthetic.generate import generate_city
 from tests.config_values import edge_values
 from tests.conftest import CITY

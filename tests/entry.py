@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchpack.utils.logging import logger
 
-from core.runtime import run_main
+from core.running.runtime import run_main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONFIGS = os.path.join(ROOT, "configs", "nuscenes")

@@ -7,9 +7,8 @@ import numpy as np
 from torchpack.utils.config import Config
 
 from core import builder
-from core.config import load_config
 from core.datasets.base import Reader
-from core.datasets.label_files import (
+from core.label_files.files import (
     PSEUDO_LABEL,
     SUPERPIXEL,
     WEAK_LABEL,
@@ -20,6 +19,7 @@ from core.datasets.label_files import (
     write_superpixels,
     write_weak_label,
 )
+from core.running.config import load_config
 from tests.fake_nuscenes import POINTS, VERSION
 
 

@@ -18,7 +18,7 @@ import torch.utils.tensorboard  # noqa: F401 (what commands import is imported o
 from torchpack.distributed import context
 from torchpack.utils.logging import logger
 
-import core.runtime
+import core.running.runtime
 import core.steps
 
 
@@ -92,10 +92,10 @@ def _fork(
         logger.add(sys.stderr)
         torch.set_num_threads(1)
         if ranks > 1:
-            core.runtime.start_processes = lambda *_: _join(rank, ranks, meeting)
+            core.running.runtime.start_processes = lambda *_: _join(rank, ranks, meeting)
         prepare(lambda event: os.write(write, f"{event}\n".encode()) if rank == 0 else None)
         sys.argv = [f"{script}.py", *map(str, words)]
-        core.runtime.run_main(importlib.import_module(script).main)
+        core.running.runtime.run_main(importlib.import_module(script).main)
         status = 0
     except SystemExit as stop:
         status = int(stop.code or 0)

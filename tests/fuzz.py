@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.checkpoint import read_checkpoint, save_checkpoint
 from core.datasets.images import load_image
-from core.datasets.label_files import (
+from core.datasets.nuscenes import NuScenes
+from core.datasets.nuscenes.tables import TABLES, load_tables
+from core.errors import UserError
+from core.label_files.files import (
     WEAK_LABEL,
     WeakLabel,
     read_meta,
@@ -39,11 +41,9 @@ from core.datasets.label_files import (
     write_superpixels,
     write_weak_label,
 )
-from core.datasets.nuscenes import NuScenes
-from core.datasets.nuscenes.tables import TABLES, load_tables
-from core.errors import UserError
-from core.results import read_rows
-from core.resume import EXACT_STATE
+from core.scores.results import read_rows
+from core.training.checkpoint import read_checkpoint, save_checkpoint
+from core.training.resume import EXACT_STATE
 from tests.fake_nuscenes import SIZE, VERSION, write_fake_nuscenes
 
 HANG = 20

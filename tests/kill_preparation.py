@@ -13,9 +13,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import core.datasets.label_archive
-import core.datasets.label_files
-import core.datasets.label_meta
+import core.label_files.archive
+import core.label_files.files
+import core.label_files.meta
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN, Project, contents
 from tests.forked import Command
 from tests.kill_training import make_project
@@ -34,9 +34,9 @@ def report_files(report):
 
         setattr(owner, name, wrapped)
 
-    before(core.datasets.label_archive, "write_atomic")
-    before(core.datasets.label_files, "write_atomic")
-    before(core.datasets.label_meta, "write_json")
+    before(core.label_files.archive, "write_atomic")
+    before(core.label_files.files, "write_atomic")
+    before(core.label_files.meta, "write_json")
 
 
 def steps(project: Project, folder: Path, weights: str) -> dict:

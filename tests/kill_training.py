@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
-import core.callbacks
-import core.checkpoint
-import core.resume
-import core.trainers
-from core.checkpoint import read_checkpoint
+import core.training.callbacks
+import core.training.checkpoint
+import core.training.resume
+import core.training.trainer
 from core.errors import RESUME_STATUS
 from core.synthetic.generate import generate_city
+from core.training.checkpoint import read_checkpoint
 from tests.conftest import CITY
 from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, Project
 from tests.forked import Command
@@ -45,10 +45,10 @@ def report_events(report):
         setattr(owner, name, wrapped)
 
     report("start")
-    before(core.trainers.SegmentationTrainer, "_run_step", "step")
-    before(core.trainers.SegmentationTrainer, "evaluation_step", "validation")
-    before(core.resume, "save_checkpoint", "checkpoint")
-    before(core.callbacks, "save_checkpoint", "checkpoint")
+    before(core.training.trainer.SegmentationTrainer, "_run_step", "step")
+    before(core.training.trainer.SegmentationTrainer, "evaluation_step", "validation")
+    before(core.training.resume, "save_checkpoint", "checkpoint")
+    before(core.training.callbacks, "save_checkpoint", "checkpoint")
 
 
 def make_project(folder: Path) -> Project:

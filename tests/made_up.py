@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from core.datasets.collate import Batch, collate
 from core.datasets.file_points import FilePoints, describe_points
 from core.datasets.nuscenes import CLASSES
 from core.datasets.sample import Sample
-from core.datasets.sampler import EpochSampler
+from core.loader.collate import Batch, collate
+from core.loader.sampler import EpochSampler
 from core.models import TwoBranchNetwork
 from core.models.two_branch import Outputs
 

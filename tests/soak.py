@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import core.trainers
+import core.training.trainer
 from core.synthetic.generate import generate_city
 from tests.conftest import CITY
 from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, Project, run_script
@@ -37,13 +37,13 @@ def descriptors() -> int:
 def soak(project: Project, run: Path, steps: int, amp: bool) -> dict:
     """Trains for about so many steps; memory (MB) and descriptors after each epoch, and the losses."""
     measured = []
-    network_step = core.trainers.SegmentationTrainer._trigger_epoch
+    network_step = core.training.trainer.SegmentationTrainer._trigger_epoch
 
     def measure(trainer):
         network_step(trainer)
         measured.append((trainer.global_step, resident(), descriptors()))
 
-    core.trainers.SegmentationTrainer._trigger_epoch = measure
+    core.training.trainer.SegmentationTrainer._trigger_epoch = measure
     epochs = math.ceil(steps / 4)
     changes = {
         "num_epochs": epochs,
@@ -52,7 +52,7 @@ def soak(project: Project, run: Path, steps: int, amp: bool) -> dict:
         "amp_enabled": str(amp).lower(),
     }
     run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *project.words(**SMALL, **changes))
-    core.trainers.SegmentationTrainer._trigger_epoch = network_step
+    core.training.trainer.SegmentationTrainer._trigger_epoch = network_step
     lines = [json.loads(line) for line in (run / "scalars.jsonl").read_text().splitlines()]
     losses = [line["loss/total"] for line in lines if "loss/total" in line]
     return {"measured": measured, "losses": losses}

@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from core.checkpoint import read_checkpoint, save_checkpoint
-from core.datasets.label_files import read_weak_label
 from core.datasets.nuscenes import NuScenes
 from core.doctor import check_mpirun, check_ximgproc
 from core.errors import UserError
+from core.label_files.files import read_weak_label
+from core.training.checkpoint import read_checkpoint, save_checkpoint
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, MSTEP, PRESEG, PRETRAIN, ROOT, contents, refusal, run_script, shell
 
 BEST = "checkpoints/max-iou-vox-val.pt"

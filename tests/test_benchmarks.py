@@ -12,7 +12,7 @@ from benchmarks.plain.network import PlainNetwork
 from core.losses import LossWeights, loss_terms
 from core.models import TwoBranchNetwork
 from core.sparse import Coordinates
-from core.trainers import network_inputs, targets_of
+from core.training.trainer import network_inputs, targets_of
 
 NARROW = {"cr": 0.125, "proj_channel": 8, "image_blocks": (1, 1, 1, 1), "dropout": 0.0}
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from core import builder
-from core.config import load_config
 from core.errors import UserError
-from core.labeling.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.pseudo_labels import PseudoLabelRules
 from core.losses import LossWeights
+from core.running.config import load_config
 from tests.fake_labels import fake_config, write_all_superpixels, write_pseudo_labels, write_weak_labels
 from tests.fake_nuscenes import write_fake_nuscenes
 from tests.fake_recordings import write_recording

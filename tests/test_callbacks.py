@@ -10,15 +10,15 @@ import torch
 from torch.utils.data import DataLoader
 from torchpack.callbacks import Callback, LambdaCallback
 
-from core.callbacks import BestSaver, ScalarsWriter, Validation
-from core.checkpoint import load_weights, read_checkpoint
-from core.datasets.collate import collate
 from core.datasets.nuscenes import CLASSES
 from core.errors import UserError
+from core.loader.collate import collate
 from core.losses import LossWeights
-from core.metrics import confusion_matrix, mean_iou
-from core.resume import CheckpointSaver, Resume, find_checkpoint
-from core.trainers import SegmentationTrainer
+from core.scores.metrics import confusion_matrix, mean_iou
+from core.training.callbacks import BestSaver, ScalarsWriter, Validation
+from core.training.checkpoint import load_weights, read_checkpoint
+from core.training.resume import CheckpointSaver, Resume, find_checkpoint
+from core.training.trainer import SegmentationTrainer
 from tests import made_up
 
 CPU = torch.device("cpu")

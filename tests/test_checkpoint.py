@@ -16,7 +16,9 @@ from torch import nn
 from torchpack.utils.logging import logger
 from torchvision.models import resnet18, resnet34
 
-from core.checkpoint import (
+from core.errors import UserError
+from core.models import SwiftNetResNet
+from core.training.checkpoint import (
     file_hash,
     load_imagenet,
     load_weights,
@@ -24,8 +26,6 @@ from core.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from core.errors import UserError
-from core.models import SwiftNetResNet
 from tests import made_up
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.datasets.label_files import ANNOTATED_IGNORED, read_weak_label
 from core.errors import UserError
-from core.labeling.clicks import read_windows
-from core.labeling.journal import Answer, Point, append, label_action, read_journal
-from core.labeling.proposals import read_proposal
-from core.labeling.windows import windows_of
+from core.label_files.files import ANNOTATED_IGNORED, read_weak_label
+from core.labeling.annotation.clicks import read_windows
+from core.labeling.annotation.journal import Answer, Point, append, label_action, read_journal
+from core.labeling.annotation.proposals import read_proposal
+from core.labeling.annotation.windows import windows_of
 from core.synthetic.generate import City, generate_city
 from tests.entry import ROOT, Project, logged, refusal, run_script
 
@@ -44,7 +44,7 @@ def own(street, tmp_path):
 
 def reader_of(project, **changes):
     from core import builder
-    from core.config import load_config
+    from core.running.config import load_config
 
     return builder.make_reader(load_config(PRESEG, overrides=project.words(**changes)), "train")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.datasets.collate import LABELS, collate
 from core.datasets.sample import Sample
-from core.datasets.sampler import EpochSampler
+from core.loader.collate import LABELS, collate
+from core.loader.sampler import EpochSampler
 
 
 def make_sample(size: int, index: int, num_points: int = 20) -> Sample:

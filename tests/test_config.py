@@ -6,8 +6,8 @@ import os
 import pytest
 import yaml
 
-from core.config import load_config
 from core.errors import UserError
+from core.running.config import load_config
 from tests.helpers import HERE
 
 ROOT = os.path.dirname(HERE)

@@ -8,11 +8,12 @@ from functools import lru_cache
 
 import pytest
 
-from core import builder, config_table
-from core.config import load_config
-from core.config_keys import KEYS
-from core.config_rules import Choice, List, Text, Tuple
+from core import builder
 from core.errors import UserError
+from core.running import config_table
+from core.running.config import load_config
+from core.running.config_keys import KEYS
+from core.running.config_rules import Choice, List, Text, Tuple
 from core.sparse.engines import _CONVOLVE
 from tests.config_values import edge_values, wrong_values
 from tests.helpers import HERE
@@ -26,7 +27,7 @@ def declared_files():
 
 
 def test_every_key_is_declared_and_every_declaration_has_a_default():
-    """Besides core/config_keys.py a key has a line in a default.yaml, below a comment that says what it means."""
+    """Besides config_keys.py a key has a line in a default.yaml, below a comment that says what it means."""
     entries = [entry for path in declared_files() for entry in config_table.entries(path)]
     assert {entry.key for entry in entries} == set(KEYS)
     common = config_table.entries(os.path.join(ROOT, "configs/default.yaml"))
@@ -37,7 +38,7 @@ def test_every_key_is_declared_and_every_declaration_has_a_default():
 
 def test_the_table_of_keys_is_up_to_date():
     with open(config_table.PATH, encoding="utf-8") as file:
-        assert file.read() == config_table.table(), "write it with: python3 -m core.config_table"
+        assert file.read() == config_table.table(), "write it with: python3 -m core.running.config_table"
 
 
 def test_defaults_are_read_as_yaml_reads_them():

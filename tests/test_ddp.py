@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from core import builder
-from core.config import load_config
 from core.errors import UserError
+from core.running.config import load_config
 from tests.entry import ASSOP2P, ROOT, environment, overrides
 
 LABELS = ("sparse", "propagated", "negative", "pseudo", "dense")
@@ -83,11 +83,11 @@ def train_all():
     from torch.utils.data import DataLoader
     from torchpack import distributed as dist
 
-    from core.comm import all_objects
-    from core.datasets.collate import collate
-    from core.launch import read_launch
-    from core.processes import introduce, leave_group, start_processes
-    from core.trainers import SegmentationTrainer
+    from core.loader.collate import collate
+    from core.running.comm import all_objects
+    from core.running.launch import read_launch
+    from core.running.processes import introduce, leave_group, start_processes
+    from core.training.trainer import SegmentationTrainer
     from tests import made_up
 
     launch, device = read_launch(), torch.device("cpu")

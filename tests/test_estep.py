@@ -11,13 +11,13 @@ import torch
 
 from benchmarks.operations import Counting
 from core import builder
-from core.datasets.label_files import read_meta, read_pseudo_label
 from core.datasets.projection import project
 from core.errors import UserError
 from core.estep import Statistics, _batch_labels, no_grad_inference, quality, quality_table, run_estep
-from core.evaluation import count_in_view, head_labels
+from core.label_files.files import read_meta, read_pseudo_label
 from core.labeling.pseudo_labels import PseudoLabelRules
-from core.trainers import network_inputs
+from core.scores.evaluation import count_in_view, head_labels
+from core.training.trainer import network_inputs
 from tests import made_up
 from tests.fake_labels import fake_config, write_pseudo_labels, write_weak_labels
 from tests.fake_nuscenes import POINTS, write_fake_nuscenes

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from core import builder, scoring
-from core.datasets.collate import collate
+from core import builder
 from core.datasets.file_points import describe_points, voxel_of_points
 from core.datasets.nuscenes import CLASSES
 from core.datasets.projection import project
 from core.errors import UserError
-from core.evaluation import ConfusionCounts, batch_points, choices, count_in_view, head_labels
-from core.metrics import confusion_matrix, mean_iou
+from core.loader.collate import collate
 from core.models.two_branch import Outputs
-from core.runtime import Run
+from core.running.runtime import Run
+from core.scores import scoring
+from core.scores.evaluation import ConfusionCounts, batch_points, choices, count_in_view, head_labels
+from core.scores.metrics import confusion_matrix, mean_iou
 from tests import made_up
 from tests.entry import logged
 from tests.fake_labels import fake_config

@@ -15,13 +15,13 @@ from dataclasses import replace
 
 import pytest
 
-import core.trainers
-from core.checkpoint import newest_readable_checkpoint
+import core.training.trainer
 from core.datasets.nuscenes import NuScenes
 from core.errors import UserError
-from core.files import write_atomic, write_json
-from core.locks import locked
-from core.runtime import run_main
+from core.running.files import write_atomic, write_json
+from core.running.locks import locked
+from core.running.runtime import run_main
+from core.training.checkpoint import newest_readable_checkpoint
 from tests.entry import (
     ASSOP2P,
     CONFIGS,
@@ -78,7 +78,7 @@ def test_a_second_preparation_in_a_directory_is_refused(prepared, tmp_path, scri
 
 HOLD = """
 import sys, time
-from core.locks import locked
+from core.running.locks import locked
 with locked(sys.argv[1], True):
     print("held", flush=True)
     time.sleep(60)
@@ -212,7 +212,7 @@ def test_a_file_that_vanishes_while_training(own, tmp_path, monkeypatch, kind):
         "superpixels": glob.glob(f"{own.seeds}/*.png"),
         "validation label": [frame.label_path for frame in val],
     }[kind]
-    step = core.trainers.SegmentationTrainer._run_step
+    step = core.training.trainer.SegmentationTrainer._run_step
 
     def vanish(trainer, batch):
         if trainer.global_step == 5:
@@ -220,7 +220,7 @@ def test_a_file_that_vanishes_while_training(own, tmp_path, monkeypatch, kind):
                 os.remove(path)
         return step(trainer, batch)
 
-    monkeypatch.setattr(core.trainers.SegmentationTrainer, "_run_step", vanish)
+    monkeypatch.setattr(core.training.trainer.SegmentationTrainer, "_run_step", vanish)
     line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, *own.words(num_epochs=2), begun=True)
     assert any(path in line for path in paths)
     path, state = newest_readable_checkpoint(str(tmp_path / "checkpoints"))
@@ -233,8 +233,8 @@ RANKS = textwrap.dedent("""
     import os, sys, time
     import torch
     from torchpack import distributed as dist
-    from core.comm import any_process, from_first_process, gather_objects, min_over_processes
-    from core.runtime import argument_parser, run_main, start
+    from core.running.comm import any_process, from_first_process, gather_objects, min_over_processes
+    from core.running.runtime import argument_parser, run_main, start
 
     def fail_deep_inside():
         if os.environ["HOW"] == "kill":

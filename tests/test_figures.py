@@ -11,15 +11,6 @@ from PIL import Image
 from torchpack.utils.config import Config
 
 from core import builder
-from core.config import load_config
-from core.datasets.label_files import (
-    PSEUDO_LABEL,
-    WeakLabel,
-    write_meta,
-    write_pseudo_label,
-    write_superpixels,
-    write_weak_label,
-)
 from core.datasets.nuscenes import CLASSES
 from core.errors import UserError
 from core.estep import quality
@@ -32,8 +23,17 @@ from core.figures.results import draw_results, validation_rows
 from core.figures.style import class_colors, legend_rows, save_figure
 from core.figures.superpixels import border_overlay, pixel_targets
 from core.figures.training import POINTS, draw_training, read_scalars
-from core.predictions import PredictionWriter
-from core.results import SCOPES, result_row, save_row
+from core.label_files.files import (
+    PSEUDO_LABEL,
+    WeakLabel,
+    write_meta,
+    write_pseudo_label,
+    write_superpixels,
+    write_weak_label,
+)
+from core.running.config import load_config
+from core.scores.predictions import PredictionWriter
+from core.scores.results import SCOPES, result_row, save_row
 from tests.fake_nuscenes import VERSION, write_fake_nuscenes
 
 CONFIG = str(Path(__file__).parents[1] / "configs/nuscenes/pretrain/assop2p.yaml")

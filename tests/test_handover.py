@@ -10,12 +10,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from core import builder, doctor
-from core.cpus import available_cpus
-from core.datasets import handover
-from core.datasets.collate import MOST_TENSORS
-from core.datasets.handover import Handover, Parcel, allow_descriptors, free_shared_memory
-from core.datasets.worker_signals import follow_training
-from core.runtime import run_main
+from core.loader import handover
+from core.loader.collate import MOST_TENSORS
+from core.loader.handover import Handover, Parcel, allow_descriptors, free_shared_memory
+from core.loader.worker_signals import follow_training
+from core.running.cpus import available_cpus
+from core.running.runtime import run_main
 from tests import made_up
 from tests.entry import ROOT, environment, logged
 

@@ -11,20 +11,20 @@ import torch
 from PIL import Image
 
 from core import builder
-from core.datasets.collate import collate
-from core.datasets.label_files import read_pseudo_label
 from core.datasets.nuscenes import NuScenes
 from core.datasets.nuscenes.tables import CAMERAS
 from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
 from core.estep import no_grad_inference, run_estep
-from core.evaluation import HEADS, ConfusionCounts, count_in_view, head_labels
-from core.labeling.parameters import WeakLabelParameters
+from core.label_files.files import read_pseudo_label
+from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.annotation.weak_label import label_frame
 from core.labeling.pseudo_labels import PseudoLabelRules
-from core.labeling.weak_label import label_frame
+from core.loader.collate import collate
 from core.losses import LossWeights
+from core.scores.evaluation import HEADS, ConfusionCounts, count_in_view, head_labels
 from core.sparse.coordinates import pack
-from core.trainers import SegmentationTrainer, network_inputs
+from core.training.trainer import SegmentationTrainer, network_inputs
 from tests import made_up
 from tests.entry import logged
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels

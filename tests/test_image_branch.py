@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from core import builder
-from core.config import load_config
 from core.models import SwiftNetResNet
+from core.running.config import load_config
 from tests.helpers import DEVICES, HERE
 
 CONFIG = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from core import builder
-from core.config import load_config
 from core.datasets.image_cache import ImageCache, read_images, resized_images, write_images
-from core.datasets.label_files import BrokenFile, ForeignFile
 from core.datasets.sample import PER_VOXEL, SegmentationDataset
 from core.errors import UserError
-from core.labeling.prepare import check_image_cache_room, prepare_image_cache
+from core.label_files.files import BrokenFile, ForeignFile
+from core.labeling.over_data_set.prepare import check_image_cache_room, prepare_image_cache
+from core.running.config import load_config
 from tests.entry import ASSOP2P, CONFIGS, refusal, run_script
 from tests.streets import Streets
 
@@ -102,7 +102,7 @@ def test_prepared_again_only_where_needed(tmp_path):
 def test_room_is_checked_beforehand(tmp_path, monkeypatch, capsys):
     reader, folder = Streets(tmp_path / "images", num_frames=3), str(tmp_path / "not" / "there")
     usage = SimpleNamespace(free=3 * 2 * 3 * 16 * 24)
-    monkeypatch.setattr("core.files.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("core.running.files.shutil.disk_usage", lambda path: usage)
     check_image_cache_room({folder: reader}, SIZE)
     assert "images of 3 frames, 0.00 GB" in capsys.readouterr().out
     usage.free -= 1

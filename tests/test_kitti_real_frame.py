@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from core import builder
-from core.config import load_config
-from core.labeling.weak_label import label_frame
+from core.labeling.annotation.weak_label import label_frame
+from core.running.config import load_config
 from tests.entry import ROOT
 
 SOURCE = os.path.join(ROOT, "..", "shared", "data", "semantickitti_frame")

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from core.datasets.label_files import (
+from core.errors import UserError
+from core.label_files.files import (
     BrokenFile,
     ForeignFile,
     WeakLabel,
@@ -32,7 +33,6 @@ from core.datasets.label_files import (
     write_superpixels,
     write_weak_label,
 )
-from core.errors import UserError
 
 SIZE = (36, 64)
 WEAK_COMMAND = "python3 prepare_sparse_label.py"

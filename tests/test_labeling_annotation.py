@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.labeling.annotation import annotate, annotations_per_class, pick_per_group, remaining_classes
-from core.labeling.parameters import WeakLabelParameters
+from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.annotation.simulated import annotate, annotations_per_class, pick_per_group, remaining_classes
 
 PARAMETERS = WeakLabelParameters()
 THINGS = tuple(range(1, 11))

@@ -11,8 +11,8 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
-from core.labeling.density import density_clusters
-from core.labeling.spanning_tree import spanning_tree
+from core.labeling.clusters.density import density_clusters
+from core.labeling.clusters.spanning_tree import spanning_tree
 
 
 def blobs(seed, count=25):

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.labeling.ground import find_ground, ground_of_cells, normal_threshold
-from core.labeling.parameters import WeakLabelParameters
-from core.labeling.plane import Cells, fit_planes
-from core.labeling.polar import group_points, polar_cells
+from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.ground.ground import find_ground, ground_of_cells, normal_threshold
+from core.labeling.ground.plane import Cells, fit_planes
+from core.labeling.ground.polar import group_points, polar_cells
 
 PARAMETERS = WeakLabelParameters()
 FLAT = np.array([0.0, 0.0, 1.0, 0.0])  # z = 0

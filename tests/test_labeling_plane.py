@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.labeling.plane import Cells, fit_planes, fit_planes_open3d, plane_fitter
+from core.labeling.ground.plane import Cells, fit_planes, fit_planes_open3d, plane_fitter
 
 
 def fit_by(fitter, points, distance, sample_size, iterations, seed):

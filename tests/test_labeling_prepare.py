@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from core.datasets.label_files import SUPERPIXEL, WEAK_LABEL, check_directory, read_superpixels, read_weak_label
 from core.errors import UserError
-from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
-from core.labeling.prepare import prepare_superpixels, prepare_weak_labels
+from core.label_files.files import SUPERPIXEL, WEAK_LABEL, check_directory, read_superpixels, read_weak_label
+from core.labeling.annotation.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
+from core.labeling.over_data_set.prepare import prepare_superpixels, prepare_weak_labels
 from tests.streets import Streets
 
 WEAK = WeakLabelParameters(num_sweeps=1, small_component_class=3)

@@ -10,13 +10,13 @@ from sklearn.metrics import adjusted_rand_score as rand_score
 from benchmarks.frames import add_sweeps
 from benchmarks.plain import weak_labels as plain
 from benchmarks.weak_labels import exact_clusters
-from core.datasets.label_files import read_superpixels
 from core.datasets.nuscenes import NuScenes
-from core.labeling.clusters import find_clusters
-from core.labeling.ground import find_ground
-from core.labeling.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
-from core.labeling.prepare import prepare_superpixels
-from core.labeling.weak_label import gather_sweeps, label_frame, pre_segment, read_key_frame
+from core.label_files.files import read_superpixels
+from core.labeling.annotation.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
+from core.labeling.annotation.weak_label import gather_sweeps, label_frame, pre_segment, read_key_frame
+from core.labeling.clusters.clusters import find_clusters
+from core.labeling.ground.ground import find_ground
+from core.labeling.over_data_set.prepare import prepare_superpixels
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data", "nuscenes_keyframe")
 pytestmark = pytest.mark.skipif(not os.path.isdir(ROOT), reason="no real nuScenes frame beside the checkout")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from core.datasets.images import load_image, resize_image
 from core.errors import UserError
-from core.labeling.equalize import equalize
-from core.labeling.seeds import seeds_superpixels
-from core.labeling.seeds_levels import block_levels
+from core.labeling.superpixels.equalize import equalize
+from core.labeling.superpixels.seeds import seeds_superpixels
+from core.labeling.superpixels.seeds_levels import block_levels
 from tests.entry import ROOT
 
 PUBLISHED = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.labeling.parameters import SuperpixelParameters
-from core.labeling.superpixels import check_implementation, equalize, import_opencv, make_superpixels
+from core.labeling.annotation.parameters import SuperpixelParameters
+from core.labeling.superpixels.superpixels import check_implementation, equalize, import_opencv, make_superpixels
 
 PARAMETERS = SuperpixelParameters(image_size=(72, 128), num_superpixels=64)
 OPENCV = replace(PARAMETERS, implementation="opencv")

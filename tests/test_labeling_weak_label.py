@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from core.datasets.frame import ClassTable, Frame, Sweep
-from core.datasets.label_files import WeakLabel
 from core.errors import UserError
-from core.labeling.clusters import find_clusters
-from core.labeling.parameters import ClustererParameters, WeakLabelParameters
-from core.labeling.statistics import (
+from core.label_files.files import WeakLabel
+from core.labeling.annotation.parameters import ClustererParameters, WeakLabelParameters
+from core.labeling.annotation.statistics import (
     MAX_SCENES,
     average_statistics,
     frame_statistics,
@@ -20,7 +19,8 @@ from core.labeling.statistics import (
     statistics_line,
     statistics_lines,
 )
-from core.labeling.weak_label import gather_sweeps, make_weak_label, pre_segment
+from core.labeling.annotation.weak_label import gather_sweeps, make_weak_label, pre_segment
+from core.labeling.clusters.clusters import find_clusters
 
 PARAMETERS = WeakLabelParameters()
 NO_SWEEPS = np.empty((0, 3))

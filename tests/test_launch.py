@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core import processes
-from core.cpus import available_cpus, share_of_cpus
 from core.errors import UserError
-from core.launch import Launch, first_host, read_launch, tasks_per_node
+from core.running import processes
+from core.running.cpus import available_cpus, share_of_cpus
+from core.running.launch import Launch, first_host, read_launch, tasks_per_node
 from tests.entry import ASSOP2P, ROOT, environment
 
 OPEN_MPI = {
@@ -106,8 +106,8 @@ def test_lists_of_slurm(nodes, first):
 SCRIPT = textwrap.dedent("""
     import torch
     from torchpack import distributed as dist
-    from core.comm import all_objects
-    from core.runtime import argument_parser, run_main, start
+    from core.running.comm import all_objects
+    from core.running.runtime import argument_parser, run_main, start
 
     def main():
         run = start(argument_parser("Processes."))
@@ -194,7 +194,7 @@ def test_share_of_cpus(own, of_processes, threads):
 
 def test_cpus_are_those_that_the_process_may_use():
     command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), sys.executable, "-c"]
-    program = "from core.cpus import available_cpus; print(available_cpus())"
+    program = "from core.running.cpus import available_cpus; print(available_cpus())"
     assert subprocess.run([*command, program], cwd=ROOT, capture_output=True, text=True).stdout == "1\n"
 
 

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from core.checkpoint import read_checkpoint
+from core.training.checkpoint import read_checkpoint
 from tests.entry import ROOT, contents, shell
 from tests.kill_training import first_difference
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from core.config import load_config
-from core.datasets.collate import collate
-from core.datasets.label_files import read_pseudo_label, read_weak_label
+from core.label_files.files import read_pseudo_label, read_weak_label
+from core.loader.collate import collate
 from core.losses import LossWeights, loss_terms
 from core.models import SPVCNN
+from core.running.config import load_config
 from core.synthetic.generate import City, generate_city
-from core.trainers import network_inputs, targets_of
+from core.training.trainer import network_inputs, targets_of
 from tests import made_up
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, ESTEP_2, MSTEP, PRESEG, PRETRAIN, ROOT, Project, refusal, run_script
 

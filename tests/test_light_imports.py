@@ -74,6 +74,6 @@ def test_the_hiding_hides(prepared, tmp_path):
 
 def test_workers_that_make_weak_labels_start_without_torch():
     """They load the script that started them and the job: seconds each, if that took torch along."""
-    modules = "prepare_sparse_label, core.labeling.jobs, core.labeling.proposals"
+    modules = "prepare_sparse_label, core.labeling.over_data_set.jobs, core.labeling.annotation.proposals"
     output = shell(f"python3 -c 'import sys, {modules}; print(\"torch\" in sys.modules)'")
     assert output.split() == ["False"]

@@ -4,8 +4,8 @@ import numpy as np
 
 from benchmarks.loader_memory import memory_of_worker
 from core import builder
-from core.config import load_config
 from core.datasets.sample import SegmentationDataset
+from core.running.config import load_config
 from tests.entry import ASSOP2P
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.datasets.collate import labelled_rows
+from core.loader.collate import labelled_rows
 from core.losses import LossWeights, Targets, loss_terms, terms
 from core.models.two_branch import Outputs
 from tests.helpers import DEVICES, HERE, golden

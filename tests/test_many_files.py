@@ -9,9 +9,9 @@ import shutil
 import pytest
 
 from core import builder
-from core.datasets.label_files import BrokenFile, check_directory, label_path, read_pseudo_label, write_meta
-from core.files import absent_files, why_absent
-from core.labeling.prepare import prepare_weak_labels
+from core.label_files.files import BrokenFile, check_directory, label_path, read_pseudo_label, write_meta
+from core.labeling.over_data_set.prepare import prepare_weak_labels
+from core.running.files import absent_files, why_absent
 from tests.audit import watched
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
 from tests.fake_nuscenes import write_fake_nuscenes

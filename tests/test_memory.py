@@ -11,7 +11,7 @@ from tests.helpers import HERE
 SCRIPT = """
 import resource
 import numpy as np
-from core.memory import keep_freed_memory
+from core.running.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones(64 * 2**20 // 8)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from core import comm
-from core.metrics import class_iou, confusion_matrix, mean_iou
+from core.running import comm
+from core.scores.metrics import class_iou, confusion_matrix, mean_iou
 
 LABEL = np.array([1, 1, 1, 2, 2, 0, 0], np.uint8)
 PREDICTION = np.array([1, 1, 2, 2, 0, 1, 2], np.uint8)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from core import builder
-from core.checkpoint import read_checkpoint
-from core.datasets.label_files import read_meta
 from core.errors import UserError
-from core.network_input import CIRCUMSTANCES, MEANING, STORED, check_input
+from core.label_files.files import read_meta
+from core.training.checkpoint import read_checkpoint
+from core.training.network_input import CIRCUMSTANCES, MEANING, STORED, check_input
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, MSTEP, PRETRAIN, logged, refusal, run_script
 from tests.fake_labels import fake_config
 from tests.fake_nuscenes import write_fake_nuscenes

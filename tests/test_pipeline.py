@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-import core.trainers
-from core.checkpoint import network_state, newest_checkpoint, read_checkpoint
-from core.datasets.label_files import read_pseudo_label, read_weak_label
+import core.training.trainer
 from core.datasets.nuscenes import NuScenes
+from core.label_files.files import read_pseudo_label, read_weak_label
+from core.training.checkpoint import network_state, newest_checkpoint, read_checkpoint
 from tests.entry import (
     ASSOP2P,
     CONFIGS,
@@ -161,7 +161,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(prepared, tmp_path, no
     """Interrupted in the second epoch; samples, schedule, optimiser and best scores go on as they were."""
     words = prepared.words(num_epochs=2, model__dropout=0.0)
     run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "whole", *words)
-    step = core.trainers.SegmentationTrainer._run_step
+    step = core.training.trainer.SegmentationTrainer._run_step
 
     def interrupted(trainer, batch):
         if trainer.global_step == 6:
@@ -169,7 +169,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(prepared, tmp_path, no
         return step(trainer, batch)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(core.trainers.SegmentationTrainer, "_run_step", interrupted)
+        patch.setattr(core.training.trainer.SegmentationTrainer, "_run_step", interrupted)
         run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "broken", *words)
     assert str(newest_checkpoint(str(tmp_path / "broken/checkpoints"))).endswith("step-4.pt")
     lines = run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "broken", *words)
@@ -212,7 +212,7 @@ def test_loader_processes_of_validation_do_not_live_beside_those_of_training(pre
 
         return call
 
-    trainer = core.trainers.SegmentationTrainer
+    trainer = core.training.trainer.SegmentationTrainer
     monkeypatch.setattr(trainer, "_run_step", counted("train", trainer._run_step))
     monkeypatch.setattr(trainer, "evaluation_step", counted("validate", trainer.evaluation_step))
     run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, *prepared.words(workers_per_gpu=1, num_epochs=2))

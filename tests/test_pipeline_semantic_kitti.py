@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from core.datasets.semantic_kitti import CLASSES, SemanticKitti
-from core.labeling.parameters import WeakLabelParameters
-from core.labeling.weak_label import gather_sweeps
+from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.annotation.weak_label import gather_sweeps
 from core.synthetic.camera import View
 from core.synthetic.city import City
 from core.synthetic.formats.semantic_kitti import _RAW_OF_KIND, kitti_rig

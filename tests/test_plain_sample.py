@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks.plain import sample as plain
 from core.datasets.base import Reader
-from core.datasets.collate import collate
-from core.datasets.label_files import WeakLabel, write_superpixels, write_weak_label
 from core.datasets.nuscenes import NuScenes
 from core.datasets.sample import Sample, SegmentationDataset
+from core.label_files.files import WeakLabel, write_superpixels, write_weak_label
+from core.loader.collate import collate
 from tests.entry import ROOT
 from tests.fake_nuscenes import SIZE, VERSION, write_fake_nuscenes
 

@@ -5,10 +5,10 @@ import pytest
 
 from benchmarks.plain import weak_labels as plain
 from core.datasets.nuscenes import NuScenes
-from core.labeling.annotation import annotate
-from core.labeling.parameters import WeakLabelParameters
-from core.labeling.polar import group_points, polar_cells
-from core.labeling.weak_label import gather_sweeps, pre_segment, read_key_frame, spread
+from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.annotation.simulated import annotate
+from core.labeling.annotation.weak_label import gather_sweeps, pre_segment, read_key_frame, spread
+from core.labeling.ground.polar import group_points, polar_cells
 
 PARAMETERS = WeakLabelParameters()
 

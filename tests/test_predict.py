@@ -9,9 +9,9 @@ import yaml
 
 from core.datasets.nuscenes import NuScenes
 from core.datasets.recordings.pcd import read_pcd
-from core.labeling.journal import Answer, Point, append, label_action
-from core.labeling.proposals import read_proposal
-from core.labeling.uncertainty import component_uncertainty
+from core.labeling.annotation.journal import Answer, Point, append, label_action
+from core.labeling.annotation.proposals import read_proposal
+from core.labeling.annotation.uncertainty import component_uncertainty
 from core.synthetic.generate import City, generate_city
 from tests.entry import ASSOP2P, PRETRAIN, ROOT, SHRINK, overrides, refusal, run_script
 from tests.fake_recordings import write_pcd

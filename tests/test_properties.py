@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.datasets.collate import LABELS, collate
 from core.datasets.frame import CameraView
-from core.datasets.label_files import (
+from core.datasets.projection import normalize_pixels, pixel_cells, project
+from core.datasets.voxelize import voxelize
+from core.label_files.files import (
     WeakLabel,
     read_pseudo_label,
     read_superpixels,
@@ -19,9 +20,8 @@ from core.datasets.label_files import (
     write_superpixels,
     write_weak_label,
 )
-from core.datasets.projection import normalize_pixels, pixel_cells, project
-from core.datasets.sampler import EpochSampler
-from core.datasets.voxelize import voxelize
+from core.loader.collate import LABELS, collate
+from core.loader.sampler import EpochSampler
 from core.sparse.coordinates import Coordinates, kernel_offsets
 from tests import made_up
 

@@ -10,9 +10,10 @@ import numba
 import numpy as np
 import pytest
 
-from core import builder, compiled, temporary
-from core.compiled import njit
+from core import builder
 from core.errors import UserError
+from core.running import compiled, temporary
+from core.running.compiled import njit
 from tests.entry import ROOT, environment, shell
 
 
@@ -124,7 +125,7 @@ def test_a_long_temporary_folder_without_another(monkeypatch, tmp_path):
 SOCKETS = """
 if __name__ == "__main__":
     import multiprocessing, tempfile
-    from core.temporary import make_room_for_sockets
+    from core.running.temporary import make_room_for_sockets
     print(tempfile.gettempdir())
     make_room_for_sockets()
     with multiprocessing.get_context("forkserver").Pool(1) as pool:

@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 
-from core.checkpoint import read_checkpoint
-from core.config import load_config
 from core.datasets.nuscenes import NuScenes
-from core.metrics import class_iou, confusion_matrix
-from core.results import SCOPES
+from core.running.config import load_config
+from core.scores.metrics import class_iou, confusion_matrix
+from core.scores.results import SCOPES
+from core.training.checkpoint import read_checkpoint
 from tests.entry import (
     ASSOP2P,
     CONFIGS,

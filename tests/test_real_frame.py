@@ -16,11 +16,11 @@ from PIL import Image
 from torchpack.callbacks import Callback
 
 from core import builder
-from core.checkpoint import save_checkpoint
-from core.config import load_config
-from core.datasets.label_files import read_pseudo_label, read_weak_label
-from core.results import SCOPES
-from core.trainers import SegmentationTrainer
+from core.label_files.files import read_pseudo_label, read_weak_label
+from core.running.config import load_config
+from core.scores.results import SCOPES
+from core.training.checkpoint import save_checkpoint
+from core.training.trainer import SegmentationTrainer
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN, ROOT, logged, overrides, refusal, run_script
 
 DATA = os.path.join(os.path.dirname(ROOT), "shared", "data", "nuscenes_keyframe")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.results import SCOPES, class_table, read_rows, result_row, save_row, stage_table
+from core.scores.results import SCOPES, class_table, read_rows, result_row, save_row, stage_table
 
 NAMES = ("ignored", "barrier", "bicycle", "bus")
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from torchpack.callbacks import LambdaCallback
 
-import core.trainers
-from core import runtime
-from core.checkpoint import newest_readable_checkpoint, read_checkpoint, save_checkpoint
-from core.datasets.sampler import EpochSampler
+import core.training.trainer
 from core.errors import RESUME_STATUS, Preempted
-from core.preemption import Preemption
-from core.resume import EXACT_STATE, CheckpointSaver
-from core.training_state import epoch_seed, random_state, restore_random_state
+from core.loader.sampler import EpochSampler
+from core.running import runtime
+from core.training.checkpoint import newest_readable_checkpoint, read_checkpoint, save_checkpoint
+from core.training.preemption import Preemption
+from core.training.resume import EXACT_STATE, CheckpointSaver
+from core.training.state import epoch_seed, random_state, restore_random_state
 from tests import made_up
 from tests.entry import ASSOP2P, PRETRAIN, ROOT, environment, refusal, run_script
 from tests.kill_training import first_difference
@@ -211,7 +211,7 @@ def test_no_process_repeats_anothers_dropout():
 
     def masks(rank, monkeypatch):
         found = []
-        monkeypatch.setattr(core.trainers.dist, "rank", lambda: rank)
+        monkeypatch.setattr(core.training.trainer.dist, "rank", lambda: rank)
         runtime.seed_everything(5 + rank, False)  # as `start` does
         trainer = make_trainer()
         draw = LambdaCallback(before_step=lambda _, batch: found.append(torch.rand(4).tolist()))

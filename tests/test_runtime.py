@@ -14,10 +14,10 @@ import yaml
 from torch.utils.data import DataLoader, Dataset
 from torchpack.utils.logging import logger
 
-from core import runtime
-from core.config import load_config
 from core.errors import UserError
 from core.estep import no_grad_inference
+from core.running import runtime
+from core.running.config import load_config
 from tests import made_up
 from tests.helpers import HERE
 
@@ -101,7 +101,7 @@ def test_run_dir_that_cannot_be_made(tmp_path):
 
 
 SCRIPT = """
-from core.runtime import argument_parser, run_main, start
+from core.running.runtime import argument_parser, run_main, start
 
 def main():
     start(argument_parser("A script."), needs_device=False)

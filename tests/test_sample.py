@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from core.datasets.images import augment_colors, load_image, resize_image
-from core.datasets.label_files import WeakLabel, write_pseudo_label, write_superpixels, write_weak_label
 from core.datasets.nuscenes import NuScenes
 from core.datasets.projection import normalize_pixels, project
 from core.datasets.sample import PER_VOXEL, Sample, SegmentationDataset
 from core.errors import UserError
+from core.label_files.files import WeakLabel, write_pseudo_label, write_superpixels, write_weak_label
 from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
 
 IMAGE_SIZE = (18, 32)

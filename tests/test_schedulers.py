@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from core.schedulers import cosine_warmup
+from core.training.schedulers import cosine_warmup
 
 
 def test_one_process_has_no_warmup():

@@ -16,8 +16,8 @@ from core.datasets.semantic_kitti import CLASSES
 from core.datasets.semantic_kitti import sequence as sequence_module
 from core.datasets.semantic_kitti.sequence import COUNTS, SPLITS
 from core.errors import UserError
-from core.labeling.parameters import WeakLabelParameters
-from core.labeling.weak_label import gather_sweeps
+from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.annotation.weak_label import gather_sweeps
 from core.models.fusion import PointSampler
 from tests.fake_kitti import LABELS, PIXELS, POINTS, RAW, SEEN, SIZES, STEP, write_sequence
 

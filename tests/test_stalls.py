@@ -11,9 +11,9 @@ import time
 import pytest
 import torch
 
-from core import stalls
-from core.comm import any_process, barrier, sum_over_processes
-from core.stalls import StallWatch, mark, set_patience
+from core.running import stalls
+from core.running.comm import any_process, barrier, sum_over_processes
+from core.running.stalls import StallWatch, mark, set_patience
 from tests.entry import ASSOP2P, ROOT, environment, logged
 
 
@@ -36,7 +36,7 @@ def watch(monkeypatch):
 
 
 def say(watch, rank, count, silent=0.0):
-    said = {"count": count, "at": "core/trainers.py:80, _run_step", "host": f"node{rank}", "pid": 100 + rank}
+    said = {"count": count, "at": "core/training/trainer.py:80, _run_step", "host": f"node{rank}", "pid": 100 + rank}
     watch.store.set(str(rank), json.dumps({**said, "time": time.time() - silent}))
 
 
@@ -50,10 +50,10 @@ def test_who_is_behind_is_named(watch):
     with logged() as lines:
         for waited in (5, 59, 61, 100, 125):
             watch.look(waited)
-    one = "process 1 (node1, pid 101, at core/trainers.py:80, _run_step)"
+    one = "process 1 (node1, pid 101, at core/training/trainer.py:80, _run_step)"
     assert lines == [f"WARNING Waiting for {one}, for 1 min so far.", f"WARNING Waiting for {one}, for 2 min so far."]
     assert not ended
-    assert "core/stalls.py:" in json.loads(watch.store["0"])["at"]
+    assert "core/running/stalls.py:" in json.loads(watch.store["0"])["at"]
 
 
 def test_nobody_is_named_by_the_process_that_the_others_wait_for(watch):
@@ -111,9 +111,9 @@ SCRIPT = textwrap.dedent("""
     import os, signal, sys, time
     import torch
     from torchpack import distributed as dist
-    from core import stalls
-    from core.comm import barrier
-    from core.runtime import argument_parser, run_main, start
+    from core.running import stalls
+    from core.running.comm import barrier
+    from core.running.runtime import argument_parser, run_main, start
     stalls.PERIOD = 0.2
 
     def sleep_deep_inside():

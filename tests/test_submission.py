@@ -12,7 +12,7 @@ from core.datasets.nuscenes import CLASSES
 from core.datasets.nuscenes import submission as nuscenes_submission
 from core.datasets.nuscenes.submission import FALLBACK_CLASS, LidarsegSubmission
 from core.errors import UserError
-from core.predictions import PredictionWriter
+from core.scores.predictions import PredictionWriter
 from tests.entry import logged
 
 SIZES = {"a": 5, "b": 7}

@@ -21,7 +21,7 @@ from core.models.synchronized_norm import (
     _statistics,
     synchronize_batch_norm,
 )
-from core.trainers import network_inputs
+from core.training.trainer import network_inputs
 from tests import made_up
 from tests.helpers import DEVICES
 

@@ -16,14 +16,14 @@ from torchpack.callbacks import LambdaCallback, TFEventWriter
 
 from benchmarks.operations import count
 from core import builder, steps
-from core.callbacks import ScalarsWriter
-from core.datasets.collate import collate
 from core.errors import UserError
+from core.loader.collate import collate
 from core.losses import LossWeights
-from core.runtime import Run
+from core.running.runtime import Run
 from core.sparse import Coordinates, RowMap, SparseTensor
 from core.sparse.kernel_map import KernelMap
-from core.trainers import SegmentationTrainer, TrainingError, targets_of
+from core.training.callbacks import ScalarsWriter
+from core.training.trainer import SegmentationTrainer, TrainingError, targets_of
 from tests import made_up
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
 from tests.fake_nuscenes import write_fake_nuscenes

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from core.datasets.label_files import read_pseudo_label, read_weak_label
 from core.datasets.waymo import Waymo
 from core.datasets.waymo.message import submitted_frames
+from core.label_files.files import read_pseudo_label, read_weak_label
 from core.synthetic.city import City
 from core.synthetic.formats import find_format
 from core.synthetic.generate import generate_city

@@ -11,8 +11,8 @@ from core.datasets.waymo.classes import benchmark_iou
 from core.datasets.waymo.message import SubmittedFrame, encode_frame, head, submitted_frames
 from core.datasets.waymo.wire import chunk, fields, integer, varint
 from core.errors import UserError
-from core.metrics import class_iou
-from core.results import class_table, result_row
+from core.scores.metrics import class_iou
+from core.scores.results import class_table, result_row
 from tests.entry import logged
 from tests.fake_waymo import HEIGHT, SEGMENTS, TIMES, WIDTH, range_images, write_fake_waymo
 

@@ -13,7 +13,7 @@ from tests.entry import ROOT, environment
 PROGRAM = """
 import multiprocessing, sys
 from torch.utils.data import DataLoader
-from core.datasets.worker_signals import follow_training
+from core.loader.worker_signals import follow_training
 from tests.test_worker_signals import Pids
 if __name__ == "__main__":
     context = multiprocessing.get_context("forkserver")
@@ -70,8 +70,8 @@ def test_loader_processes_do_not_outlive_killed_training(tmp_path):
 ENDING = """
 import sys
 from core import builder
-from core.datasets.worker_signals import follow_training
-from core.runtime import run_main
+from core.loader.worker_signals import follow_training
+from core.running.runtime import run_main
 from tests.test_worker_signals import Pids
 from torch.utils.data import DataLoader
 

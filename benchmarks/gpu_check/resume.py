@@ -157,8 +157,9 @@ def make_data(folder: str) -> str:
 
 def one_process_group(task: Task, answers: Answers) -> None:
     """Sums, and DDP with synchronised batch norm, in a group of one: losses are those of training without a group."""
-    from core import builder, comm
-    from core.config import load_config
+    from core import builder
+    from core.running import comm
+    from core.running.config import load_config
 
     device = torch.device(task.device, 0) if task.device == "cuda" else torch.device("cpu")
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -191,7 +192,7 @@ def losses_of_steps(distribute: Any, device: torch.device) -> list[float]:
     from benchmarks.made_up_batch import NUM_CLASSES, made_up_batch
     from core.losses import LossWeights
     from core.models import TwoBranchNetwork
-    from core.trainers import SegmentationTrainer
+    from core.training.trainer import SegmentationTrainer
 
     torch.manual_seed(0)
     options: dict[str, Any] = {"cr": 0.125, "proj_channel": 8, "image_blocks": (1, 1, 1, 1), "dropout": 0.0}

@@ -15,9 +15,9 @@ from benchmarks.gpu_check.answers import Answers, Task, Values, run_part
 from benchmarks.made_up_batch import NUM_CLASSES, made_up_batch
 from core.losses import LossWeights
 from core.models import TwoBranchNetwork
-from core.runtime import prepare_device, seed_everything
+from core.running.runtime import prepare_device, seed_everything
 from core.sparse import choose_engine
-from core.trainers import SegmentationTrainer
+from core.training.trainer import SegmentationTrainer
 
 AMP = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 FULL: Values = {"voxels": 25_000, "image_size": (360, 640), "batch_size": 4, "network": {"cr": 0.64}}

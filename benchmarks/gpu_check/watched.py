@@ -132,8 +132,8 @@ def main() -> None:
     import importlib
 
     from core import builder
-    from core.runtime import run_main
-    from core.trainers import SegmentationTrainer
+    from core.running.runtime import run_main
+    from core.training.trainer import SegmentationTrainer
 
     answers, inference, trained = Answers(told["folder"], told["part"]), InferenceWatch(), []
     make_model, train = builder.make_model, SegmentationTrainer.train

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from core.compiled import njit
+from core.running.compiled import njit
 
 
 def superpixel_ids(

@@ -118,7 +118,7 @@ class Reader(ABC):
         """A writer of the benchmark's submission into `directory`."""
 
     def benchmark_iou(self, confusion: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """IoU of each class by the benchmark's own rule, where that is not `core.metrics.class_iou`'s.
+        """IoU of each class by the benchmark's own rule, where that is not `core.scores.metrics.class_iou`'s.
 
         Args:
             confusion: counts [C, C] over all points: row = label, column = prediction.

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.datasets.label_files import WeakLabel
 from core.datasets.point_checks import is_valid
+from core.label_files.files import WeakLabel
 
 PER_POINT = ("voxel", "seen", "annotated", "mixed", "weak", "label", "labelled")
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView
-from core.datasets.label_archive import FORMAT_VERSION, check_header, check_identity
-from core.datasets.label_errors import IMAGE_CACHE, broken, foreign, label_path, missing, writing
 from core.datasets.resize import resize_planar
-from core.files import write_atomic
+from core.label_files.archive import FORMAT_VERSION, check_header, check_identity
+from core.label_files.errors import IMAGE_CACHE, broken, foreign, label_path, missing, writing
+from core.running.files import write_atomic
 
 Shape = tuple[int, ...]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.compiled import njit
 from core.datasets.frame import CameraView
 from core.datasets.lens import Lens
+from core.running.compiled import njit
 
 MIN_DEPTH = 1.0  # m; nearer points count as unseen, where a data set does not say otherwise
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from core.compiled import njit
+from core.running.compiled import njit
 
 PRECISION = 22  # bits after the point of the weights, as in PIL
 BLOCK = 8  # rows interleaved at a time

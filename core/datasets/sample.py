@@ -16,10 +16,16 @@ from core.datasets.file_points import FilePoints, describe_points, voxel_of_poin
 from core.datasets.frame import CameraView, Frame
 from core.datasets.image_cache import ImageCache, resized_images
 from core.datasets.images import augment_colors
-from core.datasets.label_files import ANNOTATED_IGNORED, WeakLabel, read_pseudo_label, read_superpixels, read_weak_label
 from core.datasets.point_checks import is_valid
 from core.datasets.projection import Projection, normalize_pixels, pixel_colors
 from core.datasets.voxelize import near_enough, voxelize
+from core.label_files.files import (
+    ANNOTATED_IGNORED,
+    WeakLabel,
+    read_pseudo_label,
+    read_superpixels,
+    read_weak_label,
+)
 
 MODES = ("train", "estep", "eval")
 MAX_WARNINGS = 5  # frames with points too far away that each process names

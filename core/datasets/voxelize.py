@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.compiled import njit
+from core.running.compiled import njit
 from core.voxel_limits import COORDINATE_LIMITS
 
 

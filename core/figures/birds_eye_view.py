@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from core.datasets.frame import ClassTable
-from core.datasets.label_files import ANNOTATED_IGNORED, WeakLabel
 from core.datasets.point_checks import is_valid
 from core.figures.choice import most_annotated, most_classes
 from core.figures.sources import Sources
@@ -30,6 +29,7 @@ from core.figures.style import (
     note,
     scatter,
 )
+from core.label_files.files import ANNOTATED_IGNORED, WeakLabel
 
 WIDTH = 3.5  # of a panel, inches
 SCALE_BAR = 10  # m

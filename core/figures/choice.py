@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets.label_files import ANNOTATED_IGNORED, WeakLabel
 from core.figures.sources import Missing, Scan, Sources
+from core.label_files.files import ANNOTATED_IGNORED, WeakLabel
 
 CLEARLY_SEEN = 15
 """Points from which on a class counts as seen in an image."""

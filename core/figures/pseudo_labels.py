@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from core import builder
-from core.datasets.label_errors import META_NAME
-from core.datasets.label_files import PSEUDO_LABEL, read_meta
 from core.figures.sources import Missing, Sources
 from core.figures.style import CORRECT, INK, MUTED, NONE, WRONG, new_figure, note, readable
+from core.label_files.errors import META_NAME
+from core.label_files.files import PSEUDO_LABEL, read_meta
 
 SHARES = {"correct": CORRECT, "wrong": WRONG, "ignored": NONE}
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from core.figures.sources import Missing, Sources
 from core.figures.style import SERIES, new_figure
-from core.results import SCOPES, STAGES, read_rows
+from core.scores.results import SCOPES, STAGES, read_rows
 
 TITLES = {
     "vox/in_view": "point head, points in view",

@@ -14,7 +14,9 @@ from torchpack.utils.config import Config
 from core import builder
 from core.datasets.base import Reader
 from core.datasets.frame import Frame
-from core.datasets.label_files import (
+from core.datasets.projection import Projection
+from core.errors import UserError
+from core.label_files.files import (
     PSEUDO_LABEL,
     SUPERPIXEL,
     WEAK_LABEL,
@@ -24,8 +26,6 @@ from core.datasets.label_files import (
     read_superpixels,
     read_weak_label,
 )
-from core.datasets.projection import Projection
-from core.errors import UserError
 
 MAX_SEARCHED = 300
 """At most so many frames, spread over the split, are opened when one is chosen for a figure."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from core.datasets.frame import ClassTable
 from core.errors import UserError
-from core.files import write_atomic
+from core.running.files import write_atomic
 
 INK, MUTED, FAINT = "#1f2a36", "#6b7785", "#dfe3e8"
 RIGHT, WRONG, NONE, CANDIDATES = "#aeb6bf", "#d62839", "#e4e7eb", "#a3a3a3"

@@ -6,12 +6,12 @@ from numpy.typing import NDArray
 
 from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.frame import ClassTable
-from core.datasets.label_files import ANNOTATED_IGNORED
 from core.datasets.projection import normalize_pixels
 from core.figures.choice import most_annotated
 from core.figures.projection import subdued
 from core.figures.sources import Sources
 from core.figures.style import INK, bare, class_colors, class_dots, legend_rows, new_figure, scatter
+from core.label_files.files import ANNOTATED_IGNORED
 
 WIDTH = 7.2  # of a panel, inches
 

@@ -100,7 +100,7 @@ the finer set the row of the voxel that it lies in, times 8, plus its place ther
 def coarser_set(coords: Tensor, stride: int) -> Coarser:
     """The set at `stride` of the voxels [M, 4] at stride / 2: floor(coordinate / stride) * stride, each once.
 
-    The host waits for their number, so the loader's processes do it (`core/datasets/collate.py`).
+    The host waits for their number, so the loader's processes do it (`core/loader/collate.py`).
     """
     keys, parent = torch.unique(pack(_floor_to(coords, stride)), return_inverse=True)
     x, y, z = (torch.div(coords[:, :3], stride // 2, rounding_mode="floor") & 1).unbind(1)

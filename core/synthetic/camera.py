@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.compiled import njit
+from core.running.compiled import njit
 from core.synthetic.ground import CELL, GROUND_LABEL, GROUND_RAISED
 from core.synthetic.paint import shade
 from core.synthetic.raycast import GROUND, SKY, cast_ground, cast_solids, turn

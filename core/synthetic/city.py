@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from core.files import write_atomic, write_json
+from core.running.files import write_atomic, write_json
 from core.synthetic.formats import find_format
 from core.synthetic.scene import Scene, make_scene
 

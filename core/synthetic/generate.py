@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
-from core.files import write_json
-from core.progress import progress
+from core.running.files import write_json
+from core.running.progress import progress
 from core.synthetic.city import SPLITS, City, Records, read_record, write_frame
 
 _ARGUMENTS_FILE = "city.json"

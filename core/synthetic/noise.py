@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from core.compiled import njit
+from core.running.compiled import njit
 
 
 @njit(cache=True, nogil=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from core.compiled import njit
+from core.running.compiled import njit
 from core.synthetic.noise import hash3, smooth_noise
 from core.synthetic.raycast import BOX, CONE, CYLINDER, GROUND, SKY, bump, ground_at
 

@@ -6,7 +6,7 @@ rectangular ray grid only that fall into the solid's window of rows and columns.
 
 import numpy as np
 
-from core.compiled import njit
+from core.running.compiled import njit
 from core.synthetic.noise import hash3
 
 BOX, ELLIPSOID, CYLINDER, CONE = 0, 1, 2, 3  # within the cube [-1, 1]^3; a cone's apex is at z = 1

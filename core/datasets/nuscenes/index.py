@@ -26,7 +26,7 @@ from core.datasets.nuscenes.tables import (
     tables_digest,
 )
 from core.errors import UserError
-from core.files import write_atomic
+from core.running.files import write_atomic
 
 FORMAT = 1
 MAX_SWEEPS = 10

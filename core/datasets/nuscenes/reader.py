@@ -13,7 +13,7 @@ from core.datasets.nuscenes.submission import LidarsegSubmission
 from core.datasets.nuscenes.tables import CAMERAS
 from core.datasets.point_checks import LastColumn, check_points, drops_invalid, is_valid
 from core.errors import UserError
-from core.files import absent_files, why_absent
+from core.running.files import absent_files, why_absent
 
 POINT_BYTES = 20  # float32 x, y, z, intensity, ring
 NUM_RAW_CLASSES = 32

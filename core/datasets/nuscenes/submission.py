@@ -10,7 +10,7 @@ from torchpack.utils.logging import logger
 from core.datasets.base import Reader, Submission
 from core.datasets.frame import Frame
 from core.errors import UserError
-from core.files import make_folder, write_atomic, write_json
+from core.running.files import make_folder, write_atomic, write_json
 
 TEST_FRAMES = 6008
 """Key frames that the benchmark's server wants."""

@@ -6,7 +6,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.compiled import njit
+from core.running.compiled import njit
 
 _DTYPES = {("F", 4): "<f4", ("F", 8): "<f8"} | {
     (kind, size): f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)

@@ -13,7 +13,7 @@ from core.datasets.recordings.clouds import Cloud, feature_names, read_cloud
 from core.datasets.recordings.recording import Recording, find_recordings
 from core.datasets.recordings.splits import frames_of_split
 from core.errors import UserError
-from core.files import absent_files, why_absent
+from core.running.files import absent_files, why_absent
 
 
 class Recordings(Reader):

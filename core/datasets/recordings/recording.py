@@ -16,7 +16,7 @@ from core.datasets.recordings.calibration import Calibration, CameraModel, read_
 from core.datasets.recordings.clouds import SUFFIXES
 from core.datasets.recordings.texts import read_poses, read_times
 from core.errors import UserError
-from core.files import why_absent
+from core.running.files import why_absent
 
 CLOUD_FOLDERS = ("lidar", "velodyne", "points")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")

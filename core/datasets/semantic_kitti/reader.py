@@ -23,7 +23,7 @@ from core.datasets.semantic_kitti.sequence import (
 )
 from core.datasets.semantic_kitti.submission import KittiSubmission
 from core.errors import UserError
-from core.files import absent_files, why_absent
+from core.running.files import absent_files, why_absent
 
 POINT_BYTES = 16  # float32 x, y, z, remission
 CAMERA = "image_2"

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torchpack.utils.logging import logger
 
 from core.errors import UserError
-from core.files import absent_files, why_absent, write_atomic
+from core.running.files import absent_files, why_absent, write_atomic
 
 SPLITS = {
     "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),

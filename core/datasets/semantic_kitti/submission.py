@@ -11,7 +11,7 @@ from torchpack.utils.logging import logger
 from core.datasets.base import Submission
 from core.datasets.frame import Frame
 from core.errors import UserError
-from core.files import make_folder, write_atomic
+from core.running.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from core.datasets.semantic_kitti.reader import SemanticKitti

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from core.datasets.waymo.components import COMPONENTS, LABELS, component_path
 from core.errors import UserError
-from core.files import absent_files, why_absent
+from core.running.files import absent_files, why_absent
 
 FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
 SUFFIX = ".parquet"

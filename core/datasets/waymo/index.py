@@ -28,8 +28,8 @@ from core.datasets.waymo.files import (
 )
 from core.datasets.waymo.segment import Arrays, SegmentFiles, read_segment
 from core.errors import UserError
-from core.files import write_atomic
-from core.progress import progress
+from core.running.files import write_atomic
+from core.running.progress import progress
 
 FORMAT = 2
 MAX_SWEEPS = 10

@@ -40,9 +40,9 @@ from core.datasets.waymo.files import (
 )
 from core.datasets.waymo.segment import Arrays, SegmentFiles, read_segment
 from core.errors import UserError
-from core.files import check_room, write_atomic, write_json
-from core.progress import progress
-from core.workers import make_all
+from core.running.files import check_room, write_atomic, write_json
+from core.running.progress import progress
+from core.running.workers import make_all
 
 COLUMNS = {
     LIDAR: image_columns(LIDAR),
@@ -163,7 +163,7 @@ def _bytes_of(files: ParquetFiles, path: str, component: str, rows: list[int]) -
 
 @dataclass
 class PackJob:
-    """Packs single segments; see `core.workers`.
+    """Packs single segments; see `core.running.workers`.
 
     Attributes:
         download, directory: data roots, from and to.

@@ -7,7 +7,7 @@ clockwise. Cells without an echo have a range that is not positive.
 import numpy as np
 from numpy.typing import NDArray
 
-from core.compiled import njit
+from core.running.compiled import njit
 
 
 def echo_cells(range_image: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from core.datasets.waymo.frame import WaymoFrame
 from core.datasets.waymo.message import FRAME, FRAME_LIST, TEXTS, SubmittedFrame, encode_frame, head, submitted_frames
 from core.datasets.waymo.wire import chunk_head
 from core.errors import UserError
-from core.files import make_folder, write_atomic
+from core.running.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from core.datasets.waymo.reader import Waymo

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import yaml
 
-from core.files import write_atomic
+from core.running.files import write_atomic
 from core.synthetic.camera import jpeg, photograph
 from core.synthetic.city import City, FrameFiles, Records
 from core.synthetic.labels import KINDS, kind_table

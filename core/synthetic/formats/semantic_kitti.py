@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.files import write_atomic
+from core.running.files import write_atomic
 from core.synthetic.camera import photograph
 from core.synthetic.city import City, FrameFiles, Records
 from core.synthetic.labels import KINDS, kind_table

@@ -10,8 +10,8 @@ from core.datasets.recordings.clouds import read_cloud
 from core.datasets.recordings.importers.writing import poses_text
 from core.datasets.recordings.recording import cloud_files
 from core.errors import UserError
-from core.files import write_atomic
-from core.progress import progress
+from core.running.files import write_atomic
+from core.running.progress import progress
 
 INSTALL = "pip install kiss-icp"
 

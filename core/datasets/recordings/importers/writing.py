@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import UserError
-from core.files import write_atomic, write_json
-from core.progress import progress
+from core.running.files import write_atomic, write_json
+from core.running.progress import progress
 
 IMPORT = "import.json"
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from core.datasets.nuscenes.splits import official_scenes
-from core.files import write_atomic, write_json
+from core.running.files import write_atomic, write_json
 from core.synthetic.camera import jpeg, photograph
 from core.synthetic.city import City, FrameFiles, Records
 from core.synthetic.formats.nuscenes.labels import CATEGORIES, FINE

@@ -6,7 +6,7 @@ from typing import Any
 
 from core.datasets.waymo.classes import CLASSES
 from core.datasets.waymo.files import FOLDERS
-from core.files import write_atomic
+from core.running.files import write_atomic
 from core.synthetic.city import City, FrameFiles, Records
 from core.synthetic.formats.waymo.segment import segment_files, segment_shots
 from core.synthetic.formats.waymo.sensors import waymo_rig

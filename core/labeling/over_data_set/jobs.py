@@ -1,0 +1,167 @@
+"""What is made for each frame of a data set: one job per kind of label file."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from core.datasets.base import Reader
+from core.datasets.image_cache import cache_parameters, read_images, resized_images, write_images
+from core.label_files.files import (
+    IMAGE_CACHE,
+    SUPERPIXEL,
+    WEAK_LABEL,
+    BrokenFile,
+    read_weak_label,
+    read_weak_label_statistics,
+    verify_superpixels,
+    write_superpixels,
+    write_weak_label,
+)
+from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.annotation.statistics import average_statistics, scene_statistics
+from core.labeling.annotation.windows import label_window, windows_of
+from core.labeling.clusters.clusters import check_clusterer
+from core.labeling.ground.plane import import_open3d, plane_fitter
+from core.labeling.superpixels.superpixels import check_implementation, make_superpixels
+from core.running.workers import Work
+
+
+class Job(Work, Protocol):
+    """Makes the label files of single frames.
+
+    Attributes:
+        kind: of the label files.
+        identity: hash of all that they depend on.
+    """
+
+    kind: str
+    identity: str
+
+    @property
+    def reader(self) -> Reader: ...
+
+    def check_packages(self) -> dict[str, Any]:
+        """Raises UserError where an optional package is missing; returns what meta.json records of the packages."""
+
+    def statistics(self) -> dict[str, Any]:
+        """Statistics over all frames, read from the files."""
+
+
+@dataclass
+class WeakLabelJob:
+    """Weak labels: one file per frame."""
+
+    reader: Reader
+    directory: str
+    parameters: WeakLabelParameters
+    seed: int
+    identity: str = ""
+    kind: str = WEAK_LABEL
+
+    def check_packages(self) -> dict[str, Any]:
+        """See Job."""
+        plane_fitter(self.parameters.plane_fitter)
+        if self.parameters.plane_fitter == "open3d":
+            import_open3d()
+        return check_clusterer(self.parameters.clusterer.name)
+
+    def make(self, index: int) -> bool:
+        """See Job. The frames of a window are made together, with the first of them."""
+        indices = self.windows.get(index, range(0))
+        frames = [self.reader.frame(i) for i in indices]
+        if all(self._is_whole(frame.token) for frame in frames):
+            return False
+        labels = label_window(self.reader, frames, self.parameters, self.seed)
+        for frame, (label, statistics) in zip(frames, labels, strict=True):
+            write_weak_label(self.directory, frame.token, label, vars(statistics), self.identity)
+        return True
+
+    @cached_property
+    def windows(self) -> dict[int, range]:
+        """{index of its first frame: indices of its frames} of each window."""
+        return {window.start: window for window in windows_of(self.reader, self.parameters.window)}
+
+    def _is_whole(self, token: str) -> bool:
+        try:
+            read_weak_label(self.directory, token, parameters_hash=self.identity)
+        except BrokenFile:
+            return False
+        return True
+
+    def statistics(self) -> dict[str, Any]:
+        """See Job."""
+        frames = [read_weak_label_statistics(self.directory, t, self.identity) for t in self.reader.tokens()]
+        scenes, names = [frame.scene for frame in self.reader], self.reader.classes.names
+        return {**average_statistics(frames, names), "scenes": scene_statistics(frames, scenes, names)}
+
+
+@dataclass
+class SuperpixelJob:
+    """Superpixels: one file per camera image."""
+
+    reader: Reader
+    directory: str
+    parameters: SuperpixelParameters
+    identity: str = ""
+    kind: str = SUPERPIXEL
+
+    def check_packages(self) -> dict[str, Any]:
+        """See Job."""
+        return check_implementation(self.parameters)
+
+    def make(self, index: int) -> bool:
+        """See Job."""
+        from core.datasets.images import resize_image  # needs torch, which is slow to import
+
+        missing = [camera for camera in self.reader.frame(index).cameras if not self._is_whole(camera.token)]
+        for camera in missing:
+            image = resize_image(self.reader.load_image(camera), self.parameters.image_size)
+            write_superpixels(self.directory, camera.token, make_superpixels(image, self.parameters), self.identity)
+        return bool(missing)
+
+    def statistics(self) -> dict[str, Any]:
+        """See Job."""
+        images = sum(len(self.reader.frame(i).cameras) for i in range(len(self.reader)))
+        return {"frames": len(self.reader), "images": images}
+
+    def _is_whole(self, token: str) -> bool:
+        try:
+            verify_superpixels(self.directory, token, self.parameters.image_size, self.identity)
+        except BrokenFile:
+            return False
+        return True
+
+
+@dataclass
+class ImageCacheJob:
+    """Resized images: one file per frame."""
+
+    reader: Reader
+    directory: str
+    image_size: tuple[int, int]
+    identity: str = ""
+    kind: str = IMAGE_CACHE
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What meta.json records."""
+        return cache_parameters(self.image_size)
+
+    def check_packages(self) -> dict[str, Any]:
+        """See Job."""
+        return {}
+
+    def make(self, index: int) -> bool:
+        """See Job."""
+        frame = self.reader.frame(index)
+        try:
+            read_images(self.directory, frame.token, (len(frame.cameras), 3, *self.image_size), self.identity)
+        except BrokenFile:
+            images = resized_images(self.reader, frame.cameras, self.image_size)
+            write_images(self.directory, frame.token, images, self.identity)
+            return True
+        return False
+
+    def statistics(self) -> dict[str, Any]:
+        """See Job."""
+        return {"frames": len(self.reader), "images": sum(len(frame.cameras) for frame in self.reader)}
