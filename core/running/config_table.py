@@ -17,8 +17,8 @@ PATH = os.path.join(ROOT, "docs", "configuration.md")
 INTRODUCTION = """# Configuration keys
 
 Made by `python3 -m core.running.config_table` from `configs/` (defaults, and the comments above them) and
-`core/running/config_keys.py` (the values that a key takes, which are checked when a command starts). Any key can be set on
-the command line: `--optimizer.lr 0.1`.
+`core/running/config_keys.py` (the values that a key takes, which are checked when a command starts). Any key can be set
+on the command line: `--optimizer.lr 0.1`.
 """
 
 
