@@ -97,7 +97,8 @@ class SegmentationTrainer(Trainer):
         batch = batch.to(self.device, non_blocking=True)
         with self._autocast():
             outputs = self.model(**network_inputs(batch))
-        torch._foreach_add_(self.batch_counters, 1)
+        if self.batch_counters:
+            torch._foreach_add_(self.batch_counters, 1)
         terms = loss_terms(outputs, targets_of(batch), self.weights)
         read = _read_later(torch.stack([term.detach() for term in terms.values()]))
         self.optimizer.zero_grad(set_to_none=True)
