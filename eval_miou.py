@@ -1,6 +1,7 @@
 """Scores a checkpoint, writes predictions and submissions (any data set)."""
 
-from core.running.runtime import argument_parser, run_main, start
+from core.running.arguments import argument_parser
+from core.running.runtime import run_main, start
 
 
 def main() -> None:

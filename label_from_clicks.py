@@ -1,6 +1,7 @@
 """Weak labels from proposals and the journal of clicks on them (any data set)."""
 
-from core.running.runtime import argument_parser, run_main, start
+from core.running.arguments import argument_parser
+from core.running.runtime import run_main, start
 
 
 def main() -> None:

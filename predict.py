@@ -1,6 +1,7 @@
 """Class and confidence of every point of any frames, labelled or not (any data set)."""
 
-from core.running.runtime import argument_parser, run_main, start
+from core.running.arguments import argument_parser
+from core.running.runtime import run_main, start
 from core.scores.point_files import FORMATS
 
 

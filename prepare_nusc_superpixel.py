@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    from core.running.runtime import (  # only where needed: workers load this file, too, without torch
-        argument_parser,
-        start,
-    )
+    # only where needed: workers load this file, too, without torch
+    from core.running.arguments import argument_parser
+    from core.running.runtime import start
 
     parser = argument_parser(__doc__, config_default="configs/nuscenes/default.yaml")
     parser.add_argument(

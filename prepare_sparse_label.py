@@ -3,10 +3,9 @@ dataset.annotator clicks, proposals to click on."""
 
 
 def main() -> None:
-    from core.running.runtime import (  # only where needed: workers load this file, too, without torch
-        argument_parser,
-        start,
-    )
+    # only where needed: workers load this file, too, without torch
+    from core.running.arguments import argument_parser
+    from core.running.runtime import start
 
     run = start(argument_parser(__doc__), needs_device=False)
 

@@ -1,6 +1,7 @@
 """E-step, round 1: pseudo-labels for points with candidates (any data set)."""
 
-from core.running.runtime import argument_parser, run_main, start
+from core.running.arguments import argument_parser
+from core.running.runtime import run_main, start
 
 
 def main() -> None:

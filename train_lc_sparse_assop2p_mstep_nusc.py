@@ -1,6 +1,7 @@
 """M-step: trains from scratch with the pseudo-labels of the E-step before (rounds 1 and 2, any data set)."""
 
-from core.running.runtime import argument_parser, run_main, start
+from core.running.arguments import argument_parser
+from core.running.runtime import run_main, start
 
 
 def main() -> None:

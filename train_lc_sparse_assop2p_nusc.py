@@ -1,6 +1,7 @@
 """Pretraining (iteration 0), and by configuration the baselines and full supervision, on any data set."""
 
-from core.running.runtime import argument_parser, run_main, start
+from core.running.arguments import argument_parser
+from core.running.runtime import run_main, start
 
 
 def main() -> None:

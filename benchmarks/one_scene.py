@@ -17,7 +17,7 @@ import time
 
 from benchmarks.common import machine
 from core.errors import UserError
-from core.running.runtime import split_overrides
+from core.running.arguments import split_overrides
 from core.scores.results import read_rows, stage_table
 
 SIZES = {

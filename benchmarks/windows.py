@@ -22,8 +22,8 @@ from core.datasets.base import Reader
 from core.labeling.annotation.parameters import WeakLabelParameters
 from core.labeling.annotation.simulated import annotate, annotations_per_class, noticed_classes
 from core.labeling.annotation.windows import Window, frame_rng, pre_segment_window, windows_of
+from core.running.arguments import split_overrides
 from core.running.config import load_config
-from core.running.runtime import split_overrides
 
 
 def main() -> None:

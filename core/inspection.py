@@ -13,7 +13,8 @@ from core.datasets.base import Reader
 from core.datasets.frame import Frame
 from core.datasets.point_checks import is_valid
 from core.errors import UserError
-from core.running.runtime import argument_parser, start
+from core.running.arguments import argument_parser
+from core.running.runtime import start
 
 SPLITS = ("train", "val", "test")
 LOOKED_INTO = 5

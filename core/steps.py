@@ -85,7 +85,7 @@ def _train(run: Run, run_dir: str) -> None:
         val_loader = builder.make_loader(config, val_data, config.batch_size)
         names = readers["val"].classes.names
         every = config.train.validate_every
-        validation = Validation(val_loader, names, config.data.ignore_label, every, preemption.check)
+        validation = Validation(val_loader, names, every, preemption.check)
     trainer.train(
         builder.make_loader(config, train_data),
         num_epochs=config.num_epochs,

@@ -322,7 +322,7 @@ def test_misspelt_keys(prepared, trained, tmp_path, name):
         ("dataset.points", "some", "in_view, all"),
         ("amp_dtype", "int8", "should be one of bfloat16, float16"),
         ("model.sparse_engine", "fast", "should be one of auto, native"),
-        ("dataset.use_color", "true", "model.in_channel is 4, but points have 7 features"),
+        ("model.in_channel", "5", "model.in_channel is 5, but points have 4 features"),
         ("data.num_classes", "20", "but nuscenes has 17"),
         ("dataset.clusterer.min_cluster_size", "0", "a whole number from 2"),
         ("dataset.pts_sr", "0", "a number above 0, at most 1"),

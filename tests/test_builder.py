@@ -71,6 +71,7 @@ def test_every_configuration_builds(name, root):
         config.dataset.root = str(root / "recordings")
         config.dataset.small_component_class = 0  # has other classes
         builder.make_reader(config, "train")
+    config.data.num_classes, config.model.in_channel = 17, 4  # what a reader would fill in
     network = builder.make_model(config, CPU)
     weights = builder.make_loss_weights(config)
     optimizer = builder.make_optimizer(config, network)
@@ -233,7 +234,7 @@ def test_optimizers_are_fused_on_gpus_alone(device, name):
 def test_schedules(monkeypatch):
     config = config_of()
     assert builder.make_schedule(config, 28130)(25 * 7033) == pytest.approx(0.0)  # ceil(28130 / 4)
-    monkeypatch.setattr(builder.dist, "size", lambda: 3)
+    monkeypatch.setattr(builder.loader.dist, "size", lambda: 3)
     assert builder.make_schedule(config, 28130)(0) == pytest.approx(1 / 333)
     assert builder.make_schedule(config_of("nuscenes/default.yaml", "--scheduler.name=constant"), 5)(3) == 1.0
 
@@ -246,8 +247,9 @@ def test_amp_dtype():
 
 def test_estep_network_loads_training_checkpoints(root):
     """The projections are left out of the forward pass, not of the state."""
-    training = model(fake_config(PRETRAIN, root))
-    estep = model(fake_config(os.path.join(NUSCENES, "estep/it1.yaml"), root))
+    sizes = ("--data.num_classes=17", "--model.in_channel=4")
+    training = model(fake_config(PRETRAIN, root, *sizes))
+    estep = model(fake_config(os.path.join(NUSCENES, "estep/it1.yaml"), root, *sizes))
     estep.load_state_dict(training.state_dict())
     assert training.project and not estep.project
 
@@ -306,10 +308,10 @@ def test_loaders(root, monkeypatch):
     """Training: shuffled, equally many frames for every process. Validation: each frame exactly once."""
     config = fake_config(os.path.join(NUSCENES, "pretrain/full.yaml"), root, "--batch_size=1")
     reader = builder.make_reader(config, "train")
-    monkeypatch.setattr(builder.dist, "size", lambda: 3)
+    monkeypatch.setattr(builder.loader.dist, "size", lambda: 3)
     seen: dict[str, list[list[int]]] = {"train": [], "eval": []}
     for rank in range(3):
-        monkeypatch.setattr(builder.dist, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(builder.loader.dist, "rank", lambda rank=rank: rank)
         for mode, indices in seen.items():
             loader = builder.make_loader(config, builder.make_dataset(config, reader, mode))
             indices.append([index for _, index in loader.sampler])
@@ -334,6 +336,7 @@ def test_loaders(root, monkeypatch):
 )
 def test_networks_by_name(name, blocks, projects):
     config = config_of("nuscenes/pretrain/assop2p.yaml", "--model.name", name, "--model.cr", "0.16")
+    config.data.num_classes, config.model.in_channel = 17, 4
     network = builder.make_model(config, torch.device("cpu"), imagenet=False)
     branch = network.pix_branch
     assert [len(stage) for stage in (branch.layer1, branch.layer2, branch.layer3, branch.layer4)] == blocks

@@ -186,7 +186,7 @@ def test_validation(tmp_path):
     trainer.train(
         made_up.loader(),
         num_epochs=3,
-        callbacks=[Validation(loader, CLASSES.names, 0, 2), BestSaver(folder, "vox"), BestSaver(folder, "pix")],
+        callbacks=[Validation(loader, CLASSES.names, 2), BestSaver(folder, "vox"), BestSaver(folder, "pix")],
     )
     summary = trainer.summary
     assert [step for step, _ in summary["iou/vox/val"]] == [4, 6]  # epochs 2 and 3, two steps each
@@ -202,7 +202,7 @@ def test_validation(tmp_path):
 
 def test_validation_leaves_training_as_it_was(tmp_path):
     """With a validation after each epoch, the same weights come out."""
-    validation = Validation(validation_loader(), CLASSES.names, 0, 1)
+    validation = Validation(validation_loader(), CLASSES.names, 1)
     assert_same(train(tmp_path / "a", 2, callbacks=[validation]), train(tmp_path / "b", 2))
 
 

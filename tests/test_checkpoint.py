@@ -22,9 +22,9 @@ from core.training.checkpoint import (
     file_hash,
     load_imagenet,
     load_weights,
-    newest_checkpoint,
     read_checkpoint,
     save_checkpoint,
+    step_checkpoints,
 )
 from tests import made_up
 
@@ -330,12 +330,12 @@ def test_imagenet_errors(tmp_path):
 
 def test_newest_checkpoint_counts_in_numbers(tmp_path):
     folder = tmp_path / "RUN [1]"
-    assert newest_checkpoint(str(folder)) is None
+    assert step_checkpoints(str(folder)) == []
     folder.mkdir()
     names = ["step-9.pt", "step-100.pt", "step-20.pt", "step-1000.pt.tmp", "max-iou-vox-val.pt", "step-x.pt"]
     for name in names:
         (folder / name).write_bytes(b"")
-    assert newest_checkpoint(str(folder)) == str(folder / "step-100.pt")
+    assert step_checkpoints(str(folder))[-1] == str(folder / "step-100.pt")
 
 
 def test_saved_state_reads_back(tmp_path):

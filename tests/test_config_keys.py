@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 
 import pytest
+import torch
 
 from core import builder
 from core.errors import UserError
@@ -126,10 +127,12 @@ def test_values_that_yaml_stumbles_over(tmp_path, text):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--data.ignore_label", "17"], "data.ignore_label is 17, expected a class id below data.num_classes (17)"),
-        (["--dataset.small_component_class", "17"], "dataset.small_component_class is 17"),
+        (["--data.num_classes", "17", "--dataset.small_component_class", "17"], "dataset.small_component_class is 17"),
         (["--data.num_classes", "12"], "dataset.small_component_class is 15, expected a class id below"),
-        (["--estep.foreground_classes", "[1, 17]"], "estep.foreground_classes holds 17, expected class ids below"),
+        (
+            ["--data.num_classes", "17", "--estep.foreground_classes", "[1, 17]"],
+            "estep.foreground_classes holds 17, expected class ids below",
+        ),
         (["--step.kind", "mstep"], "step.round is 0, which is pretraining's; expected 1 or 2 for step.kind mstep"),
         (["--optimizer.momentum", "0"], "optimizer.momentum is 0, expected one above 0 for optimizer.nesterov true"),
     ],
@@ -159,7 +162,7 @@ def test_names_are_those_that_are_built():
         for name in names(key):
             config = load_config(PRETRAIN, overrides=[f"--{key}={name}", "--model.imagenet_pretrain=null"])
             builder.make_loss_weights(config)
-            builder.make_optimizer(config, builder.nn.Linear(1, 1))
+            builder.make_optimizer(config, torch.nn.Linear(1, 1))
             builder.make_schedule(config, 4)
             builder.amp_dtype(config)
 

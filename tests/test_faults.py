@@ -234,7 +234,8 @@ RANKS = textwrap.dedent("""
     import torch
     from torchpack import distributed as dist
     from core.running.comm import any_process, from_first_process, gather_objects, min_over_processes
-    from core.running.runtime import argument_parser, run_main, start
+    from core.running.arguments import argument_parser
+    from core.running.runtime import run_main, start
 
     def fail_deep_inside():
         if os.environ["HOW"] == "kill":

@@ -161,7 +161,7 @@ def test_training_curves_leave_out_terms_of_zero_and_shorten_long_ones() -> None
 
 def made_up_row(checkpoint: str, split: str = "val") -> dict:
     confusion = np.random.default_rng(1).integers(0, 50, (CLASSES.num_classes, CLASSES.num_classes))
-    return result_row(checkpoint, split, "in_view", 2, dict.fromkeys(SCOPES, confusion), CLASSES.names, 0, {})
+    return result_row(checkpoint, split, "in_view", 2, dict.fromkeys(SCOPES, confusion), CLASSES.names, {})
 
 
 @pytest.fixture(scope="module")

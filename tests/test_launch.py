@@ -107,7 +107,8 @@ SCRIPT = textwrap.dedent("""
     import torch
     from torchpack import distributed as dist
     from core.running.comm import all_objects
-    from core.running.runtime import argument_parser, run_main, start
+    from core.running.arguments import argument_parser
+    from core.running.runtime import run_main, start
 
     def main():
         run = start(argument_parser("Processes."))

@@ -73,8 +73,8 @@ def test_one_process_checks_the_label_files(tmp_path, monkeypatch, first):
     write_weak_labels(config, reader)
     write_all_superpixels(config, reader)
     waited = []
-    monkeypatch.setattr(builder.dist, "is_master", lambda: first)
-    monkeypatch.setattr(builder, "barrier", lambda: waited.append(1))
+    monkeypatch.setattr(builder.loader.dist, "is_master", lambda: first)
+    monkeypatch.setattr(builder.dataset, "barrier", lambda: waited.append(1))
     for folder in ("sparse_label_path", "superpixel"):
         with watched(tmp_path / folder) as counts:
             dataset = builder.make_dataset(config, reader, "train")

@@ -47,11 +47,6 @@ def test_a_class_that_is_never_hit_counts_as_zero():
     np.testing.assert_array_equal(class_iou(matrix), [np.nan, 0.5, 0.0])
 
 
-def test_other_ignored_class():
-    matrix = confusion_matrix(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2]), 3)
-    np.testing.assert_array_equal(class_iou(matrix, ignore_index=2), [0.5, 0.5, np.nan])
-
-
 def test_nothing_labelled():
     assert np.isnan(mean_iou(np.zeros((4, 4), np.int64)))
 

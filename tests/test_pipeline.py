@@ -15,7 +15,7 @@ from PIL import Image
 import core.training.trainer
 from core.datasets.nuscenes import NuScenes
 from core.label_files.files import read_pseudo_label, read_weak_label
-from core.training.checkpoint import network_state, newest_checkpoint, read_checkpoint
+from core.training.checkpoint import network_state, read_checkpoint, step_checkpoints
 from tests.entry import (
     ASSOP2P,
     CONFIGS,
@@ -87,7 +87,7 @@ def test_steps_run_with_no_dense_labels_at_all(own, tmp_path):
     lines = all_steps(run, own.words())
     assert sum("No dense labels at hand" in line for line in lines) == 2
     for folder in ("checkpoints", "checkpoints_mstep_0", "checkpoints_mstep_1"):
-        newest = network_state(read_checkpoint(str(newest_checkpoint(str(run / folder)))))
+        newest = network_state(read_checkpoint(step_checkpoints(str(run / folder))[-1]))
         for head in ("vox", "pix"):
             kept = network_state(read_checkpoint(str(run / folder / f"max-iou-{head}-val.pt")))
             assert all(torch.equal(kept[name], newest[name]) for name in newest)
@@ -154,7 +154,7 @@ def test_more_epochs_go_on_from_a_finished_training(prepared, trained, tmp_path)
     lines = run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *prepared.words(num_epochs=2))
     assert any("Going on from" in line and "step-4.pt, epoch 1 of 2" in line for line in lines)
     assert [line["step"] for line in scalars(run) if "loss/total" in line] == list(range(1, 9))
-    assert str(newest_checkpoint(str(run / "checkpoints"))).endswith("step-8.pt")
+    assert step_checkpoints(str(run / "checkpoints"))[-1].endswith("step-8.pt")
 
 
 def test_an_interrupted_training_ends_as_one_that_was_not(prepared, tmp_path, no_gpu, monkeypatch):
@@ -171,7 +171,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(prepared, tmp_path, no
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(core.training.trainer.SegmentationTrainer, "_run_step", interrupted)
         run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "broken", *words)
-    assert str(newest_checkpoint(str(tmp_path / "broken/checkpoints"))).endswith("step-4.pt")
+    assert step_checkpoints(str(tmp_path / "broken/checkpoints"))[-1].endswith("step-4.pt")
     lines = run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "broken", *words)
     assert any("step-4.pt, epoch 1 of 2" in line for line in lines)
     for name in ("step-8.pt", "max-iou-vox-val.pt", "max-iou-pix-val.pt"):
@@ -187,7 +187,7 @@ def test_weight_path_restores_a_whole_checkpoint(prepared, trained, tmp_path):
     words = ["--run-dir", tmp_path, "--weight-path", checkpoint, *prepared.words(num_epochs=2)]
     lines = run_script(PRETRAIN, ASSOP2P, *words)
     assert any("Going on from" in line and "epoch 1 of 2" in line for line in lines)
-    assert str(newest_checkpoint(str(tmp_path / "checkpoints"))).endswith("step-8.pt")
+    assert step_checkpoints(str(tmp_path / "checkpoints"))[-1].endswith("step-8.pt")
 
 
 def test_weight_path_that_has_nothing_to_do_is_told(prepared, trained, tmp_path):

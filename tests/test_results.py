@@ -18,7 +18,7 @@ def row(checkpoint="RUN/checkpoints/max-iou-vox-val.pt", points="in_view", split
     confusion[1, [1, 3]] = hits[0], 4 - hits[0]
     confusion[2, [2, 3]] = hits[1], 2 - hits[1]
     confusions = {scope: confusion for scope in SCOPES}
-    return result_row(checkpoint, split, points, 7, confusions, NAMES, 0, {"torch": "x"})
+    return result_row(checkpoint, split, points, 7, confusions, NAMES, {"torch": "x"})
 
 
 def test_numbers():

@@ -16,7 +16,7 @@ from torchpack.utils.logging import logger
 
 from core.errors import UserError
 from core.estep import no_grad_inference
-from core.running import runtime
+from core.running import arguments, environment, runtime
 from core.running.config import load_config
 from tests import made_up
 from tests.helpers import HERE
@@ -27,7 +27,7 @@ SEED = 1588147245
 
 
 def parser(config_default=None):
-    parser = runtime.argument_parser("A script.", config_default)
+    parser = arguments.argument_parser("A script.", config_default)
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--weight-path")
     return parser
@@ -56,7 +56,7 @@ def log():
     ],
 )
 def test_split_overrides(argv, own, overrides):
-    assert runtime.split_overrides(parser(), argv) == (own, overrides)
+    assert arguments.split_overrides(parser(), argv) == (own, overrides)
 
 
 def test_start(tmp_path, log):
@@ -84,7 +84,7 @@ def test_start(tmp_path, log):
 
 
 def test_start_without_run_dir(log):
-    run = runtime.start(runtime.argument_parser("", CONFIG), ["--batch_size", "3"], needs_device=False)
+    run = runtime.start(arguments.argument_parser("", CONFIG), ["--batch_size", "3"], needs_device=False)
     assert run.run_dir is None and run.config.batch_size == 3
 
 
@@ -101,7 +101,8 @@ def test_run_dir_that_cannot_be_made(tmp_path):
 
 
 SCRIPT = """
-from core.running.runtime import argument_parser, run_main, start
+from core.running.arguments import argument_parser
+from core.running.runtime import run_main, start
 
 def main():
     start(argument_parser("A script."), needs_device=False)
@@ -204,7 +205,7 @@ def test_deterministic(monkeypatch):
 def test_environment_without_git(monkeypatch, tmp_path):
     """A container may have no git."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = runtime.environment()
+    found = environment.environment()
     assert found["git"] is None and found["uncommitted_changes"] is None
 
 
@@ -213,7 +214,7 @@ def test_environment_of_a_checkout_that_git_refuses(monkeypatch):
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    found = runtime.environment()
+    found = environment.environment()
     assert found["git"] is None and found["uncommitted_changes"] is None
 
 

@@ -113,7 +113,8 @@ SCRIPT = textwrap.dedent("""
     from torchpack import distributed as dist
     from core.running import stalls
     from core.running.comm import barrier
-    from core.running.runtime import argument_parser, run_main, start
+    from core.running.arguments import argument_parser
+    from core.running.runtime import run_main, start
     stalls.PERIOD = 0.2
 
     def sleep_deep_inside():

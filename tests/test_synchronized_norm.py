@@ -316,7 +316,7 @@ def test_conversion_keeps_parameters_and_names():
 
 def test_training_on_gpus_is_synchronised(monkeypatch):
     options = {}
-    monkeypatch.setattr(builder.dist, "size", lambda: 2)
+    monkeypatch.setattr(builder.loader.dist, "size", lambda: 2)
     monkeypatch.setattr(
         nn.parallel, "DistributedDataParallel", lambda network, **given: options.update(given) or network
     )

@@ -5,8 +5,8 @@ import os
 from typing import Any
 
 from benchmarks.common import machine, table
+from core.running.environment import environment
 from core.running.files import write_json
-from core.running.runtime import environment
 
 TITLES = {
     "1": "Tests on the device",

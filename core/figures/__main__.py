@@ -6,7 +6,8 @@ from torchpack.utils.logging import logger
 
 from core.errors import UserError
 from core.figures import make_figures
-from core.running.runtime import argument_parser, run_main, start
+from core.running.arguments import argument_parser
+from core.running.runtime import run_main, start
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from core.figures.results import validation_rows
 from core.figures.sources import Missing, Sources
 from core.figures.style import MUTED, new_figure, readable
+from core.scores.metrics import IGNORED
 
 TITLES = {"vox/in_view": "points in view", "vox/all": "all points"}
 SCOPES = tuple(TITLES)  # the second where no camera sees anything
@@ -26,15 +27,15 @@ def confusion_figure(sources: Sources) -> Figure:
     return draw_confusion(confusion, ["ignored", *scores["iou"]], f"{label}: point head, {TITLES[scope]}{miou}")
 
 
-def draw_confusion(confusion: NDArray[np.int64], names: Sequence[str], title: str, ignore_index: int = 0) -> Figure:
+def draw_confusion(confusion: NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
     """Percentages of each row, in colour and as numbers; classes without ground truth have an empty row.
 
     Args:
         confusion: [C, C], row = ground truth, column = prediction.
         names: [C]; the ignored class has no row, and a column only where it is predicted.
     """
-    classes = np.delete(np.arange(len(names)), ignore_index)
-    columns = np.append(classes, ignore_index) if confusion[classes, ignore_index].any() else classes
+    classes = np.delete(np.arange(len(names)), IGNORED)
+    columns = np.append(classes, IGNORED) if confusion[classes, IGNORED].any() else classes
     counts = confusion[classes]
     totals = counts.sum(1, keepdims=True)
     share = np.where(totals > 0, 100 * counts / np.maximum(totals, 1), np.nan)[:, columns]

@@ -14,7 +14,7 @@ KEYS: dict[str, Rule] = {
     "step.kind": choice("pretrain", "estep", "mstep"),
     "step.round": whole(0, 99),
     "data.num_classes": whole(2, MAX_CLASSES, nullable=True),
-    "data.ignore_label": whole(0, MAX_CLASSES - 1),
+    "data.ignore_label": whole(0, 0),
     "train.seed": whole(0, 2**32 - 1),
     "train.deterministic": flag(),
     "train.tf32": flag(),
@@ -114,7 +114,7 @@ KEYS: dict[str, Rule] = {
     "model.proj_channel": whole(0, 4096),
     "model.cr": number(0.125, 8),
     "model.dropout": below(0, 1),
-    "model.is_estep": flag(),
+    "model.is_estep": flag(nullable=True),
     "model.imagenet_pretrain": text(nullable=True),
     "model.sparse_engine": choice("auto", "native", "torchsparse", "spconv"),
     "model.channels_last": flag(),
@@ -156,9 +156,9 @@ KEYS: dict[str, Rule] = {
 def conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong between keys that are right by themselves, a line each; `values` by dotted key."""
     num_classes = values.get("data.num_classes") or MAX_CLASSES
-    for key in ("data.ignore_label", "dataset.small_component_class"):
-        if values.get(key, 0) >= num_classes:
-            yield f"{key} is {values[key]}, expected a class id below data.num_classes ({num_classes})"
+    small = values.get("dataset.small_component_class", 0)
+    if small >= num_classes:
+        yield f"dataset.small_component_class is {small}, expected a class id below data.num_classes ({num_classes})"
     beyond = [c for c in values.get("estep.foreground_classes") or [] if c >= num_classes]
     if beyond:
         yield f"estep.foreground_classes holds {beyond[0]}, expected class ids below data.num_classes ({num_classes})"

@@ -155,9 +155,9 @@ def rule_like(default: Any) -> Rule:
 # --- short forms for the table of keys ---
 
 
-def flag() -> Rule:
+def flag(nullable: bool = False) -> Rule:
     """true or false."""
-    return Flag()
+    return Flag(nullable=nullable)
 
 
 def whole(least: int, most: int, nullable: bool = False) -> Rule:

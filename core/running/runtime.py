@@ -1,4 +1,4 @@
-"""What every entry script does first and last: arguments, distributed start, seeds, device, logging, errors."""
+"""What every entry script does first and last: distributed start, seeds, device, logging, errors."""
 
 import argparse
 import contextlib
@@ -9,7 +9,6 @@ import multiprocessing.util
 import os
 import random
 import resource
-import subprocess
 import sys
 import time
 import traceback
@@ -25,8 +24,9 @@ from torchpack.utils.logging import logger
 
 from core.errors import RESUME_STATUS, Preempted, UserError
 from core.loader.worker_signals import end_children
+from core.running.arguments import split_overrides
 from core.running.config import load_config
-from core.running.cpus import available_cpus
+from core.running.environment import environment
 from core.running.failures import PATIENCE, FailureBoard, FailureWatch
 from core.running.files import write_atomic, write_json
 from core.running.launch import Launch, read_launch
@@ -53,27 +53,6 @@ class Run:
     arguments: argparse.Namespace
     run_dir: str | None
     device: torch.device
-
-
-def argument_parser(description: str, config_default: str | None = None) -> argparse.ArgumentParser:
-    """The arguments that all scripts share."""
-    parser = argparse.ArgumentParser(
-        description=description,
-        allow_abbrev=False,
-        epilog="Any configuration key can be overridden: --optimizer.lr 0.1",
-    )
-    nargs = {} if config_default is None else {"nargs": "?", "default": config_default}
-    parser.add_argument("config", metavar="CONFIG", help="YAML configuration", **nargs)  # type: ignore[arg-type]
-    parser.add_argument(
-        "--with",
-        dest="overlays",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="a further YAML file laid over the configuration (may be given more than once)",
-    )
-    parser.add_argument("--non-dist", action="store_true", help="one process, whatever started it")
-    return parser
 
 
 def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, needs_device: bool = True) -> Run:
@@ -104,22 +83,6 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
     if needs_device:
         prepare_device(device, config.train.tf32)
     return Run(config, arguments, run_dir, device)
-
-
-def split_overrides(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Parts the command line into the script's own arguments and overrides of configuration keys with their values."""
-    own: list[str] = []
-    overrides: list[str] = []
-    pieces = list(argv)
-    while pieces:
-        piece = pieces.pop(0)
-        if not piece.startswith("--") or piece.split("=")[0] in parser._option_string_actions:
-            own.append(piece)
-            continue
-        overrides.append(piece)
-        if "=" not in piece and pieces and not pieces[0].startswith("--"):
-            overrides.append(pieces.pop(0))
-    return own, overrides
 
 
 @dataclass
@@ -272,30 +235,3 @@ def _open_run_dir(run_dir: str, config: Config) -> None:
 def _stem() -> str:
     """Beginning of the names of this call's files: time and script."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.path.splitext(os.path.basename(sys.argv[0]))[0]}"
-
-
-def environment() -> dict[str, object]:
-    """What a result depends on besides its configuration: command, code, versions, hardware; None where not known."""
-    changes = _git("status", "--porcelain")
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "command": sys.argv,
-        "git": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": None if changes is None else bool(changes),
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "gpu": cuda,
-        "cpus": available_cpus(),
-        "processes": dist.size(),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says of the code's folder; None where there is no git or no repository, or git refuses it."""
-    folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    try:
-        result = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None

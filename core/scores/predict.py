@@ -30,6 +30,7 @@ from core.running.files import write_atomic
 from core.running.progress import progress
 from core.running.runtime import Run
 from core.scores.evaluation import batch_points, values_of_points
+from core.scores.metrics import IGNORED
 from core.scores.point_files import FORMATS
 from core.steps import command_line
 from core.training.checkpoint import file_hash, load_weights
@@ -65,7 +66,7 @@ def predict(run: Run) -> None:
     begin, points = time.perf_counter(), 0
     for batch in progress(loader, len(loader), f"predictions of {arguments.split}"):
         batch = batch.to(run.device, non_blocking=True)
-        for found in point_predictions(infer(batch), batch, config.data.ignore_label):
+        for found in point_predictions(infer(batch), batch):
             points += _write(config, arguments, reader, found)
     seconds = time.perf_counter() - begin
     if remaining:
@@ -85,7 +86,7 @@ def _is_there(arguments: Any, token: str) -> bool:
     return all(os.path.exists(os.path.join(arguments.output, name)) for name in names)
 
 
-def point_predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> Iterator[dict[str, Any]]:
+def point_predictions(outputs: Outputs, batch: Batch) -> Iterator[dict[str, Any]]:
     """What the network says of every point of each frame of a batch, all on its device.
 
     Yields {"index": of the frame, "label": uint8 [N], never the ignored class, "confidence": float32 [N], "entropy":
@@ -93,14 +94,14 @@ def point_predictions(outputs: Outputs, batch: Batch, ignore_index: int = 0) -> 
     where there is no point (see `is_valid`).
     """
     logits = outputs.x_vox.detach().float()
-    logits[:, ignore_index] = -torch.inf
+    logits[:, IGNORED] = -torch.inf
     probabilities = torch.softmax(logits, 1)
     confidence, label = probabilities.max(1)
     entropy = torch.special.entr(probabilities).sum(1) / np.log(max(logits.shape[1] - 1, 2))
     differs = None
     if outputs.x_pix is not None:
         pixels = outputs.x_pix.detach().float()
-        pixels[:, ignore_index] = -torch.inf
+        pixels[:, IGNORED] = -torch.inf
         differs = pixels.argmax(1) != label
     points = batch_points(batch)
     fields = {"label": label.byte(), "confidence": confidence, "entropy": entropy, "differs": differs}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from core.errors import UserError
 from core.running.files import write_json
-from core.scores.metrics import class_iou, mean_iou
+from core.scores.metrics import IGNORED, class_iou, mean_iou
 
 SCOPES = ("vox/in_view", "pix/in_view", "vox/all")
 """What is scored: point head and image head on the points in view (the paper's protocol), point head on all points
@@ -26,7 +26,6 @@ def result_row(
     frames: int,
     confusions: dict[str, NDArray[np.int64]],
     names: Sequence[str],
-    ignore_index: int,
     environment: dict[str, Any],
     benchmark_iou: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
@@ -39,16 +38,16 @@ def result_row(
     """
     scores = {}
     for scope, confusion in confusions.items():
-        iou = class_iou(confusion, ignore_index)
+        iou = class_iou(confusion)
         scores[scope] = {
-            "miou": _percent(mean_iou(confusion, ignore_index)),
-            "iou": {name: _percent(iou[c]) for c, name in enumerate(names) if c != ignore_index},
+            "miou": _percent(mean_iou(confusion)),
+            "iou": {name: _percent(iou[c]) for c, name in enumerate(names) if c != IGNORED},
             "confusion": confusion.tolist(),
         }
     if benchmark_iou is not None:
         scores["vox/all"]["benchmark"] = {
             "miou": _percent(float(np.nanmean(benchmark_iou))),
-            "iou": {name: _percent(benchmark_iou[c]) for c, name in enumerate(names) if c != ignore_index},
+            "iou": {name: _percent(benchmark_iou[c]) for c, name in enumerate(names) if c != IGNORED},
         }
     return {
         "checkpoint": checkpoint,

@@ -13,8 +13,9 @@ from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
 from core.running.comm import barrier, from_first_process, sum_over_processes
+from core.running.environment import environment
 from core.running.progress import progress
-from core.running.runtime import Run, environment
+from core.running.runtime import Run
 from core.scores.evaluation import (
     ConfusionCounts,
     batch_points,
@@ -25,6 +26,7 @@ from core.scores.evaluation import (
     labels_of_points,
     values_of_points,
 )
+from core.scores.metrics import IGNORED
 from core.scores.predictions import PredictionWriter
 from core.scores.results import SCOPES, class_table, result_row, save_row
 from core.training.checkpoint import load_weights
@@ -72,7 +74,7 @@ def evaluate(run: Run) -> None:
             for token, label, confidence in zip(batch.tokens, frames, sure, strict=True):
                 writer.write(token, label, confidence)
         if submission:
-            chosen = labels_of_points(choices(outputs.x_vox, without=config.data.ignore_label), points)
+            chosen = labels_of_points(choices(outputs.x_vox, without=IGNORED), points)
             for index, label in zip(batch.indices, _by_frame(chosen, points.sizes), strict=True):
                 submission.write(reader.frame(index), label)
     counts = sum_over_processes(confusion.numpy())
@@ -131,7 +133,6 @@ def _finish(
             len(reader),
             {scope: count for scope, count in zip(SCOPES, counts, strict=True) if count.any() or scope == "vox/all"},
             reader.classes.names,
-            config.data.ignore_label,
             environment(),
             reader.benchmark_iou(counts[SCOPES.index("vox/all")]),
         )

@@ -38,11 +38,10 @@ class Validation(Callback):
         self,
         loader: Any,
         class_names: tuple[str, ...],
-        ignore_index: int,
         every: int,
         between_batches: Callable[[], None] = nothing,
     ):
-        self.loader, self.class_names, self.ignore_index, self.every = loader, class_names, ignore_index, every
+        self.loader, self.class_names, self.every = loader, class_names, every
         self.between_batches = between_batches
 
     def _trigger_epoch(self) -> None:
@@ -70,8 +69,8 @@ class Validation(Callback):
         counts = sum_over_processes(seen.numpy())
         for head, confusion in zip(HEADS, counts, strict=True):
             if head == "vox" or confusion.any():  # a network may lack the image head
-                self.trainer.summary.add_scalar(f"iou/{head}/val", 100 * mean_iou(confusion, self.ignore_index))
-        for name, iou in zip(self.class_names, class_iou(counts[0], self.ignore_index), strict=True):
+                self.trainer.summary.add_scalar(f"iou/{head}/val", 100 * mean_iou(confusion))
+        for name, iou in zip(self.class_names, class_iou(counts[0]), strict=True):
             if np.isfinite(iou):
                 self.trainer.summary.add_scalar(f"iou/vox/val/{name}", 100 * iou)
 

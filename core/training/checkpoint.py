@@ -166,12 +166,6 @@ def newest_readable_checkpoint(folder: str) -> tuple[str, dict[str, Any]] | None
     return None
 
 
-def newest_checkpoint(folder: str) -> str | None:
-    """The step-N.pt with the largest N in `folder`, or None."""
-    paths = step_checkpoints(folder)
-    return paths[-1] if paths else None
-
-
 def step_checkpoints(folder: str) -> list[str]:
     """All step-N.pt in `folder`, N ascending."""
     steps = {}
