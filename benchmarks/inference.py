@@ -95,6 +95,7 @@ def row(folder: str, name: str, step: str, network: str) -> dict[str, str]:
 def timed(folder: str, name: str, step: str, network: str, workers: int) -> float:
     """CPU seconds of this process a frame."""
     config = configuration(folder, name, step, workers)
+    builder.make_reader(config, "val")  # fills in the numbers of classes and features
     made = builder.make_model
     if network == "linear":
         builder.make_model = lambda config, *_, **__: LinearLayer(  # type: ignore[assignment,return-value]

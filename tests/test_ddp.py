@@ -64,6 +64,7 @@ def representatives():
 
 def configuration(keys):
     small = {"model.cr": 0.125, "model.proj_channel": 8, "model.imagenet_pretrain": "null", "optimizer.lr": 0.01}
+    small |= {"data.num_classes": 17, "model.in_channel": 4}
     return load_config(ASSOP2P, overrides=overrides({**small, **keys}))
 
 
@@ -93,7 +94,7 @@ def train_all():
     launch, device = read_launch(), torch.device("cpu")
     introduce(launch)
     start_processes(launch, False, print)
-    builder.IMAGE_BLOCKS = {name: (1, 1, 1, 1) for name in builder.IMAGE_BLOCKS}
+    builder.network.IMAGE_BLOCKS = {name: (1, 1, 1, 1) for name in builder.network.IMAGE_BLOCKS}
     for keys in representatives():
         config = configuration(keys)
         torch.manual_seed(dist.rank())

@@ -17,14 +17,16 @@ CONFIG = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch):
     """One block a stage."""
-    monkeypatch.setitem(builder.IMAGE_BLOCKS, "resnet18", (1, 1, 1, 1))
+    monkeypatch.setitem(builder.network.IMAGE_BLOCKS, "resnet18", (1, 1, 1, 1))
 
 
 def branch_of(device: str = "cpu", *overrides: str) -> SwiftNetResNet:
     """The branch of a configuration's network, with the same weights each time."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = load_config(CONFIG, overrides=("--model.cr", "0.16", *overrides))
+    config = load_config(
+        CONFIG, overrides=("--model.cr=0.16", "--data.num_classes=17", "--model.in_channel=4", *overrides)
+    )
     return builder.make_model(config, torch.device(device), imagenet=False).pix_branch
 
 

@@ -89,7 +89,7 @@ def trained(frame):
 def test_the_configuration_is_the_published_one(frame):
     changed = load_config(ASSOP2P, overrides=overrides(frame.keys))
     assert (changed.model.cr, changed.dataset.voxel_size, changed.dataset.image_crop_rate) == (0.64, 0.05, 0.4)
-    assert (changed.dataset.seeds.num_superpixels, changed.data.num_classes) == (1024, 17)
+    assert (changed.dataset.seeds.num_superpixels, changed.num_epochs) == (1024, 25)
 
 
 def test_weak_labels_and_superpixels(frame):

@@ -225,7 +225,7 @@ def test_score_of_the_benchmark_beside_ours(reader):
 
 def test_both_scores_stand_apart_in_the_row_and_in_the_table():
     matrices = dict.fromkeys(("vox/in_view", "pix/in_view", "vox/all"), CONFUSION)
-    row = result_row("RUN/checkpoints/a.pt", "val", "all", 3, matrices, CLASSES.names, 0, {}, benchmark_iou(CONFUSION))
+    row = result_row("RUN/checkpoints/a.pt", "val", "all", 3, matrices, CLASSES.names, {}, benchmark_iou(CONFUSION))
     scores = row["scores"]["vox/all"]
     assert scores["miou"] == 62.5 and scores["iou"]["bus"] is None
     assert scores["benchmark"]["miou"] == pytest.approx(100 * 20.25 / 22, abs=1e-3)
@@ -235,5 +235,5 @@ def test_both_scores_stand_apart_in_the_row_and_in_the_table():
     assert lines[0].endswith("point head, all all, benchmark's rule")
     assert next(line for line in lines if line.startswith("truck")).split() == ["truck", "-", "-", "-", "100.0"]
     assert lines[-1].split() == ["mean", "62.5", "62.5", "62.5", "92.0"]
-    without = class_table(result_row("RUN/checkpoints/a.pt", "val", "all", 3, matrices, CLASSES.names, 0, {}))
+    without = class_table(result_row("RUN/checkpoints/a.pt", "val", "all", 3, matrices, CLASSES.names, {}))
     assert "benchmark" not in without
