@@ -40,16 +40,13 @@ def test_links_of_a_page(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_files_that_a_page_names(page):
-    named = {path for path in FILE.findall(read(page)) if not path.startswith("core/datasets/NAME")}
-    assert not [path for path in named if not os.path.exists(os.path.join(ROOT, path))]
+    assert not [path for path in set(FILE.findall(read(page))) if not os.path.exists(os.path.join(ROOT, path))]
 
 
 def test_pages_that_code_and_configurations_name():
-    for path in [
-        *glob.glob(f"{ROOT}/core/**/*.*", recursive=True),
-        *glob.glob(f"{ROOT}/configs/**/*.yaml", recursive=True),
-    ]:
-        if path.endswith((".py", ".yaml")):
+    for folder in ("core", "configs"):
+        paths = [f for ending in ("py", "yaml") for f in glob.glob(f"{ROOT}/{folder}/**/*.{ending}", recursive=True)]
+        for path in paths:
             for page in re.findall(r"docs/[\w-]+\.md", read(path)):
                 assert os.path.exists(os.path.join(ROOT, page)), f"{path}: {page}"
 
