@@ -4,7 +4,6 @@ import glob
 import json
 import os
 import re
-import shlex
 import shutil
 from types import SimpleNamespace
 
@@ -35,72 +34,29 @@ from tests.entry import (
 )
 
 RUN = "runs/iupc_nusc/assop2pw0p5_visw0p5_sybn"
-NUSCENES = "configs/nuscenes"
-EXPECTED = [
-    ["python3", "prepare_sparse_label.py", f"{NUSCENES}/pretrain/preseg.yaml"],
-    ["python3", "prepare_nusc_superpixel.py"],
-    ["python3", f"{PRETRAIN}.py", f"{NUSCENES}/pretrain/assop2p.yaml", "--run-dir", RUN],
-    [
-        "python3",
-        f"{ESTEP}.py",
-        f"{NUSCENES}/estep/it1.yaml",
-        "--run-dir",
-        RUN,
-        "--weight-path",
-        f"{RUN}/checkpoints/max-iou-vox-val.pt",
-    ],
-    ["python3", f"{MSTEP}.py", f"{NUSCENES}/mstep/assop2p.yaml", "--run-dir", RUN],
-    [
-        "python3",
-        f"{ESTEP_2}.py",
-        f"{NUSCENES}/estep/it2.yaml",
-        "--run-dir",
-        RUN,
-        "--weight-path",
-        f"{RUN}/checkpoints_mstep_0/max-iou-vox-val.pt",
-    ],
-    ["python3", f"{MSTEP}.py", f"{NUSCENES}/mstep/assop2p_it2.yaml", "--run-dir", RUN],
-]
-LAUNCHER = ["torchpack", "dist-run", "-np", "3"]
+TRAIN = "torchpack dist-run -np 3 python3 train_lc_"
+COMMANDS = f"""\
+python3 prepare_sparse_label.py configs/nuscenes/pretrain/preseg.yaml
+python3 prepare_nusc_superpixel.py
+RUN={RUN}
+{TRAIN}sparse_assop2p_nusc.py configs/nuscenes/pretrain/assop2p.yaml --run-dir $RUN
+{TRAIN}estep_nusc.py configs/nuscenes/estep/it1.yaml --run-dir $RUN --weight-path $RUN/checkpoints/max-iou-vox-val.pt
+{TRAIN}sparse_assop2p_mstep_nusc.py configs/nuscenes/mstep/assop2p.yaml --run-dir $RUN
+{TRAIN}estep_nusc_2.py configs/nuscenes/estep/it2.yaml --run-dir $RUN \
+--weight-path $RUN/checkpoints_mstep_0/max-iou-vox-val.pt
+{TRAIN}sparse_assop2p_mstep_nusc.py configs/nuscenes/mstep/assop2p_it2.yaml --run-dir $RUN
+""".splitlines()
 TERMS = {f"loss/{term}/{head}" for term in ("sparse", "propagated", "negative") for head in ("vox", "pix")}
 TERMS |= {"loss/walker", "loss/visit", "loss/total"}
 
 
-def command_lines(text):
-    """(assignments, command) of each command in the fenced code blocks of a Markdown text."""
-    found, assignments = [], []
-    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        for line in block.replace("\\\n", " ").splitlines():
-            line = line.strip().removeprefix("$ ")
-            if re.fullmatch(r"(export )?\w+=\S+", line):
-                assignments.append(line)
-            elif line and not line.startswith("#"):
-                found.append((list(assignments), line))
-    return found
-
-
-def words_of(assignments, line):
-    """The words of a command as the shell sees them: comments gone, variables filled in, environment left out."""
-    words = shlex.split(line, comments=True)
-    for assignment in assignments:
-        name, value = assignment.removeprefix("export ").split("=", 1)
-        words = [re.sub(rf"\$({name}\b|{{{name}}})", value, word) for word in words]
-    while words and re.fullmatch(r"\w+=.*", words[0]):
-        words.pop(0)
-    return words
-
-
 @pytest.fixture(scope="module")
 def commands():
-    """The seven lines, in order: (assignments, line)."""
+    """The commands of the README, after a look whether they stand there, one after the other."""
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
-        found = command_lines(file.read())
-    plain = [words_of(*command) for command in found]
-    bare = [words[4:] if words[:2] == LAUNCHER[:2] else words for words in plain]
-    places = [i for i in range(len(bare)) if bare[i : i + 7] == EXPECTED]
-    assert places, "the seven commands stand nowhere in the README, one after the other"
-    assert [words[:4] for words in plain[places[0] + 2 : places[0] + 7]] == [LAUNCHER] * 5
-    return found[places[0] : places[0] + 7]
+        blocks = re.findall(r"^```sh\n(.*?)^```", file.read(), re.DOTALL | re.MULTILINE)
+    assert [line for block in blocks for line in block.splitlines() if not line.startswith("#")] == COMMANDS
+    return [line for line in COMMANDS if not line.startswith("RUN=")]
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +68,11 @@ def done(commands, city, tmp_path_factory):
     shutil.copytree(city, folder / "data/nuscenes")
     write_resnet(folder / "pretrained/resnet18-5c106cde.pth")
     outputs = []
-    for assignments, line in commands:
+    for line in commands:
         workers = {} if "prepare_sparse_label" in line else {"workers_per_gpu": int(PRETRAIN in line)}
         shrink = {key: value for key, value in SHRINK.items() if key != "workers_per_gpu"} | workers
-        line = re.sub(r"^(\w+=\S+ +)+", "", line).replace("-np 3", "-np 2")
-        outputs.append(shell("; ".join([*assignments, f"{line} {' '.join(overrides(shrink))}"]), cwd=folder))
+        line = f"RUN={RUN}; {line.replace('-np 3', '-np 2')} {' '.join(overrides(shrink))}"
+        outputs.append(shell(line, cwd=folder))
     data = folder / "data/nuscenes"
     project = Project(str(data), str(data / "index"), str(data / "weak_label"), str(data / "seeds_1024"))
     return SimpleNamespace(folder=folder, run=folder / RUN, outputs=outputs, project=project)
@@ -128,15 +84,6 @@ def write_resnet(path):
 
     path.parent.mkdir()
     torch.save(resnet18(weights=None).state_dict(), path)
-
-
-# ---- reading the README ---------------------------------------------------------------------------------------------
-
-
-def test_command_lines_are_read():
-    text = "a\n```sh\nRUN=x/y\n# remark\nA=1 python3 a.py \\\n  --run-dir $RUN/c  # why\n```\n```\nb ${RUN}\n```\n"
-    found = command_lines(text)
-    assert [words_of(*command) for command in found] == [["python3", "a.py", "--run-dir", "x/y/c"], ["b", "x/y"]]
 
 
 # ---- what the commands leave ----------------------------------------------------------------------------------------

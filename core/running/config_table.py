@@ -1,4 +1,4 @@
-"""The table of configuration keys, docs/configuration.md: `python3 -m core.running.config_table` writes it."""
+"""The tables of configuration keys in docs/configuration.md: `python3 -m core.running.config_table` writes them."""
 
 import glob
 import os
@@ -14,12 +14,8 @@ from core.running.files import write_atomic
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATH = os.path.join(ROOT, "docs", "configuration.md")
-INTRODUCTION = """# Configuration keys
-
-Made by `python3 -m core.running.config_table` from `configs/` (defaults, and the comments above them) and
-`core/running/config_keys.py` (the values that a key takes, which are checked when a command starts). Any key can be set
-on the command line: `--optimizer.lr 0.1`.
-"""
+MARK = "<!-- generated from here on by python3 -m core.running.config_table: do not edit -->\n"
+"""What stands before it in docs/configuration.md is written by hand."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,9 @@ def _lines_of_keys(node: Any, prefix: str = "") -> Iterator[tuple[int, tuple[str
 
 
 def table() -> str:
-    """docs/configuration.md."""
+    """docs/configuration.md: its introduction as it is, and the tables."""
+    with open(PATH, encoding="utf-8") as file:
+        introduction = file.read().partition(MARK)[0] + MARK
     common = entries(os.path.join(ROOT, "configs", "default.yaml"))
     known = {entry.key for entry in common}
     data_sets = {_folder(path): entries(path) for path in sorted(glob.glob(f"{ROOT}/configs/*/default.yaml"))}
@@ -85,7 +83,7 @@ def table() -> str:
     for name, own in data_sets.items():
         if new := [entry for entry in own if entry.key not in known]:
             sections[f"{name} alone"] = new
-    parts = [INTRODUCTION, *(_section(title, rows) for title, rows in sections.items())]
+    parts = [introduction, *(_section(title, rows) for title, rows in sections.items())]
     return "\n".join([*parts, _differences({entry.key: entry.default for entry in common}, data_sets)])
 
 
@@ -123,5 +121,6 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
+    text = table().encode()
     with write_atomic(PATH) as file:
-        file.write(table().encode())
+        file.write(text)
