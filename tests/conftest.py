@@ -7,23 +7,33 @@ import pytest
 import torch
 
 from core.synthetic.generate import City, generate_city
-from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN, Project, run_script
+from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, PRETRAIN, Project, prepare, run_script
 
 SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
 CITY = City(format="nuscenes", **SIZES)
+torch.set_num_threads(1)  # as each of two processes has: results are equal to the last bit
 
 
 @pytest.fixture(autouse=True)
-def full_precision():
-    """Float32 products without TF32; the switches that a test sets are put back."""
+def switches():
+    """Each test finds float32 products without TF32, and leaves PyTorch's switches as they were."""
     places = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [place.allow_tf32 for place in places], torch.backends.cudnn.benchmark
+    before = [place.allow_tf32 for place in places], torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    dtype, precision, threads = torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.get_num_threads()
+    algorithms, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     for place in places:
         place.allow_tf32 = False
     yield
+    torch.set_float32_matmul_precision(precision)
     for place, allowed in zip(places, before[0], strict=True):
         place.allow_tf32 = allowed
-    torch.backends.cudnn.benchmark = before[1]
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = before[1:]
+    torch.set_default_dtype(dtype)
+    torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +49,7 @@ def prepared(city, tmp_path_factory):
     """The city with weak labels and superpixels, made in one process without workers. Nobody changes it."""
     folder = tmp_path_factory.mktemp("prepared")
     project = Project(str(city), str(folder / "index"), str(folder / "weak"), str(folder / "seeds"))
-    run_script("prepare_sparse_label", PRESEG, *project.words())
-    run_script("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *project.words())
+    prepare(project)
     return project
 
 
@@ -49,8 +58,7 @@ def trained(prepared, tmp_path_factory):
     """A run directory after pretraining and the first E-step. Nobody changes it."""
     run = tmp_path_factory.mktemp("trained") / "run"
     run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *prepared.words())
-    checkpoint = run / "checkpoints/max-iou-vox-val.pt"
-    run_script(ESTEP, f"{CONFIGS}/estep/it1.yaml", "--run-dir", run, "--weight-path", checkpoint, *prepared.words())
+    run_script(ESTEP, f"{CONFIGS}/estep/it1.yaml", "--run-dir", run, "--weight-path", run / BEST, *prepared.words())
     return run
 
 

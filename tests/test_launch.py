@@ -167,14 +167,6 @@ def test_two_processes_find_each_other(tmp_path, launcher, threads):
     assert f"found [[0, 2, 0, 2, {each}], [1, 2, 1, 2, {each}]] cpu" in output
 
 
-def test_a_launcher_that_is_not_understood_is_one_line(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    env = environment(PYTHONPATH=ROOT, PMI_RANK="0", PMI_SIZE="2")
-    command = [sys.executable, str(tmp_path / "script.py"), ASSOP2P]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "PMI_SIZE: 2 processes" in done.stderr
-
-
 # ---- CPUs and GPUs of each process ----------------------------------------------------------------------------------
 
 

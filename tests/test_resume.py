@@ -150,14 +150,6 @@ def test_the_same_seed_gives_the_same_losses_twice(prepared, tmp_path):
     assert first_difference(*(read_checkpoint(str(tmp_path / name / "checkpoints/step-4.pt")) for name in "ab")) is None
 
 
-def test_checkpoints_every_few_steps(prepared, tmp_path):
-    run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, *prepared.words(train__checkpoint_every_steps=3))
-    state = read_checkpoint(str(tmp_path / "checkpoints/step-3.pt"))
-    assert (state["local_step"], state[EXACT_STATE]["epoch_finished"]) == (3, False)
-    assert read_checkpoint(str(tmp_path / "checkpoints/step-4.pt"))[EXACT_STATE]["epoch_finished"]
-    assert set(state) >= {"model", "optimizer", "scheduler", "scaler", "callbacks", "epoch_num", "global_step"}
-
-
 # ---- the parts -----------------------------------------------------------------------------------------------------
 
 
