@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from core.synthetic.generate import City, generate_city
-from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, PRETRAIN, Project, prepare, run_script
+from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, PRETRAIN, Project, logged, prepare, run_script
 
 SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
 CITY = City(format="nuscenes", **SIZES)
@@ -34,6 +34,13 @@ def switches():
     torch.set_default_dtype(dtype)
     torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def log():
+    """What is logged, as "LEVEL message"."""
+    with logged() as lines:
+        yield lines
 
 
 @pytest.fixture(scope="session")

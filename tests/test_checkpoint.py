@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchpack.utils.logging import logger
 from torchvision.models import resnet18, resnet34
 
 from core.errors import UserError
@@ -43,15 +42,6 @@ def saved(tmp_path, content, name="checkpoint.pt"):
 def equal_states(a, b):
     a, b = a.state_dict(), b.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.fixture
-def log():
-    """The messages that are logged."""
-    messages = []
-    handler = logger.add(lambda message: messages.append(str(message)), format="{message}")
-    yield messages
-    logger.remove(handler)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
