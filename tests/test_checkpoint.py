@@ -224,9 +224,9 @@ def test_imagenet_from_torchvision(tmp_path, log, blocks, theirs, count):
     assert f"{len(own) - count} tensors of the image branch start at random" in log[0]
     load_imagenet(branch, saved(tmp_path, {**state, "conv1.weight": torch.zeros(64, 4, 7, 7)}), theirs.__name__)
     assert branch.conv1.weight.abs().sum() > 0 and "conv1.weight, fc.bias" in log[-1]
-    other = SwiftNetResNet((2, 2, 2, 2) if count == 180 else (3, 4, 6, 3))
-    with pytest.raises(UserError, match="(8|16) blocks, that of model.name has (16|8).*other-"):
-        load_imagenet(other, saved(tmp_path, state), "other")
+    other, name = ((2, 2, 2, 2), "resnet18") if count == 180 else ((3, 4, 6, 3), "resnet34")
+    with pytest.raises(UserError, match=f"(8|16) blocks, that of model.name has (16|8).*{name}-"):
+        load_imagenet(SwiftNetResNet(other), saved(tmp_path, state), name)
 
 
 def test_imagenet_from_a_swiftnet_file_or_none(tmp_path, log):
