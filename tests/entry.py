@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
+import numpy as np
 import pytest
+import torch
 from torchpack.utils.logging import logger
 
 from core.running.runtime import run_main
@@ -158,3 +160,18 @@ def contents(directory, skip=()):
             with open(os.path.join(directory, name), "rb") as file:
                 found[name] = file.read()
     return found
+
+
+def first_difference(a, b, path="the content"):
+    """Where two nested values differ in a single bit; None where nowhere."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return None if a.dtype == b.dtype and a.tobytes() == b.tobytes() else path
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return None if a.dtype == b.dtype and torch.equal(a, b) else path
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        pairs = [(key, a[key], b[key]) for key in a]
+    elif isinstance(a, list | tuple) and type(a) is type(b) and len(a) == len(b):
+        pairs = list(zip(range(len(a)), a, b, strict=True))
+    else:
+        return None if type(a) is type(b) and a == b else path
+    return next((d for key, x, y in pairs if (d := first_difference(x, y, f"{path}.{key}"))), None)

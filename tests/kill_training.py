@@ -14,8 +14,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import torch
-
 import core.training.callbacks
 import core.training.resume
 import core.training.trainer
@@ -23,7 +21,7 @@ from core.errors import RESUME_STATUS
 from core.synthetic.generate import generate_city
 from core.training.checkpoint import read_checkpoint
 from tests.conftest import CITY
-from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, Project
+from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, Project, first_difference
 from tests.forked import Command, before
 
 CHANGES = {"train__checkpoint_every_steps": 3, "eval_batch_size": 1}
@@ -97,19 +95,6 @@ class Trial:
             assert difference is None, f"{run}/checkpoints/{name}: {difference} differs"
         scalars = [(self.folder / name / "scalars.jsonl").read_bytes() for name in (run, whole)]
         assert scalars[0] == scalars[1], f"{run}/scalars.jsonl differs"
-
-
-def first_difference(a, b, path=""):
-    """Where two nested values differ in a single bit; None where nowhere."""
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return None if a.dtype == b.dtype and torch.equal(a, b) else path
-    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        pairs = [(key, a[key], b[key]) for key in a]
-    elif isinstance(a, list | tuple) and type(a) is type(b) and len(a) == len(b):
-        pairs = list(zip(range(len(a)), a, b, strict=True))
-    else:
-        return None if type(a) is type(b) and a == b else path
-    return next((d for key, x, y in pairs if (d := first_difference(x, y, f"{path}.{key}"))), None)
 
 
 def main() -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from core.training.checkpoint import read_checkpoint
-from tests.entry import ASSOP2P, BEST, PRETRAIN, ROOT, contents, run_script, shell
-from tests.kill_training import first_difference
+from tests.entry import ASSOP2P, BEST, PRETRAIN, ROOT, contents, first_difference, run_script, shell
 
 SLOW_DISK = os.path.join(ROOT, "tests", "slow_disk")
 

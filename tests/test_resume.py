@@ -22,8 +22,7 @@ from core.training.preemption import Preemption
 from core.training.resume import EXACT_STATE, CheckpointSaver
 from core.training.state import epoch_seed, random_state, restore_random_state
 from tests import made_up
-from tests.entry import ASSOP2P, BEST, PRETRAIN, ROOT, environment, refusal, run_script
-from tests.kill_training import first_difference
+from tests.entry import ASSOP2P, BEST, PRETRAIN, ROOT, environment, first_difference, refusal, run_script
 from tests.test_callbacks import make_trainer
 from tests.test_runtime import draws
 
