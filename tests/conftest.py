@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -15,25 +16,23 @@ torch.set_num_threads(1)  # as each of two processes has: results are equal to t
 
 
 @pytest.fixture(autouse=True)
-def switches():
+def switches(monkeypatch):
     """Each test finds float32 products without TF32, and leaves PyTorch's switches as they were."""
-    places = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [place.allow_tf32 for place in places], torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
-    dtype, precision, threads = torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.get_num_threads()
-    algorithms, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    for place, name in ((matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark"), (cudnn, "deterministic")):
+        monkeypatch.setattr(place, name, name != "allow_tf32" and getattr(place, name))  # which puts it back
+    algorithms = partial(
+        torch.use_deterministic_algorithms, warn_only=torch.is_deterministic_algorithms_warn_only_enabled()
     )
-    for place in places:
-        place.allow_tf32 = False
+    kept = [
+        (algorithms, torch.are_deterministic_algorithms_enabled()),
+        (torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
+        (torch.set_default_dtype, torch.get_default_dtype()),
+        (torch.set_num_threads, torch.get_num_threads()),
+    ]
     yield
-    torch.set_float32_matmul_precision(precision)
-    for place, allowed in zip(places, before[0], strict=True):
-        place.allow_tf32 = allowed
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = before[1:]
-    torch.set_default_dtype(dtype)
-    torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
-    torch.set_num_threads(threads)
+    for put_back, value in kept:
+        put_back(value)
 
 
 @pytest.fixture

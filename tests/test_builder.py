@@ -63,7 +63,6 @@ def root(data, tmp_path):
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_configuration_builds(name, root):
-    torch.set_num_threads(1)
     config = load(name, root)
     if config.model.name == "auto":  # left to the data
         for recording in ("train_0", "val_0", "test_0", "002"):

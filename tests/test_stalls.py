@@ -41,7 +41,14 @@ def say(watch, rank, count, silent=0.0):
 
 
 def test_who_is_behind_is_named(watch):
+    """And nobody by the process that the others wait for."""
     watch, ended = watch
+    say(watch, 1, 3)
+    say(watch, 2, 3)
+    watch.exchange()
+    with logged() as lines:
+        watch.look(3000)
+    assert lines == [] and watch.waited_for() == ""
     for _ in range(7):
         mark()
     say(watch, 1, 6)
@@ -54,16 +61,6 @@ def test_who_is_behind_is_named(watch):
     assert lines == [f"WARNING Waiting for {one}, for 1 min so far.", f"WARNING Waiting for {one}, for 2 min so far."]
     assert not ended
     assert "core/running/stalls.py:" in json.loads(watch.store["0"])["at"]
-
-
-def test_nobody_is_named_by_the_process_that_the_others_wait_for(watch):
-    watch, _ = watch
-    say(watch, 1, 3)
-    say(watch, 2, 3)
-    watch.exchange()
-    with logged() as lines:
-        watch.look(3000)
-    assert lines == [] and watch.waited_for() == ""
 
 
 def test_a_stopped_process_is_silent(watch, monkeypatch):
