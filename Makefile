@@ -9,6 +9,7 @@ NEWEST ?= .venv-newest
 NEWEST_PYTHON ?= $(shell for p in python3.12 python3; do \
 	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo $$p && break; done)
 PARTS ?= 1 2 3 4 5
+TEST_PROCESSES ?= 2
 
 .PHONY: install demo test test-newest gpu-check lint clean
 
@@ -23,8 +24,10 @@ $(VENV)/.installed: requirements.txt .ci/system-libraries
 demo: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m core.demo --dataset $(DATASET)
 
+# Test modules are shared out to TEST_PROCESSES processes; 0: all run in this one.
 test: install
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov=core --cov-report=term --cov-fail-under=90
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile \
+		--cov=core --cov-report=term --cov-fail-under=90
 
 # Python 3.12 with the newest numpy, numba and scipy: a training step, an E-step and an evaluation, among others.
 test-newest:

@@ -2,28 +2,44 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from core.synthetic.generate import City, generate_city
-from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN, Project, run_script
+from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, PRETRAIN, Project, logged, prepare, run_script
 
 SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
 CITY = City(format="nuscenes", **SIZES)
+torch.set_num_threads(1)  # as each of two processes has: results are equal to the last bit
 
 
 @pytest.fixture(autouse=True)
-def full_precision():
-    """Float32 products without TF32; the switches that a test sets are put back."""
-    places = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [place.allow_tf32 for place in places], torch.backends.cudnn.benchmark
-    for place in places:
-        place.allow_tf32 = False
+def switches(monkeypatch):
+    """Each test finds float32 products without TF32, and leaves PyTorch's switches as they were."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    for place, name in ((matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark"), (cudnn, "deterministic")):
+        monkeypatch.setattr(place, name, name != "allow_tf32" and getattr(place, name))  # which puts it back
+    algorithms = partial(
+        torch.use_deterministic_algorithms, warn_only=torch.is_deterministic_algorithms_warn_only_enabled()
+    )
+    kept = [
+        (algorithms, torch.are_deterministic_algorithms_enabled()),
+        (torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
+        (torch.set_default_dtype, torch.get_default_dtype()),
+        (torch.set_num_threads, torch.get_num_threads()),
+    ]
     yield
-    for place, allowed in zip(places, before[0], strict=True):
-        place.allow_tf32 = allowed
-    torch.backends.cudnn.benchmark = before[1]
+    for put_back, value in kept:
+        put_back(value)
+
+
+@pytest.fixture
+def log():
+    """What is logged, as "LEVEL message"."""
+    with logged() as lines:
+        yield lines
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +55,7 @@ def prepared(city, tmp_path_factory):
     """The city with weak labels and superpixels, made in one process without workers. Nobody changes it."""
     folder = tmp_path_factory.mktemp("prepared")
     project = Project(str(city), str(folder / "index"), str(folder / "weak"), str(folder / "seeds"))
-    run_script("prepare_sparse_label", PRESEG, *project.words())
-    run_script("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *project.words())
+    prepare(project)
     return project
 
 
@@ -49,8 +64,7 @@ def trained(prepared, tmp_path_factory):
     """A run directory after pretraining and the first E-step. Nobody changes it."""
     run = tmp_path_factory.mktemp("trained") / "run"
     run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *prepared.words())
-    checkpoint = run / "checkpoints/max-iou-vox-val.pt"
-    run_script(ESTEP, f"{CONFIGS}/estep/it1.yaml", "--run-dir", run, "--weight-path", checkpoint, *prepared.words())
+    run_script(ESTEP, f"{CONFIGS}/estep/it1.yaml", "--run-dir", run, "--weight-path", run / BEST, *prepared.words())
     return run
 
 

@@ -17,7 +17,7 @@ from core.running.runtime import run_main
 from core.synthetic.generate import generate_city
 from tests.config_values import edge_values
 from tests.conftest import CITY
-from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN, Project, logged, run_script
+from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, PRESEG, PRETRAIN, Project, logged, prepare, run_script
 
 SKIPPED = {
     "model.cr": "more memory than machines have",
@@ -68,16 +68,14 @@ def main():
     city = f"{folder}/city"
     generate_city(city, CITY)
     project = Project(city, f"{folder}/index", f"{folder}/weak", f"{folder}/seeds")
-    run_script("prepare_sparse_label", PRESEG, *project.words())
-    run_script("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *project.words())
+    prepare(project)
     run_script(PRETRAIN, ASSOP2P, "--run-dir", f"{folder}/run", *project.words())
-    best = f"{folder}/run/checkpoints/max-iou-vox-val.pt"
     failed = 0
     for key in keys:
         values = edge_values(KEYS[key])
         for value in values[:1] if key in SKIPPED else values:
             run = f"{folder}/edge"
-            for script, *words in steps_of(key, project, run, best):
+            for script, *words in steps_of(key, project, run, f"{folder}/run/{BEST}"):
                 own = project
                 if script.startswith("prepare"):
                     own = replace(project, weak=f"{folder}/new_weak", seeds=f"{folder}/new_seeds")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from torchpack.utils.logging import logger
@@ -19,6 +20,7 @@ CONFIGS = os.path.join(ROOT, "configs", "nuscenes")
 PRESEG, ASSOP2P = f"{CONFIGS}/pretrain/preseg.yaml", f"{CONFIGS}/pretrain/assop2p.yaml"
 PRETRAIN, MSTEP = "train_lc_sparse_assop2p_nusc", "train_lc_sparse_assop2p_mstep_nusc"
 ESTEP, ESTEP_2 = "train_lc_estep_nusc", "train_lc_estep_nusc_2"
+BEST = "checkpoints/max-iou-vox-val.pt"
 
 SHRINK = {
     "dataset.voxel_size": 0.3,
@@ -74,12 +76,8 @@ class Project:
 
 @contextmanager
 def logged():
-    """Collects "LEVEL message" lines; closes log files that were opened meanwhile. Runs in one thread, as each of two
-    processes does: results are equal to the last bit, and other work on the machine does not slow them down much.
-    """
+    """Collects "LEVEL message" lines; closes log files that were opened meanwhile."""
     lines: list[str] = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     first = logger.add(lambda message: lines.append(str(message).rstrip("\n")), format="{level} {message}")
     try:
         yield lines
@@ -87,7 +85,6 @@ def logged():
         last = logger.add(lines.append)
         for handler in range(first, last + 1):
             logger.remove(handler)
-        torch.set_num_threads(threads)
 
 
 def run_script(script, *words):
@@ -95,6 +92,24 @@ def run_script(script, *words):
     main = importlib.import_module(script).main
     with logged() as lines, patch.object(sys, "argv", [f"{script}.py", *map(str, words)]):
         main()
+    return lines
+
+
+def prepare(project):
+    """Makes the weak labels and superpixels of a project; what was logged."""
+    lines = run_script("prepare_sparse_label", PRESEG, *project.words())
+    return lines + run_script("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *project.words())
+
+
+def all_steps(configs, run, words, rounds=2):
+    """The numbered commands in this process: training, then so many rounds of E-step and M-step; what they logged."""
+    lines = run_script(PRETRAIN, f"{configs}/pretrain/assop2p.yaml", "--run-dir", run, *words)
+    scripts, later = (ESTEP, ESTEP_2), ("", "_it2")
+    for k in range(rounds):
+        best = run / ("checkpoints", "checkpoints_mstep_0")[k] / "max-iou-vox-val.pt"
+        estep = [f"{configs}/estep/it{k + 1}.yaml", "--run-dir", run, "--weight-path", best]
+        lines += run_script(scripts[k], *estep, *words)
+        lines += run_script(MSTEP, f"{configs}/mstep/assop2p{later[k]}.yaml", "--run-dir", run, *words)
     return lines
 
 
@@ -145,3 +160,18 @@ def contents(directory, skip=()):
             with open(os.path.join(directory, name), "rb") as file:
                 found[name] = file.read()
     return found
+
+
+def first_difference(a, b, path="the content"):
+    """Where two nested values differ in a single bit; None where nowhere."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return None if a.dtype == b.dtype and a.tobytes() == b.tobytes() else path
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return None if a.dtype == b.dtype and torch.equal(a, b) else path
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        pairs = [(key, a[key], b[key]) for key in a]
+    elif isinstance(a, list | tuple) and type(a) is type(b) and len(a) == len(b):
+        pairs = list(zip(range(len(a)), a, b, strict=True))
+    else:
+        return None if type(a) is type(b) and a == b else path
+    return next((d for key, x, y in pairs if (d := first_difference(x, y, f"{path}.{key}"))), None)

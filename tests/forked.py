@@ -53,20 +53,11 @@ class Command:
         self.events += data.decode().split()
         return bool(data)
 
-    def send(self, number: int, rank: int = 0) -> None:
-        """A signal to one rank."""
-        os.kill(self.pids[rank], number)
-
-    def kill(self, rank: int) -> list[int]:
+    def kill(self, rank: int = 0) -> list[int]:
         """SIGKILL to one rank; then, as the launcher would, to the others. Their exit statuses."""
         for pid in [self.pids[rank], *self.pids]:
-            os.kill(pid, signal.SIGKILL)
-        return self.statuses()
-
-    def statuses_after_kill(self) -> list[int]:
-        """As `kill` of a lone process, which may have ended already."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pids[0], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                os.kill(pid, signal.SIGKILL)
         return self.statuses()
 
     def statuses(self) -> list[int]:
@@ -75,6 +66,17 @@ class Command:
             pass
         os.close(self.read)
         return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
+
+
+def before(owner, name: str, call: Callable) -> None:
+    """Has a function of a module or class call another one first."""
+    function = getattr(owner, name)
+
+    def wrapped(*arguments, **options):
+        call()
+        return function(*arguments, **options)
+
+    setattr(owner, name, wrapped)
 
 
 def _fork(

@@ -44,6 +44,7 @@ from core.label_files.files import (
 from core.scores.results import read_rows
 from core.training.checkpoint import read_checkpoint, save_checkpoint
 from core.training.resume import EXACT_STATE
+from tests.entry import first_difference
 from tests.fake_nuscenes import SIZE, VERSION, write_fake_nuscenes
 
 HANG = 20
@@ -165,19 +166,6 @@ def targets(folder: Path) -> dict[str, Target]:
     return aims
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two results are equal to the last bit."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, np.ndarray):
-        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and a == b
-
-
 def _hang(number, frame):
     raise AssertionError(f"no answer within {HANG} s")
 
@@ -196,7 +184,7 @@ def fuzz(folder: Path, cases: int, seconds: float, seed: int) -> Counter:
         signal.alarm(HANG)
         try:
             found = aim.read()
-            if aim.exact and not same(found, expected):
+            if aim.exact and first_difference(found, expected):
                 raise AssertionError("another content was read, and nothing said")
             outcomes[name, "read"] += 1
         except UserError as error:

@@ -17,26 +17,20 @@ import core.label_files.archive
 import core.label_files.files
 import core.label_files.meta
 from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN, Project, contents
-from tests.forked import Command
+from tests.forked import Command, before
 from tests.kill_training import make_project
 
 
 def report_files(report):
-    """Says when a file is begun."""
+    """Says when a file is begun; slowly, so that half of the kills come while it is written."""
 
-    def before(owner, name):
-        function = getattr(owner, name)
+    def begun():
+        report("file")
+        time.sleep(0.01)
 
-        def wrapped(path, *arguments, **options):
-            report("file")
-            time.sleep(0.01)  # so that half of the kills come while it is written
-            return function(path, *arguments, **options)
-
-        setattr(owner, name, wrapped)
-
-    before(core.label_files.archive, "write_atomic")
-    before(core.label_files.files, "write_atomic")
-    before(core.label_files.meta, "write_json")
+    before(core.label_files.archive, "write_atomic", begun)
+    before(core.label_files.files, "write_atomic", begun)
+    before(core.label_files.meta, "write_json", begun)
 
 
 def steps(project: Project, folder: Path, weights: str) -> dict:
@@ -65,7 +59,7 @@ def kill_until_done(script: str, words: list, directory, kills: int, rng: random
         command = Command(script, words, 1, report_files, log)
         command.wait_for("file", rng.randint(1, 3))
         time.sleep(rng.uniform(0, 0.02))
-        killed = command.statuses_after_kill() != [0]
+        killed = command.kill() != [0]
         after = times(directory)
         assert before.items() <= after.items(), f"{directory}: a whole file was made again"
         if not killed:

@@ -14,18 +14,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import torch
-
 import core.training.callbacks
-import core.training.checkpoint
 import core.training.resume
 import core.training.trainer
 from core.errors import RESUME_STATUS
 from core.synthetic.generate import generate_city
 from core.training.checkpoint import read_checkpoint
 from tests.conftest import CITY
-from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, Project
-from tests.forked import Command
+from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, Project, first_difference
+from tests.forked import Command, before
 
 CHANGES = {"train__checkpoint_every_steps": 3, "eval_batch_size": 1}
 KINDS = ("start", "step", "step", "validation", "checkpoint", "checkpoint")
@@ -34,21 +31,11 @@ KINDS = ("start", "step", "step", "validation", "checkpoint", "checkpoint")
 
 def report_events(report):
     """Says when a step, a validation and the writing of a checkpoint begin."""
-
-    def before(owner, name, event):
-        function = getattr(owner, name)
-
-        def wrapped(*arguments, **options):
-            report(event)
-            return function(*arguments, **options)
-
-        setattr(owner, name, wrapped)
-
     report("start")
-    before(core.training.trainer.SegmentationTrainer, "_run_step", "step")
-    before(core.training.trainer.SegmentationTrainer, "evaluation_step", "validation")
-    before(core.training.resume, "save_checkpoint", "checkpoint")
-    before(core.training.callbacks, "save_checkpoint", "checkpoint")
+    before(core.training.trainer.SegmentationTrainer, "_run_step", lambda: report("step"))
+    before(core.training.trainer.SegmentationTrainer, "evaluation_step", lambda: report("validation"))
+    before(core.training.resume, "save_checkpoint", lambda: report("checkpoint"))
+    before(core.training.callbacks, "save_checkpoint", lambda: report("checkpoint"))
 
 
 def make_project(folder: Path) -> Project:
@@ -74,33 +61,29 @@ class Trial:
         words = [ASSOP2P, "--run-dir", self.folder / run, *self.project.words(**self.changes)]
         return Command(PRETRAIN, words, self.ranks, report_events, str(self.folder / f"{run}.log"))
 
-    def finish(self, run: str) -> None:
-        statuses = self.start(run).statuses()
-        assert statuses == [0] * self.ranks, f"{statuses}: see {self.folder / run}.log"
-
     def kill_once(self, run: str) -> bool:
         """Kills a training at a random moment; False where it was done before."""
         command, kind = self.start(run), self.rng.choice(KINDS)
         reached = command.wait_for(kind, 1 if kind == "start" else self.rng.randint(1, 3))
         time.sleep(self.rng.uniform(0, {"start": 1.5, "checkpoint": 0.02}.get(kind, 0.3)))
-        try:
-            statuses = command.kill(self.rng.randrange(self.ranks))
-        except ProcessLookupError:
-            statuses = command.statuses()
-        done = not reached or -signal.SIGKILL not in statuses
-        self.killed[kind] += not done
-        return not done
+        killed = -signal.SIGKILL in command.kill(self.rng.randrange(self.ranks)) and reached
+        self.killed[kind] += killed
+        return killed
 
     def request_once(self, run: str, number: int) -> None:
         """Asks one process of a training to stop, by a signal: all stop, with a checkpoint of this very step."""
         command = self.start(run)
         assert command.wait_for(self.rng.choice(["step", "validation"]), 1)
         time.sleep(self.rng.uniform(0, 0.2))
-        command.send(number, self.rng.randrange(self.ranks))
-        statuses = command.statuses()
-        assert statuses == [RESUME_STATUS] * self.ranks, f"{statuses}: see {self.folder / run}.log"
+        os.kill(command.pids[self.rng.randrange(self.ranks)], number)
+        self.check(command, run, RESUME_STATUS)
         assert (self.folder / f"{run}.log").read_text().count("and the same command goes on") == self.ranks
         self.requests += 1
+
+    def check(self, command: Command, run: str, status: int = 0) -> None:
+        """Waits until all processes have ended with the status."""
+        statuses = command.statuses()
+        assert statuses == [status] * self.ranks, f"{statuses}: see {self.folder / run}.log"
 
     def compare(self, run: str, whole: str = "whole") -> None:
         """All checkpoints and scalars of two runs, bit for bit."""
@@ -108,24 +91,10 @@ class Trial:
         names = [sorted(os.listdir(folder)) for folder in folders]
         assert names[0] == names[1], names
         for name in names[0]:
-            a, b = (read_checkpoint(str(folder / name)) for folder in folders)
-            difference = first_difference(a, b)
+            difference = first_difference(*(read_checkpoint(str(folder / name)) for folder in folders))
             assert difference is None, f"{run}/checkpoints/{name}: {difference} differs"
         scalars = [(self.folder / name / "scalars.jsonl").read_bytes() for name in (run, whole)]
         assert scalars[0] == scalars[1], f"{run}/scalars.jsonl differs"
-
-
-def first_difference(a, b, path=""):
-    """Where two nested values differ in a single bit; None where nowhere."""
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return None if a.dtype == b.dtype and torch.equal(a, b) else path
-    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        pairs = [(key, a[key], b[key]) for key in a]
-    elif isinstance(a, list | tuple) and type(a) is type(b) and len(a) == len(b):
-        pairs = list(zip(range(len(a)), a, b, strict=True))
-    else:
-        return None if type(a) is type(b) and a == b else path
-    return next((d for key, x, y in pairs if (d := first_difference(x, y, f"{path}.{key}"))), None)
 
 
 def main() -> None:
@@ -143,7 +112,7 @@ def main() -> None:
         project = Project(*arguments.project) if arguments.project else make_project(folder)
         changes = {"num_epochs": arguments.epochs, "workers_per_gpu": arguments.workers}
         trial = Trial(project, folder, arguments.ranks, arguments.seed, **changes)
-        trial.finish("whole")
+        whole = trial.start("whole")  # meanwhile the others are killed
         runs = 0
         while sum(trial.killed.values()) < arguments.kills:
             run = f"killed-{runs}"
@@ -151,7 +120,10 @@ def main() -> None:
                 trial.request_once(run, (signal.SIGTERM, signal.SIGUSR1)[trial.requests % 2])
             while sum(trial.killed.values()) < arguments.kills and trial.kill_once(run):
                 pass
-            trial.finish(run)
+            trial.check(trial.start(run), run)
+            if whole is not None:
+                trial.check(whole, "whole")
+                whole = None
             trial.compare(run)
             runs += 1
         moments = ", ".join(f"{count} {kind}" for kind, count in sorted(trial.killed.items()))

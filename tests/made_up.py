@@ -75,7 +75,6 @@ def without_labels(which: Sample) -> Sample:
 
 def network(seed: int = 0, dropout: float = 0.0, proj_channel: int = 8) -> TwoBranchNetwork:
     """The real network, narrow and shallow."""
-    torch.set_num_threads(1)
     torch.manual_seed(seed)
     blocks = (1, 1, 1, 1)
     return TwoBranchNetwork(NUM_CLASSES, cr=0.125, proj_channel=proj_channel, image_blocks=blocks, dropout=dropout)

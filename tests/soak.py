@@ -11,48 +11,37 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
-import torch
 
-import core.training.trainer
 from core.synthetic.generate import generate_city
+from core.training.trainer import SegmentationTrainer
 from tests.conftest import CITY
-from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, Project, run_script
+from tests.entry import ASSOP2P, PRETRAIN, Project, prepare, run_script
 
 SMALL = {"dataset__voxel_size": 0.6, "dataset__image_size": "[32,56]", "model__cr": 0.125, "eval_batch_size": 2}
+_TRIGGER = SegmentationTrainer._trigger_epoch
 
 
-def resident() -> float:
-    """Resident memory of this process, MB."""
+def used() -> tuple[float, int]:
+    """Resident memory of this process, MB, and its open files, sockets and pipes."""
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def descriptors() -> int:
-    """Open files, sockets and pipes of this process."""
-    return len(os.listdir("/proc/self/fd"))
+        memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return memory, len(os.listdir("/proc/self/fd"))
 
 
 def soak(project: Project, run: Path, steps: int, amp: bool) -> dict:
     """Trains for about so many steps; memory (MB) and descriptors after each epoch, and the losses."""
     measured = []
-    network_step = core.training.trainer.SegmentationTrainer._trigger_epoch
-
-    def measure(trainer):
-        network_step(trainer)
-        measured.append((trainer.global_step, resident(), descriptors()))
-
-    core.training.trainer.SegmentationTrainer._trigger_epoch = measure
-    epochs = math.ceil(steps / 4)
-    changes = {
-        "num_epochs": epochs,
-        "train__validate_every": 25,
-        "train__log_every": 1,
-        "amp_enabled": str(amp).lower(),
-    }
-    run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *project.words(**SMALL, **changes))
-    core.training.trainer.SegmentationTrainer._trigger_epoch = network_step
+    with patch.object(SegmentationTrainer, "_trigger_epoch", autospec=True) as trigger:
+        trigger.side_effect = lambda trainer: (
+            _TRIGGER(trainer),
+            measured.append((trainer.global_step, *used())),
+        )
+        changes = {"num_epochs": math.ceil(steps / 4), "train__validate_every": 25, "train__log_every": 1}
+        words = project.words(**changes, amp_enabled=str(amp).lower())
+        run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *words)
     lines = [json.loads(line) for line in (run / "scalars.jsonl").read_text().splitlines()]
     losses = [line["loss/total"] for line in lines if "loss/total" in line]
     return {"measured": measured, "losses": losses}
@@ -80,14 +69,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--amp", action="store_true", help="bfloat16")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         project = Project(*(str(folder / part) for part in ("city", "index", "weak", "seeds")))
+        project.more.update({key.replace("__", "."): value for key, value in SMALL.items()})
         generate_city(project.root, CITY)
-        words = project.words(**SMALL)
-        run_script("prepare_sparse_label", PRESEG, *words)
-        run_script("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *words)
+        prepare(project)
         print(check(soak(project, folder / "run", arguments.steps, arguments.amp), arguments.steps))
 
 

@@ -25,6 +25,7 @@ CONFIGS = os.path.join(os.path.dirname(HERE), "configs")
 NUSCENES = os.path.join(CONFIGS, "nuscenes")
 PRETRAIN = os.path.join(NUSCENES, "pretrain/assop2p.yaml")
 CPU = torch.device("cpu")
+SIZES = ("--data.num_classes=17", "--model.in_channel=4")  # as the reader of nuScenes fills them in
 
 
 def shipped():
@@ -63,7 +64,6 @@ def root(data, tmp_path):
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_configuration_builds(name, root):
-    torch.set_num_threads(1)
     config = load(name, root)
     if config.model.name == "auto":  # left to the data
         for recording in ("train_0", "val_0", "test_0", "002"):
@@ -115,6 +115,10 @@ def build_datasets(config, root):
     assert batch.points.labelled.all() and batch.points.label.any()
 
 
+def reader_of_one_frame() -> Any:
+    return [SimpleNamespace(cameras=[SimpleNamespace(width=1600, height=900)])]
+
+
 def test_defaults_are_those_of_the_code():
     config = config_of("nuscenes/default.yaml")
     assert builder.weak_label_parameters(config) == WeakLabelParameters()
@@ -123,79 +127,60 @@ def test_defaults_are_those_of_the_code():
     assert builder.make_loss_weights(config) == LossWeights()
 
 
-def test_published_image_size():
-    frame = SimpleNamespace(cameras=[SimpleNamespace(width=1600, height=900)])
-    reader: Any = [frame]
-    assert builder.image_size(config_of(), reader) == (360, 640)
-    config = config_of("nuscenes/default.yaml", "--dataset.image_size", "[90, 160]")
-    assert builder.image_size(config, reader) == (90, 160)
-
-
-def test_rules_of_both_rounds():
-    """Numbers of the paper's E-step."""
+def test_numbers_of_the_paper():
+    """Of both rounds of E- and M-step, of the baselines, and where their files lie."""
     rules = [builder.make_rules(config_of(f"nuscenes/estep/it{i}.yaml")) for i in (1, 2)]
     assert rules[0] == PseudoLabelRules(tuple(range(1, 11)), 0.5, 0.4, 0.1, True, False, False)
     assert rules[1] == PseudoLabelRules(tuple(range(1, 14)), 0.5, 0.4, 0.1, False, True, True)
-
-
-@pytest.mark.parametrize(("name", "step_round"), [("assop2p", 1), ("assop2p_it2", 2)])
-def test_msteps(name, step_round):
-    config = config_of(f"nuscenes/mstep/{name}.yaml")
-    weights = builder.make_loss_weights(config)
-    assert weights == LossWeights(pseudo=1.0, temperature=1.0)
-    assert builder.checkpoint_dir(config, "RUN") == f"RUN/checkpoints_mstep_{step_round - 1}"
-    assert (config.step.kind, config.step.round) == ("mstep", step_round)
-
-
-def test_baselines():
-    assert builder.make_loss_weights(config_of("nuscenes/pretrain/full.yaml")) == LossWeights(
-        sparse=0, propagated=0, negative=0, dense=1, association=0
-    )
-    assert builder.make_loss_weights(config_of("nuscenes/pretrain/sparse_baseline.yaml")) == LossWeights(association=0)
-
-
-def test_folders_of_the_run_directory():
-    assert builder.checkpoint_dir(config_of(), "RUN") == "RUN/checkpoints"
+    weights = {
+        "mstep/assop2p": LossWeights(pseudo=1.0, temperature=1.0),
+        "mstep/assop2p_it2": LossWeights(pseudo=1.0, temperature=1.0),
+        "pretrain/full": LossWeights(sparse=0, propagated=0, negative=0, dense=1, association=0),
+        "pretrain/sparse_baseline": LossWeights(association=0),
+    }
+    folders = ("checkpoints_mstep_0", "checkpoints_mstep_1", "checkpoints", "checkpoints")
+    for (name, expected), folder in zip(weights.items(), folders, strict=True):
+        config = config_of(f"nuscenes/{name}.yaml")
+        assert builder.make_loss_weights(config) == expected
+        assert builder.checkpoint_dir(config, "RUN") == f"RUN/{folder}"
     assert [builder.pseudo_label_dir("RUN", i) for i in (1, 2)] == ["RUN/pseudo_labels_0", "RUN/pseudo_labels_1"]
-    with pytest.raises(UserError, match="step.kind is 'estep'"):
-        builder.checkpoint_dir(config_of("nuscenes/estep/it1.yaml"), "RUN")
-
-
-def model(config):
-    return builder.make_model(config, CPU)
-
-
-def test_unknown_data_set():
-    config = config_of("nuscenes/default.yaml", "--dataset.name=nonsense")
-    with pytest.raises(UserError, match=r"dataset\.name.*'nonsense'.*known.*nuscenes"):
-        builder.make_reader(config, "train")
-
-
-def test_images_that_are_too_small():
-    frame = SimpleNamespace(cameras=[SimpleNamespace(width=1600, height=900)])
-    reader: Any = [frame]
-    config = config_of("nuscenes/default.yaml", "--dataset.image_crop_rate=0.01")
-    with pytest.raises(UserError, match=r"dataset\.image_crop_rate: too small \(it makes images of 9x16 pixels"):
-        builder.image_size(config, reader)
-    config = config_of("nuscenes/default.yaml", "--dataset.image_size=[16, 16]")
-    with pytest.raises(UserError, match=r"dataset\.image_size: too small \(it makes images of 16x16 pixels"):
-        builder.image_size(config, reader)
-
-
-@pytest.mark.parametrize(("in_channel", "use_color"), [(4, True), (7, False), (5, False)])
-def test_channels_must_go_with_colors(root, in_channel, use_color):
-    config = fake_config(PRETRAIN, root, f"--model.in_channel={in_channel}", f"--dataset.use_color={use_color}")
-    with pytest.raises(UserError, match=f"model.in_channel is {in_channel}, but points have {7 if use_color else 4}"):
-        builder.make_dataset(config, builder.make_reader(config, "train"), "train")
-
-
-def test_optimizers():
-    layer = torch.nn.Linear(1, 1)
-    (group,) = builder.make_optimizer(config_of(), layer).param_groups
+    (group,) = builder.make_optimizer(config_of(), torch.nn.Linear(1, 1)).param_groups
     expected = {"lr": 0.24, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True}
     assert {key: group[key] for key in expected} == expected
-    config = config_of("nuscenes/default.yaml", "--optimizer.name=adamw", "--optimizer.lr=1e-3")
-    assert isinstance(builder.make_optimizer(config, layer), torch.optim.AdamW)
+    assert builder.image_size(config_of(), reader_of_one_frame()) == (360, 640)
+
+
+def test_other_values():
+    config = config_of("nuscenes/default.yaml", "--dataset.image_size", "[90, 160]", "--amp_enabled=true")
+    assert builder.image_size(config, reader_of_one_frame()) == (90, 160)
+    assert builder.amp_dtype(config) == torch.bfloat16
+    half = config_of("nuscenes/default.yaml", "--amp_enabled=true", "--amp_dtype=float16")
+    assert builder.amp_dtype(half) == torch.float16
+
+
+def too_small(root, override):
+    builder.image_size(config_of("nuscenes/default.yaml", override), reader_of_one_frame())
+
+
+def open_data(root, *overrides):
+    config = fake_config(PRETRAIN, root, *overrides)
+    builder.make_dataset(config, builder.make_reader(config, "train"), "train")
+
+
+@pytest.mark.parametrize(
+    ("work", "overrides", "message"),
+    [
+        (open_data, ["--dataset.name=nonsense"], r"dataset\.name.*'nonsense'.*known.*nuscenes"),
+        (open_data, ["--data.num_classes=20"], "data.num_classes is 20, but nuscenes has 17"),
+        (open_data, ["--model.in_channel=4", "--dataset.use_color=true"], "model.in_channel is 4, but points have 7"),
+        (open_data, ["--model.in_channel=5"], "model.in_channel is 5, but points have 4"),
+        (too_small, ["--dataset.image_crop_rate=0.01"], r"image_crop_rate: too small \(it makes images of 9x16 pixels"),
+        (too_small, ["--dataset.image_size=[16, 16]"], r"dataset\.image_size: too small \(it makes images of 16x16"),
+    ],
+)
+def test_values_that_do_not_serve(root, work, overrides, message):
+    with pytest.raises(UserError, match=message):
+        work(root, *overrides)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -239,47 +224,12 @@ def test_schedules(monkeypatch):
     assert builder.make_schedule(config_of("nuscenes/default.yaml", "--scheduler.name=constant"), 5)(3) == 1.0
 
 
-def test_amp_dtype():
-    assert builder.amp_dtype(config_of("nuscenes/default.yaml", "--amp_enabled=true")) == torch.bfloat16
-    half = config_of("nuscenes/default.yaml", "--amp_enabled=true", "--amp_dtype=float16")
-    assert builder.amp_dtype(half) == torch.float16
-
-
 def test_estep_network_loads_training_checkpoints(root):
     """The projections are left out of the forward pass, not of the state."""
-    sizes = ("--data.num_classes=17", "--model.in_channel=4")
-    training = model(fake_config(PRETRAIN, root, *sizes))
-    estep = model(fake_config(os.path.join(NUSCENES, "estep/it1.yaml"), root, *sizes))
+    training = builder.make_model(fake_config(PRETRAIN, root, *SIZES), CPU)
+    estep = builder.make_model(fake_config(os.path.join(NUSCENES, "estep/it1.yaml"), root, *SIZES), CPU)
     estep.load_state_dict(training.state_dict())
     assert training.project and not estep.project
-
-
-def test_labels_of_other_parameters_are_refused(root):
-    config = fake_config(PRETRAIN, root)
-    reader = builder.make_reader(config, "train")
-    write_weak_labels(config, reader)
-    write_all_superpixels(config, reader)
-    builder.make_dataset(config, reader, "train")
-    for override, message in [
-        ("--dataset.point_per_class=2", "parameters.point_per_class = 1, the configuration says 2"),
-        ("--dataset.clusterer.min_cluster_size=6", "clusterer.min_cluster_size"),
-        ("--dataset.seeds.num_superpixels=256", "num_superpixels = 1024"),
-        ("--dataset.image_crop_rate=0.5", "image_size"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            builder.make_dataset(fake_config(PRETRAIN, root, override), reader, "train")
-
-
-@pytest.mark.parametrize("folder", ["sparse_label_path", "superpixel"])
-def test_missing_labels_are_told_before_training(root, folder):
-    config = fake_config(PRETRAIN, root)
-    reader = builder.make_reader(config, "train")
-    write_weak_labels(config, reader)
-    write_all_superpixels(config, reader)
-    name = sorted(path for path in os.listdir(root / folder) if path != "meta.json")[-1]
-    os.remove(root / folder / name)
-    with pytest.raises(UserError, match=f"{name}.*make it with: python3 prepare_"):
-        builder.make_dataset(config, reader, "train")
 
 
 def test_msteps_say_where_pseudo_labels_come_from(root):
@@ -297,11 +247,6 @@ def test_msteps_say_where_pseudo_labels_come_from(root):
     write_pseudo_labels(str(root / "given"), reader)
     dataset = builder.make_dataset(config, reader, "train", str(root / "RUN"), str(root / "given"))
     assert dataset[0].pseudo_label.any()
-
-
-def test_number_of_classes(root):
-    with pytest.raises(UserError, match="data.num_classes is 20, but nuscenes has 17"):
-        builder.make_reader(fake_config(PRETRAIN, root, "--data.num_classes=20"), "train")
 
 
 def test_loaders(root, monkeypatch):
@@ -323,21 +268,3 @@ def test_loaders(root, monkeypatch):
     remaining = builder.make_remaining_loader(config, dataset, [1])
     assert [batch.tokens for batch in remaining] == [[reader.frame(1).token]]
     assert list(builder.make_remaining_loader(config, dataset, [])) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "blocks", "projects"),
-    [
-        ("spvcnn_swiftnet18", [2, 2, 2, 2], False),
-        ("spvcnn_swiftnet18_assop2p", [2, 2, 2, 2], True),
-        ("spvcnn_swiftnet34", [3, 4, 6, 3], False),
-        ("spvcnn_swiftnet34_assop2p", [3, 4, 6, 3], True),
-    ],
-)
-def test_networks_by_name(name, blocks, projects):
-    config = config_of("nuscenes/pretrain/assop2p.yaml", "--model.name", name, "--model.cr", "0.16")
-    config.data.num_classes, config.model.in_channel = 17, 4
-    network = builder.make_model(config, torch.device("cpu"), imagenet=False)
-    branch = network.pix_branch
-    assert [len(stage) for stage in (branch.layer1, branch.layer2, branch.layer3, branch.layer4)] == blocks
-    assert (network.projector2d is not None) == projects

@@ -5,7 +5,6 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from torchpack.utils.logging import logger
 
 from core.errors import UserError
 from core.sparse import engines
@@ -38,14 +37,6 @@ def install(monkeypatch):
     return installed
 
 
-@pytest.fixture
-def log():
-    messages = []
-    handler = logger.add(lambda message: messages.append(str(message)), format="{message}")
-    yield messages
-    logger.remove(handler)
-
-
 def test_the_torchsparse_that_is_called_is_taken(install):
     install("1.4.0", ConvolutionFunction=SimpleNamespace(forward=forward_1_4))
     assert engines.torchsparse_fault() is None
@@ -74,4 +65,4 @@ def test_another_torchsparse_is_passed_over(install, log, version, functions, fa
 
 def test_without_torchsparse_nothing_is_said(install, log):
     assert engines.choose_engine("auto", GPU) == "native"
-    assert log == ["Sparse engine: native on cuda.\n"]
+    assert log == ["INFO Sparse engine: native on cuda."]

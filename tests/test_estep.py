@@ -85,6 +85,7 @@ def test_round_1(root, answer):
     """Points of components with candidates: the annotated class, else the network's choice if a candidate."""
     step = Step(root, 1, answer)
     statistics = step.run()
+    assert builder.make_dataset(step.config, step.reader, "estep", str(root / "RUN")).pseudo_label_dir is None
     for weak, _, seen, label in step.frames():
         candidates = weak.point_candidates()
         allowed = (candidates >> answer) & 1 == 1
@@ -105,13 +106,6 @@ def test_round_2(root, answer):
         written = seen & (weak.sparse == 0) & (weak.propagated == 0)
         np.testing.assert_array_equal(label, np.where(written, np.where(previous > 0, previous, answer), 0))
         assert (weak.sparse == 255).any() and not label[weak.sparse == 255].any()
-
-
-def test_round_1_reads_no_earlier_labels(root):
-    config = fake_config(os.path.join(CONFIGS, "it1.yaml"), root)
-    reader = builder.make_reader(config, "train")
-    write_weak_labels(config, reader)
-    assert builder.make_dataset(config, reader, "estep", str(root / "RUN")).pseudo_label_dir is None
 
 
 @pytest.mark.parametrize("step_round", [1, 2])
@@ -154,13 +148,6 @@ def test_what_is_missing_or_broken_is_made_anew(root):
     assert step.run() == statistics and len(step.calls) == 4
 
 
-def test_files_of_a_network_with_another_input_are_refused(root):
-    step = Step(root)
-    step.run()
-    with pytest.raises(UserError, match=r"parameters\.network_input\.image_normalize = False, now it is True"):
-        step.run(normalize=True)
-
-
 @pytest.mark.parametrize("step_round", [1, 2])
 def test_each_frame_is_read_once(root, monkeypatch, step_round):
     """Also for the statistics; after an interruption what is there already is read for these alone."""
@@ -179,14 +166,6 @@ def test_each_frame_is_read_once(root, monkeypatch, step_round):
     reads.clear()
     assert step.run() == statistics
     assert sorted(reads) == once and step.calls[2:] == [[tokens[0]]]
-
-
-def test_files_of_no_known_origin_are_refused(root):
-    step = Step(root)
-    step.run()
-    os.remove(os.path.join(step.directory, "meta.json"))
-    with pytest.raises(UserError, match="holds files of something else"):
-        step.run()
 
 
 def test_a_crash_in_the_middle(root, monkeypatch):
@@ -210,15 +189,22 @@ def test_a_crash_in_the_middle(root, monkeypatch):
     assert "unfinished.json" not in os.listdir(step.directory)
 
 
-def test_another_checkpoint_or_other_rules_are_refused(root):
+def test_files_of_another_origin_are_refused(root):
+    """Of another checkpoint, other rules, a network of another input, or of nothing that is known."""
     step = Step(root)
     step.run()
     before = step.contents()
-    with pytest.raises(UserError, match="checkpoint = hash, now it is other; remove"):
-        step.run("other")
-    with pytest.raises(UserError, match="threshold = 0.5, now it is 0.6"):
-        step.run(rules=replace(THINGS_VETO, threshold=0.6))
+    for options, words in (
+        ({"checkpoint": "other"}, "checkpoint = hash, now it is other; remove"),
+        ({"rules": replace(THINGS_VETO, threshold=0.6)}, "threshold = 0.5, now it is 0.6"),
+        ({"normalize": True}, r"parameters\.network_input\.image_normalize = False, now it is True"),
+    ):
+        with pytest.raises(UserError, match=words):
+            step.run(**options)
     assert step.contents() == before and len(step.calls) == 2
+    os.remove(os.path.join(step.directory, "meta.json"))
+    with pytest.raises(UserError, match="holds files of something else"):
+        step.run()
 
 
 def test_quality_is_that_of_the_points_that_the_round_labels(root):
@@ -255,25 +241,20 @@ def test_quality_by_hand():
     assert lines[-1].split()[-2:] == ["88.9", "%"]
 
 
-def test_inference_leaves_the_network_as_it_was():
-    network, batch = made_up.network(dropout=0.5), made_up.batch()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    infer = no_grad_inference(network, "cpu")
-    first, second = infer(batch), infer(batch)
-    assert torch.equal(first.x_vox, second.x_vox) and not first.features.requires_grad
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
 @pytest.mark.parametrize("image_head", [True, False])
 def test_inference_leaves_out_what_is_not_read(image_head):
-    network, batch = made_up.network(), made_up.batch()
+    """And the network as it was."""
+    network, batch = made_up.network(dropout=0.5), made_up.batch()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     ours = no_grad_inference(network, "cpu", image_head)(batch)
     with torch.no_grad():
-        whole = network(**network_inputs(batch))
-    assert whole.embedding_vox is not None and whole.embedding_pix is not None  # the network is as it was
+        whole = network.eval()(**network_inputs(batch))
+    assert whole.embedding_vox is not None and whole.embedding_pix is not None
     assert ours.embedding_vox is None and ours.embedding_pix is None and (ours.x_pix is not None) == image_head
     for name in ("x_vox", "features", *(["x_pix"] if image_head else [])):
         assert torch.equal(getattr(ours, name), getattr(whole, name)), name
+    assert not ours.features.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize("step_round", [1, 2])

@@ -54,16 +54,10 @@ def test_labels_by_hand():
     assert labels["vox"].tolist() == [0, 4, 6, 0, 5, 4, 0, 6, 8, 0, 0, 7] and labels["vox"].dtype == torch.uint8
     assert labels["pix"].tolist() == [0, 1, 3, 0, 0, 1, 0, 3, 1, 0, 0, 2]
     assert choices(outputs.x_pix, without=0).tolist() == [1, 9, 3, 2, 1] and outputs.x_pix[1, 0] == 20
+    halved = Outputs(outputs.x_vox.bfloat16(), outputs.x_pix.half(), None, None, outputs.features)
+    assert all(torch.equal(ours, labels[head]) for head, ours in head_labels(halved, points).items())
     assert list(head_labels(dataclasses.replace(outputs, x_pix=None), points)) == ["vox"]
     assert points.sizes == [8, 4] and points.labelled_frames == 0
-
-
-def test_half_precision_outputs():
-    outputs = made_up.certain_outputs(np.array([4, 5, 6, 7, 8]))
-    halved = Outputs(outputs.x_vox.bfloat16(), outputs.x_pix.half(), None, None, outputs.features)
-    points = collate(two_small_samples()).points
-    for ours, exact in zip(head_labels(halved, points).values(), head_labels(outputs, points).values(), strict=True):
-        assert torch.equal(ours, exact)
 
 
 def test_other_points_take_their_nearest_neighbours_voxel():
@@ -71,10 +65,7 @@ def test_other_points_take_their_nearest_neighbours_voxel():
     voxel, rows = np.array([5, 3]), np.array([1, 3])
     assert voxel_of_points(voxel, rows, xyz, nearest=True).tolist() == [5, 5, 5, 3, 3, 5, -1]
     assert voxel_of_points(voxel, rows, xyz, nearest=False).tolist() == [-1, 5, -1, 3, -1, -1, -1]
-
-
-def test_without_neighbours_or_without_need_of_them():
-    xyz, none = np.zeros((3, 3), np.float32), np.zeros(0, np.int64)
+    xyz, none = np.zeros((3, 3), np.float32), np.zeros(0, np.int64)  # without neighbours, or without need of them
     assert voxel_of_points(none, none, xyz, nearest=True).tolist() == [-1, -1, -1]
     assert voxel_of_points(np.array([3, 0, 5]), np.arange(3), xyz, nearest=True).tolist() == [3, 0, 5]
 
@@ -130,10 +121,7 @@ def test_frames_without_ground_truth_do_not_count():
     assert batch.points.labelled_frames == 1
     counts = in_view(made_up.certain_outputs(np.ones(2 * made_up.VOXELS, int)), batch)
     assert counts.sum((1, 2)).tolist() == [made_up.VOXELS] * 2
-
-
-def test_training_samples_are_not_scored():
-    with pytest.raises(ValueError, match="mode 'eval' or 'estep'"):
+    with pytest.raises(ValueError, match="mode 'eval' or 'estep'"):  # training samples are not scored
         batch_points(made_up.batch(points=None))
 
 
@@ -184,27 +172,31 @@ def evaluation(root, monkeypatch, *overrides, **arguments):
 
 
 def by_hand(network, points):
-    """The point head's choice for points by themselves."""
+    """The point head's choice for points by themselves, and its probability."""
     with torch.no_grad():
-        return network.classifier_vox(network.points(torch.from_numpy(points))).argmax(1).numpy().astype(np.uint8)
+        logits = network.classifier_vox(network.points(torch.from_numpy(points)))
+    return logits.argmax(1).numpy().astype(np.uint8), torch.softmax(logits, 1).amax(1).numpy()
 
 
 @pytest.mark.parametrize("points", ["in_view", "all"])
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_evaluate(root, monkeypatch, points, batch_size):
+    """Also of confidences: points that did not take part have those of the neighbour they follow."""
     folders = {"save_predictions": str(root / "predictions"), "submission": str(root / "submission")}
     overrides = (f"--dataset.points={points}", f"--eval_batch_size={batch_size}")
-    network, reader, row = evaluation(root, monkeypatch, *overrides, **folders)
+    network, reader, row = evaluation(root, monkeypatch, *overrides, **folders, confidences=True)
     in_view, everywhere = np.zeros((2, 17, 17), np.int64)
     for frame in reader:
         cloud, label = reader.load_points(frame), reader.load_labels(frame, POINTS)
-        seen, choice = project(cloud, frame.cameras).seen, by_hand(network, cloud)
+        seen, (choice, confidence) = project(cloud, frame.cameras).seen, by_hand(network, cloud)
         if points == "in_view":
             distance = np.linalg.norm(cloud[:, None, :3] - cloud[None, seen, :3], axis=2)
-            choice = choice[seen][distance.argmin(1)]
+            choice, confidence = (x[seen][distance.argmin(1)] for x in (choice, confidence))
         in_view = in_view + confusion_matrix(label[seen], choice[seen], 17)
         everywhere = everywhere + confusion_matrix(label, choice, 17)
         np.testing.assert_array_equal(np.fromfile(root / f"predictions/{frame.token}.bin", np.uint8), choice)
+        found = np.fromfile(root / f"predictions/{frame.token}.confidence.bin", np.float16)
+        np.testing.assert_allclose(found, confidence, atol=1e-3)
         submitted = np.fromfile(root / f"submission/lidarseg/val/{frame.token}_lidarseg.bin", np.uint8)
         assert (submitted > 0).all() and (submitted == choice)[choice > 0].all()
     assert (row["stage"], row["split"], row["points"], row["frames"]) == ("iteration 1", "val", points, 2)
@@ -213,27 +205,6 @@ def test_evaluate(root, monkeypatch, points, batch_size):
         assert row["scores"][scope]["miou"] == pytest.approx(100 * mean_iou(expected), abs=1e-3)
     assert everywhere.sum() == 2 * POINTS and set(row["scores"]["vox/all"]["iou"]) == set(CLASSES.names[1:])
     assert os.path.exists(root / "predictions/meta.json") and os.path.exists(root / "submission/val/submission.json")
-
-
-@pytest.mark.parametrize("points", ["in_view", "all"])
-def test_confidences(root, monkeypatch, points):
-    """The probability of each point's class; of points that did not take part that of the neighbour they follow."""
-    folder = root / "predictions"
-    given = {"save_predictions": str(folder), "confidences": True}
-    network, reader, _ = evaluation(root, monkeypatch, f"--dataset.points={points}", **given)
-    for frame in reader:
-        cloud = reader.load_points(frame)
-        with torch.no_grad():
-            logits = network.classifier_vox(network.points(torch.from_numpy(cloud)))
-        expected = torch.softmax(logits, 1).amax(1).numpy()
-        if points == "in_view":
-            seen = project(cloud, frame.cameras).seen
-            distance = np.linalg.norm(cloud[:, None, :3] - cloud[None, seen, :3], axis=2)
-            expected = expected[seen][distance.argmin(1)]
-        found = np.fromfile(folder / f"{frame.token}.confidence.bin", np.float16)
-        np.testing.assert_allclose(found, expected, atol=1e-3)
-    with pytest.raises(UserError, match="--save-predictions DIR"):
-        evaluation(root, monkeypatch, confidences=True)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -252,13 +223,10 @@ def test_frames_without_labels_are_predicted(root, monkeypatch, split):
         evaluation(root, monkeypatch, split=split)
 
 
-def test_results_go_to_the_given_run_directory(root, monkeypatch):
-    assert evaluation(root, monkeypatch, run_dir=str(root / "elsewhere"))[2] is None
-    assert os.path.exists(root / "elsewhere/results.json")
-
-
 def test_test_split_needs_somewhere_to_write(root, monkeypatch):
     reader = builder.make_reader
     monkeypatch.setattr(builder, "make_reader", lambda config, split: reader(config, "val"))
     with pytest.raises(UserError, match="--submission DIR or --save-predictions DIR"):
         evaluation(root, monkeypatch, split="test")
+    with pytest.raises(UserError, match="--save-predictions DIR"):
+        evaluation(root, monkeypatch, confidences=True)

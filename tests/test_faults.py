@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -24,6 +24,7 @@ from core.running.runtime import run_main
 from core.training.checkpoint import newest_readable_checkpoint
 from tests.entry import (
     ASSOP2P,
+    BEST,
     CONFIGS,
     ESTEP,
     PRESEG,
@@ -34,10 +35,10 @@ from tests.entry import (
     logged,
     refusal,
     run_script,
+    shell,
 )
 
 SUPERPIXELS = ("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml")
-BEST = "checkpoints/max-iou-vox-val.pt"
 
 
 def test_killed_preparation_goes_on(prepared, trained):
@@ -66,13 +67,11 @@ def test_a_second_training_or_estep_in_a_run_directory_is_refused(prepared, trai
     run_script(PRETRAIN, ASSOP2P, *words)
 
 
-@pytest.mark.parametrize(
-    ("script", "config", "kind"), [("prepare_sparse_label", PRESEG, "weak"), (*SUPERPIXELS, "seeds")]
-)
-def test_a_second_preparation_in_a_directory_is_refused(prepared, tmp_path, script, config, kind):
-    project = replace(prepared, **{kind: str(tmp_path / "labels")})
-    with locked(project.weak if kind == "weak" else project.seeds, True):
-        assert "in use by another process (pid " in refusal(script, config, *project.words())
+def test_a_second_preparation_in_a_directory_is_refused(prepared, tmp_path):
+    project = replace(prepared, weak=str(tmp_path / "labels"), seeds=str(tmp_path / "labels"))
+    with locked(str(tmp_path / "labels"), True):
+        for command in (("prepare_sparse_label", PRESEG), SUPERPIXELS):
+            assert "in use by another process (pid " in refusal(*command, *project.words())
     assert os.listdir(tmp_path / "labels") == []
 
 
@@ -104,14 +103,9 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with logged() as lines, locked(str(tmp_path), True):
+    with logged() as lines, locked(str(tmp_path), True), locked(str(tmp_path), False):  # others than the first do not
         pass
     assert "WARNING" in lines[0] and "no locks" in lines[0]
-
-
-def test_only_the_first_process_locks(tmp_path):
-    with locked(str(tmp_path), True), locked(str(tmp_path), False):
-        pass
 
 
 # ---- the disk -------------------------------------------------------------------------------------------------------
@@ -208,23 +202,24 @@ def test_a_file_that_vanishes_while_training(own, tmp_path, monkeypatch, kind):
     paths = {
         "image": [frame.cameras[1].image_path for frame in train],
         "points": [frame.lidar_path for frame in train],
-        "weak label": glob.glob(f"{own.weak}/*.npz"),
-        "superpixels": glob.glob(f"{own.seeds}/*.png"),
+        "weak label": glob.glob(f"{own.weak}/[!m.]*"),
+        "superpixels": glob.glob(f"{own.seeds}/[!m.]*"),
         "validation label": [frame.label_path for frame in val],
     }[kind]
     step = core.training.trainer.SegmentationTrainer._run_step
 
     def vanish(trainer, batch):
-        if trainer.global_step == 5:
+        if trainer.global_step == 2:
             for path in paths:
                 os.remove(path)
         return step(trainer, batch)
 
     monkeypatch.setattr(core.training.trainer.SegmentationTrainer, "_run_step", vanish)
-    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, *own.words(num_epochs=2), begun=True)
+    words = own.words(train__checkpoint_every_steps=1, num_epochs=2)
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, *words, begun=True)
     assert any(path in line for path in paths)
-    path, state = newest_readable_checkpoint(str(tmp_path / "checkpoints"))
-    assert (path, state["global_step"]) == (str(tmp_path / "checkpoints/step-4.pt"), 4)
+    last = 4 if kind == "validation label" else 2
+    assert newest_readable_checkpoint(str(tmp_path / "checkpoints"))[1]["global_step"] == last
 
 
 # ---- many processes -------------------------------------------------------------------------------------------------
@@ -233,6 +228,7 @@ RANKS = textwrap.dedent("""
     import os, sys, time
     import torch
     from torchpack import distributed as dist
+    from core.errors import UserError
     from core.running.comm import any_process, from_first_process, gather_objects, min_over_processes
     from core.running.arguments import argument_parser
     from core.running.runtime import run_main, start
@@ -240,6 +236,8 @@ RANKS = textwrap.dedent("""
     def fail_deep_inside():
         if os.environ["HOW"] == "kill":
             os.kill(os.getpid(), 9)
+        if os.environ["HOW"] == "refuse":
+            raise UserError("some.jpg does not decode")
         raise ZeroDivisionError("surprise")
 
     def main():
@@ -258,19 +256,21 @@ RANKS = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("how", ["raise", "kill"])
-def test_a_dying_process_ends_all_and_shows_why(tmp_path, how):
+def test_a_dying_process_ends_all_and_shows_why(tmp_path):
+    """By a bug, by bad input, or killed: three launches at once."""
     (tmp_path / "ranks.py").write_text(RANKS)
-    words = f"{tmp_path}/ranks.py {ASSOP2P} --run-dir {tmp_path}/run"
-    begin = time.monotonic()
-    command = ["torchpack", "dist-run", "-np", "2", "python3", *words.split()]
-    env = environment(HOW=how, PYTHONPATH=ROOT)
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-    output = done.stdout + done.stderr
-    assert time.monotonic() - begin < 60
-    if how == "raise":
-        assert done.returncode == 1 and "Process 1 failed: Traceback" in output, output
-        assert "in fail_deep_inside" in output and "ZeroDivisionError: surprise" in output
-    else:
-        assert done.returncode == 137 and "Exit code:    137" in output, output
-    assert not glob.glob(f"{tmp_path}/run/logging/.failed-*")
+    command = f"torchpack dist-run -np 2 python3 {tmp_path}/ranks.py {ASSOP2P} --run-dir {tmp_path}"
+    statuses = {"raise": 1, "refuse": 2, "kill": 137}
+    with ThreadPoolExecutor() as threads:
+        started = {
+            how: threads.submit(shell, f"{command}/{how}", status=status, HOW=how, PYTHONPATH=ROOT)
+            for how, status in statuses.items()
+        }
+    output = {how: future.result() for how, future in started.items()}
+    assert "Process 1 failed: Traceback" in output["raise"] and "in fail_deep_inside" in output["raise"]
+    assert "ZeroDivisionError: surprise" in output["raise"] and "Exit code:    137" in output["kill"]
+    assert "Process 1 failed: some.jpg does not decode" in output["refuse"] and "Traceback" not in output["refuse"]
+    (log,) = glob.glob(f"{tmp_path}/refuse/logging/*rank1.log")
+    with open(log) as file:
+        assert "some.jpg does not decode" in file.read()
+    assert not glob.glob(f"{tmp_path}/*/logging/.failed-*")

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
-from torchpack.utils.config import Config
 
 from core import builder
 from core.datasets.nuscenes import CLASSES
@@ -40,14 +38,14 @@ CONFIG = str(Path(__file__).parents[1] / "configs/nuscenes/pretrain/assop2p.yaml
 ALL = ["projection", "birds_eye_view", "superpixels", "pseudo_labels", "confusion_matrix", "results", "training"]
 
 
-def texts(figure: Figure) -> list[str]:
+def texts(figure):
     found = [text.get_text() for axes in figure.axes for text in axes.texts]
     found += [axes.get_title("left") for axes in figure.axes]
     return found + [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 @pytest.fixture(autouse=True)
-def _low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+def _low_resolution(monkeypatch):
     """Tests draw quickly."""
     monkeypatch.setattr("core.figures.style.DPI", (60, 40))
 
@@ -55,19 +53,19 @@ def _low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- parts ---
 
 
-def test_targets_are_spread_over_superpixels_of_one_class() -> None:
+def test_targets_are_spread_over_superpixels_of_one_class():
     ids = np.array([[0, 0, 1], [2, 2, 1]], np.uint16)
     targets = pixel_targets(ids, np.array([0, 1, 2, 2]), np.array([4, 5, 6, 7], np.uint8))
     # superpixel 2 has annotated points of two classes
     assert targets.tolist() == [[4, 4, 5], [0, 0, 5]]
 
 
-def test_borders_lie_between_superpixels() -> None:
+def test_borders_lie_between_superpixels():
     border = border_overlay(np.array([[0, 1], [0, 1]]), (1.0, 1.0, 1.0, 0.5), factor=2)[..., 3]
     assert border.tolist() == [[0, 0.5, 0, 0]] * 4
 
 
-def test_view_radius_is_limited() -> None:
+def test_view_radius_is_limited():
     near, far = np.ones((10, 3), np.float32), np.full((10, 3), 200, np.float32)
     assert view_radius([near]) == 15
     assert view_radius([near, 30 * near]) == 30
@@ -77,16 +75,13 @@ def test_view_radius_is_limited() -> None:
     assert view_radius([np.concatenate([30 * near, no_points]), no_points]) == 30
 
 
-def test_ignored_class_is_pale_and_the_table_stays_as_it_is() -> None:
-    assert class_colors(CLASSES)[0].min() > 0.8
-    assert CLASSES.colors[0].tolist() == [0, 0, 0]
-
-
-def test_legend_rows_are_of_equal_length() -> None:
+def test_colors_and_legends():
+    """The ignored class is pale, and the table stays as it is; rows of a legend are of equal length."""
+    assert class_colors(CLASSES)[0].min() > 0.8 and CLASSES.colors[0].tolist() == [0, 0, 0]
     assert [legend_rows(range(count), 9) for count in (0, 5, 9, 10, 16)] == [0, 5, 9, 5, 8]
 
 
-def test_files_stay_small_and_keep_the_colors_of_classes(tmp_path: Path) -> None:
+def test_files_stay_small_and_keep_the_colors_of_classes(tmp_path):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (90, 160, 3)).astype(np.uint8)
     label = np.array([4, 7], np.uint8)
@@ -102,19 +97,16 @@ def test_files_stay_small_and_keep_the_colors_of_classes(tmp_path: Path) -> None
 # --- figures on numbers ---
 
 
-def test_confusion_is_normalised_by_rows() -> None:
+def test_confusion_is_normalised_by_rows():
     confusion = np.array([[9, 9, 9], [0, 3, 1], [0, 0, 0]])
     figure = draw_confusion(confusion, ["ignored", "car", "bus"], "title")
     assert np.ma.filled(figure.axes[0].images[0].get_array(), -1).tolist() == [[75, 25], [-1, -1]]
     assert {"75", "25", "4", "none"} <= set(texts(figure))
-
-
-def test_confusion_has_a_column_for_predictions_of_the_ignored_class() -> None:
-    figure = draw_confusion(np.array([[0, 0], [1, 3]]), ["ignored", "car"], "title")
+    figure = draw_confusion(np.array([[0, 0], [1, 3]]), ["ignored", "car"], "title")  # one predicted as ignored
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["car", "ignored"]
 
 
-def test_pseudo_labels_without_dense_labels_get_a_note() -> None:
+def test_pseudo_labels_without_dense_labels_get_a_note():
     confusion = np.array([[0, 0, 0], [1, 2, 1], [0, 0, 5]])
     figure = draw_pseudo_labels({1: quality(confusion, ("ignored", "car", "bus")), 2: {"points": 5, "labelled": 2}})
     widths = [[bar.get_width() for bar in bars] for bars in figure.axes[0].containers]
@@ -122,18 +114,16 @@ def test_pseudo_labels_without_dense_labels_get_a_note() -> None:
     assert "not scored: no dense labels were at hand" in texts(figure)
 
 
-def test_results_without_a_score_get_a_dash() -> None:
+def test_results(tmp_path):
+    """In order of the iterations; without a score there is a dash."""
     figure = draw_results({"iteration 0": dict(zip(SCOPES, (70.0, None, 65.04), strict=True))})
     assert {"70.0", "–", "65.0"} <= set(texts(figure))
-
-
-def test_results_are_in_order_of_the_iterations(tmp_path: Path) -> None:
     for folder, split in (("checkpoints_mstep_1", "val"), ("checkpoints", "val"), ("checkpoints_mstep_0", "train")):
         save_row(str(tmp_path / "results.json"), made_up_row(str(tmp_path / folder / "a.pt"), split))
     assert list(validation_rows(str(tmp_path))) == ["iteration 0", "iteration 2"]
 
 
-def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path: Path) -> None:
+def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path):
     path = tmp_path / "scalars.jsonl"
     lines = [
         {"stage": "train", "step": 2, "loss/total": 1.0},
@@ -145,7 +135,7 @@ def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path: Path) -> None:
     assert read_scalars(str(tmp_path / "none")) == {}
 
 
-def test_training_curves_leave_out_terms_of_zero_and_shorten_long_ones() -> None:
+def test_training_curves_leave_out_terms_of_zero_and_shorten_long_ones():
     lines = [{"step": k, "loss/total": 1.0, "loss/visit": 0.0, "iou/vox/val": 0.0} for k in range(5 * POINTS)]
     figure = draw_training({"train": lines})
     curves = {line.get_label(): line for line in figure.axes[0].lines}
@@ -159,13 +149,13 @@ def test_training_curves_leave_out_terms_of_zero_and_shorten_long_ones() -> None
 # --- a run ---
 
 
-def made_up_row(checkpoint: str, split: str = "val") -> dict:
+def made_up_row(checkpoint, split="val"):
     confusion = np.random.default_rng(1).integers(0, 50, (CLASSES.num_classes, CLASSES.num_classes))
     return result_row(checkpoint, split, "in_view", 2, dict.fromkeys(SCOPES, confusion), CLASSES.names, {})
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(tmp_path_factory):
     """A data set with weak labels, superpixels; RUN with all else lies beside it."""
     root = tmp_path_factory.mktemp("figures")
     write_fake_nuscenes(root / "data")
@@ -177,7 +167,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
-def _write_labels(config: Config, root: Path) -> None:
+def _write_labels(config, root):
     reader = builder.make_reader(config, "train")
     height, width = builder.image_size(config, reader)
     ids = np.arange(height)[:, None] // 4 * 8 + np.arange(width)[None] // 4
@@ -194,7 +184,7 @@ def _write_labels(config: Config, root: Path) -> None:
             write_superpixels(config.dataset.superpixel, camera.token, ids, "hash")
 
 
-def _write_run(config: Config, root: Path) -> None:
+def _write_run(config, root):
     confusion = np.eye(CLASSES.num_classes, dtype=np.int64)
     statistics = {"points": 9, "labelled": 3} | quality(confusion, CLASSES.names)
     reader = builder.make_reader(config, "train")
@@ -209,7 +199,7 @@ def _write_run(config: Config, root: Path) -> None:
     writer.finish("a.pt")
 
 
-def test_a_whole_run_gives_all_figures(config: Config, tmp_path: Path) -> None:
+def test_a_whole_run_gives_all_figures(config, tmp_path):
     root = Path(config.dataset.root).parent
     written = make_figures(config, str(root / "run"), str(root / "predictions"), str(tmp_path))
     assert written == [str(tmp_path / f"{name}.png") for name in ALL]
@@ -219,7 +209,7 @@ def test_a_whole_run_gives_all_figures(config: Config, tmp_path: Path) -> None:
             assert min(image.size) > 200
 
 
-def test_what_is_missing_is_skipped(config: Config, tmp_path: Path) -> None:
+def test_what_is_missing_is_skipped(config, tmp_path):
     root = Path(config.dataset.root).parent
     (tmp_path / "run").mkdir()
     assert make_figures(config, str(tmp_path / "run"), None, str(tmp_path)) == [str(tmp_path / "superpixels.png")]
@@ -228,7 +218,7 @@ def test_what_is_missing_is_skipped(config: Config, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\x01\x02", bytes([99]) * 400])
-def test_a_prediction_that_does_not_fit_is_named(config: Config, tmp_path: Path, content: bytes) -> None:
+def test_predictions_that_do_not_fit_are_named(config, tmp_path, content):
     reader = builder.make_reader(config, "val")
     writer = PredictionWriter(str(tmp_path / "predictions"), reader)
     for frame in reader:
@@ -236,9 +226,6 @@ def test_a_prediction_that_does_not_fit_is_named(config: Config, tmp_path: Path,
     writer.finish("a.pt")
     with pytest.raises(UserError, match=r"predictions.*\.bin: expected 400 labels of 0\.\.16"):
         make_figures(config, str(tmp_path), str(tmp_path / "predictions"), str(tmp_path))
-
-
-def test_predictions_of_another_split_are_refused(config: Config, tmp_path: Path) -> None:
-    PredictionWriter(str(tmp_path), builder.make_reader(config, "train")).finish("a.pt")
+    PredictionWriter(str(tmp_path / "train"), builder.make_reader(config, "train")).finish("a.pt")
     with pytest.raises(UserError, match=r"meta\.json: split should be that of"):
-        make_figures(config, str(tmp_path), str(tmp_path), str(tmp_path))
+        make_figures(config, str(tmp_path), str(tmp_path / "train"), str(tmp_path))

@@ -1,6 +1,7 @@
 """`make gpu-check`: its parts at toy size on the CPU; what it says of failures, of time that is up, of no GPU."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -15,7 +16,12 @@ from benchmarks.sparse_layers import Bench, Case, Layers, Row
 from tests.entry import ROOT, environment
 
 
-def test_all_parts_at_toy_size(tmp_path):
+def test_all_parts_at_toy_size(prepared, tmp_path):
+    (tmp_path / "data").mkdir()
+    places = {"city": prepared.root, "index": prepared.index, "weak_label": prepared.weak, "seeds": prepared.seeds}
+    for name, place in places.items():
+        os.symlink(place, tmp_path / "data" / name)
+    (tmp_path / "data/ready").touch()
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--toy", "--folder", str(tmp_path)]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=280, check=False
@@ -26,7 +32,7 @@ def test_all_parts_at_toy_size(tmp_path):
     assert {number: part["status"] for number, part in written["parts"].items()} == dict.fromkeys("12345", "finished")
     found = {answer["what"]: answer["values"] for part in written["parts"].values() for answer in part["answers"]}
     assert found["step fp32, native"]["ms"] > 0 and found["training tf32, step 3"]["samples/s"] > 0
-    assert found["E-step tf32"]["frames"] == found["evaluation tf32"]["frames"] == 2
+    assert found["E-step tf32"]["frames"] == found["evaluation tf32"]["frames"] == 4
     assert found["killed and resumed"]["bit for bit"] and found["gloo with one process"]["steps"] == 3
     assert "| evaluation tf32 |" in done.stdout and "nothing is wrong" in done.stdout
 

@@ -22,7 +22,6 @@ def shallow(monkeypatch):
 
 def branch_of(device: str = "cpu", *overrides: str) -> SwiftNetResNet:
     """The branch of a configuration's network, with the same weights each time."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     config = load_config(
         CONFIG, overrides=("--model.cr=0.16", "--data.num_classes=17", "--model.in_channel=4", *overrides)

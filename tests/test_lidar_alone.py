@@ -17,7 +17,7 @@ from core.running.config import load_config
 from core.synthetic.generate import City, generate_city
 from core.training.trainer import network_inputs, targets_of
 from tests import made_up
-from tests.entry import ASSOP2P, CONFIGS, ESTEP, ESTEP_2, MSTEP, PRESEG, PRETRAIN, ROOT, Project, refusal, run_script
+from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, ROOT, Project, all_steps, refusal, run_script
 
 ALONE = {"model.name": "spvcnn"}
 OWN = f"{ROOT}/configs/recordings"
@@ -74,12 +74,8 @@ def test_all_steps_on_data_with_cameras(prepared, tmp_path):
     )
     run_script("prepare_sparse_label", PRESEG, *project.words())
     run, words = tmp_path / "run", project.words()
-    best = "checkpoints/max-iou-vox-val.pt"
-    run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *words)
-    run_script(ESTEP, f"{CONFIGS}/estep/it1.yaml", "--run-dir", run, "--weight-path", run / best, *words)
-    run_script(MSTEP, f"{CONFIGS}/mstep/assop2p.yaml", "--run-dir", run, *words)
+    all_steps(CONFIGS, run, words, rounds=1)
     later = run / "checkpoints_mstep_0/max-iou-vox-val.pt"
-    run_script(ESTEP_2, f"{CONFIGS}/estep/it2.yaml", "--run-dir", run, "--weight-path", later, *words)
     run_script("eval_miou", ASSOP2P, "--weight-path", later, *words)
     with open(run / "results.json") as file:
         row = json.load(file)[0]
@@ -88,7 +84,7 @@ def test_all_steps_on_data_with_cameras(prepared, tmp_path):
     token = sorted(os.listdir(project.weak))[0].removesuffix(".npz")
     everywhere, in_view = (read_weak_label(folder, token) for folder in (project.weak, prepared.weak))
     assert (everywhere.component >= 0).sum() > (in_view.component >= 0).sum()
-    pseudo = read_pseudo_label(str(run / "pseudo_labels_1"), token)
+    pseudo = read_pseudo_label(str(run / "pseudo_labels_0"), token)
     unseen = (everywhere.component >= 0) & (in_view.component < 0)
     assert pseudo[unseen].any() or everywhere.propagated[unseen].any()
 
@@ -101,14 +97,9 @@ def test_all_steps_on_data_with_cameras(prepared, tmp_path):
 def test_all_steps_on_clouds_alone(bare, tmp_path):
     run, words = tmp_path / "run", bare.words()
     run_script("prepare_sparse_label", f"{OWN}/pretrain/preseg.yaml", *words)
-    lines = run_script(PRETRAIN, f"{OWN}/pretrain/assop2p.yaml", "--run-dir", run, *words)
+    lines = all_steps(OWN, run, words)
     assert any("model.name auto: spvcnn, since there are no cameras" in line for line in lines)
-    best = run / "checkpoints/max-iou-vox-val.pt"
-    run_script(ESTEP, f"{OWN}/estep/it1.yaml", "--run-dir", run, "--weight-path", best, *words)
-    run_script(MSTEP, f"{OWN}/mstep/assop2p.yaml", "--run-dir", run, *words)
-    later = run / "checkpoints_mstep_0/max-iou-vox-val.pt"
-    run_script(ESTEP_2, f"{OWN}/estep/it2.yaml", "--run-dir", run, "--weight-path", later, *words)
-    run_script(MSTEP, f"{OWN}/mstep/assop2p_it2.yaml", "--run-dir", run, *words)
+    later = run / "checkpoints_mstep_1/max-iou-vox-val.pt"
     predictions = ["--save-predictions", tmp_path / "predictions"]
     run_script("eval_miou", f"{OWN}/pretrain/assop2p.yaml", "--weight-path", later, *predictions, *words)
     with open(run / "results.json") as file:

@@ -1,75 +1,86 @@
-"""Training, E-step and evaluation on prepared data need no library that only preparation does, and the other way."""
+"""Training, E-step and evaluation on prepared data need no library that only preparation does, and the other way; and
+no dense label, if there is none."""
 
 import json
+import shutil
 
-from tests.entry import ASSOP2P, CONFIGS, ESTEP, ESTEP_2, MSTEP, PRESEG, PRETRAIN, ROOT, Project, overrides, shell
+import torch
+
+from core.training.checkpoint import network_state, newest_checkpoint, read_checkpoint
+from tests.entry import ASSOP2P, CONFIGS, PRESEG, ROOT, Project, shell
 
 HIDDEN = ("open3d", "hdbscan", "cv2", "nuscenes", "pyarrow", "sklearn", "matplotlib")
 PROGRAM = """
-import importlib, json, sys
+import sys
 from importlib.machinery import PathFinder
-
-HIDDEN = {hidden!r}
-
 
 class Without(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        return None if name.split(".")[0] in HIDDEN else super().find_spec(name, path, target)
-
+        return None if name.split(".")[0] in {hidden!r} else super().find_spec(name, path, target)
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Without
 sys.path.insert(0, {root!r})
-for script, *words in json.loads({calls!r}):
-    sys.argv = [script + ".py", *words]
-    importlib.import_module(script).main()
-    print("done:", script)
-found = sorted(name for name in sys.modules if name.split(".")[0] in HIDDEN)
-print("imported:", found)
+from pathlib import Path
+from tests import entry
+print(*{work}, sep="\\n")
+print("imported:", sorted(name for name in sys.modules if name.split(".")[0] in {hidden!r}))
 """
 
 
-def test_steps_on_prepared_data(prepared, tmp_path):
-    """All five steps and the evaluation, in one process in which the other libraries do not import."""
-    run, words = str(tmp_path / "run"), overrides(prepared.keys)
-    best = [f"{run}/{folder}/max-iou-vox-val.pt" for folder in ("checkpoints", "checkpoints_mstep_0")]
-    calls = [
-        (PRETRAIN, ASSOP2P, "--run-dir", run, *words),
-        (ESTEP, f"{CONFIGS}/estep/it1.yaml", "--run-dir", run, "--weight-path", best[0], *words),
-        (MSTEP, f"{CONFIGS}/mstep/assop2p.yaml", "--run-dir", run, *words),
-        (ESTEP_2, f"{CONFIGS}/estep/it2.yaml", "--run-dir", run, "--weight-path", best[1], *words),
-        ("eval_miou", ASSOP2P, "--weight-path", best[1], "--save-predictions", run + "/predictions", *words),
+def without(hidden, tmp_path, *calls, status=0):
+    """The output of functions of `tests.entry`, in one process in which some libraries do not import."""
+    work = " + ".join(calls)
+    (tmp_path / "program.py").write_text(PROGRAM.format(hidden=hidden, root=ROOT, work=f"({work})"))
+    return shell(f"python3 {tmp_path}/program.py", status=status)
+
+
+def test_all_steps_on_prepared_data(own, tmp_path):
+    """All five and the evaluation. Without dense labels nothing is validated, and the newest state stands in for the
+    best."""
+    shutil.rmtree(f"{own.root}/lidarseg")
+    run, words = tmp_path / "run", [str(word) for word in own.words()]
+    best = [
+        "--weight-path",
+        f"{run}/checkpoints_mstep_1/max-iou-vox-val.pt",
+        "--save-predictions",
+        f"{run}/predictions",
     ]
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(hidden=HIDDEN, root=ROOT, calls=json.dumps(calls)))
-    output = shell(f"python3 {program}")
-    assert output.count("done:") == len(calls)
-    assert "imported: []" in output
+    calls = (
+        f"entry.all_steps({CONFIGS!r}, Path({str(run)!r}), {words!r})",
+        f"entry.run_script('eval_miou', {ASSOP2P!r}, *{best!r}, *{words!r})",
+    )
+    output = without(HIDDEN, tmp_path, *calls)
+    printed, rest = output.split("imported: ")
+    assert rest.startswith("[]") and "Predictions are not scored" in printed
+    assert printed.count("No dense labels at hand") == 2
+    warnings = [line for line in printed.splitlines() if line.startswith("WARNING") and "valid" in line]
+    assert len(warnings) == 3 and all("label" in line for line in warnings)  # one a training
+    for folder in ("checkpoints", "checkpoints_mstep_0", "checkpoints_mstep_1"):
+        newest = network_state(read_checkpoint(str(newest_checkpoint(str(run / folder)))))
+        for head in ("vox", "pix"):
+            kept = network_state(read_checkpoint(str(run / folder / f"max-iou-{head}-val.pt")))
+            assert all(torch.equal(kept[name], newest[name]) for name in newest)
+    scalars = [json.loads(line) for line in (run / "scalars.jsonl").read_text().splitlines()]
+    assert not any(name.startswith("iou/") for line in scalars for name in line)
 
 
 def test_city_index_and_labels(tmp_path):
-    """A city, its index and its labels by the default methods, without the libraries of the others."""
+    """A city, its index and its labels by the default methods, without the libraries of the others; one line says what
+    to install for the package's own clusters."""
     project = Project(*(str(tmp_path / name) for name in ("city", "index", "weak", "seeds")))
     sizes = "--train-scenes 1 --val-scenes 1 --test-scenes 0 --frames 1 --azimuth-steps 90 --image-size 90 160"
-    calls = [
-        ("prepare_synthetic_nusc", "--root", project.root, "--num-workers", "1", *sizes.split()),
-        ("prepare_sparse_label", PRESEG, *project.words()),
-        ("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *project.words()),
-    ]
-    program = tmp_path / "program.py"
+    city = ["prepare_synthetic_nusc", "--root", project.root, "--num-workers", "1", *sizes.split()]
+    clusters = [PRESEG, *project.words(dataset__sparse_label_path=tmp_path / "others"), "--dataset.clusterer.name"]
     hidden = tuple(name for name in HIDDEN if name != "cv2")  # it draws the city
-    program.write_text(PROGRAM.format(hidden=hidden, root=ROOT, calls=json.dumps(calls)))
-    output = shell(f"python3 {program}")
-    assert output.count("done:") == len(calls) and "imported: []" in output
-
-
-def test_the_hiding_hides(prepared, tmp_path):
-    """One line says what to install for the package's own clusters."""
-    words = overrides({**prepared.keys, "dataset.sparse_label_path": str(tmp_path / "weak")})
-    calls = [("prepare_sparse_label", PRESEG, *words, "--dataset.clusterer.name", "hdbscan")]
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(hidden=HIDDEN, root=ROOT, calls=json.dumps(calls)))
-    assert "pip install hdbscan" in shell(f"python3 {program}", status=1)
+    calls = (
+        f"entry.run_script(*{city!r})",
+        f"entry.prepare(entry.Project({project.root!r}, {project.index!r}, {project.weak!r}, {project.seeds!r}))",
+        "[str(sorted(name for name in sys.modules if name.split('.')[0] in " + repr(hidden) + "))]",
+        f"[entry.refusal('prepare_sparse_label', *{list(map(str, clusters))!r}, 'hdbscan')]",
+    )
+    output = without(hidden, tmp_path, *calls)
+    assert "[]" in output.splitlines() and "pip install hdbscan" in output
 
 
 def test_workers_that_make_weak_labels_start_without_torch():

@@ -15,46 +15,27 @@ def test_confusion_matrix():
     expected = [[0, 1, 1, 0], [0, 2, 1, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
     matrix = confusion_matrix(LABEL, PREDICTION, 4)
     assert matrix.tolist() == expected and matrix.dtype == np.int64
-
-
-def test_confusion_matrix_of_many_classes_does_not_overflow():
-    label = np.full(3, 250, np.uint8)
+    label = np.full(3, 250, np.uint8)  # many classes do not overflow
     assert confusion_matrix(label, label, 251)[250, 250] == 3
     assert confusion_matrix(label[:0], label[:0], 5).tolist() == np.zeros((5, 5)).tolist()
 
 
-def test_iou_by_hand():
-    """Class 1: 2 hits of 3, no false one. Class 2: 1 hit, 1 false one, 1 point taken for ignored (a miss)."""
-    iou = class_iou(confusion_matrix(LABEL, PREDICTION, 4))
-    np.testing.assert_array_equal(iou, [np.nan, 2 / 3, 1 / 3, np.nan])
-
-
-def test_absent_class_is_left_out_of_the_mean():
-    matrix = confusion_matrix(LABEL, PREDICTION, 4)
-    assert mean_iou(matrix) == pytest.approx(0.5)
-    predicted_only = confusion_matrix(np.append(LABEL, 1), np.append(PREDICTION, 3), 4)
-    np.testing.assert_array_equal(class_iou(predicted_only), [np.nan, 2 / 4, 1 / 3, np.nan])
-
-
-def test_points_without_label_do_not_count():
-    matrix = confusion_matrix(LABEL, PREDICTION, 4)
-    more = confusion_matrix(np.append(LABEL, [0] * 9), np.append(PREDICTION, [1] * 9), 4)
-    np.testing.assert_array_equal(class_iou(matrix), class_iou(more))
-
-
-def test_a_class_that_is_never_hit_counts_as_zero():
-    matrix = confusion_matrix(np.array([1, 2]), np.array([1, 1]), 3)
-    np.testing.assert_array_equal(class_iou(matrix), [np.nan, 0.5, 0.0])
-
-
-def test_nothing_labelled():
-    assert np.isnan(mean_iou(np.zeros((4, 4), np.int64)))
-
-
-def test_inputs_are_left_alone():
-    matrix = confusion_matrix(LABEL, PREDICTION, 4)
+@pytest.mark.parametrize(
+    ("labels", "predictions", "expected"),
+    [
+        (LABEL, PREDICTION, [np.nan, 2 / 3, 1 / 3, np.nan]),  # an ignored prediction is a miss; 3 is absent
+        (np.append(LABEL, 1), np.append(PREDICTION, 3), [np.nan, 2 / 4, 1 / 3, np.nan]),  # 3 is predicted only
+        (np.append(LABEL, [0] * 9), np.append(PREDICTION, [1] * 9), [np.nan, 2 / 3, 1 / 3, np.nan]),  # no label
+        ([1, 2], [1, 1], [np.nan, 0.5, 0.0, np.nan]),  # 2 is never hit
+        ([], [], [np.nan] * 4),
+    ],
+)
+def test_iou_by_hand(labels, predictions, expected):
+    matrix = confusion_matrix(np.array(labels, np.uint8), np.array(predictions, np.uint8), 4)
     before = matrix.copy()
-    mean_iou(matrix)
+    np.testing.assert_array_equal(class_iou(matrix), expected)
+    mean = mean_iou(matrix)
+    assert np.isnan(mean) if not len(labels) else mean == pytest.approx(np.nanmean(expected))
     np.testing.assert_array_equal(matrix, before)
 
 

@@ -13,11 +13,10 @@ from core.errors import UserError
 from core.label_files.files import read_meta
 from core.training.checkpoint import read_checkpoint
 from core.training.network_input import CIRCUMSTANCES, MEANING, STORED, check_input
-from tests.entry import ASSOP2P, CONFIGS, ESTEP, MSTEP, PRETRAIN, logged, refusal, run_script
+from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, MSTEP, PRETRAIN, logged, refusal, run_script
 from tests.fake_labels import fake_config
 from tests.fake_nuscenes import write_fake_nuscenes
 
-BEST = "checkpoints/max-iou-vox-val.pt"
 OWN = {
     "features": ["x", "y", "z", "intensity"],
     "classes": ["ignored", "car"],
@@ -51,25 +50,16 @@ def test_another_meaning_is_refused(name, value, words):
     assert str(error.value).startswith("some.pt: trained with ") and words in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
+def test_other_circumstances_are_told_and_others_pass():
+    for name, value, words in (
         ("image_size", [320, 480], "some.pt: trained with dataset.image_size [320, 480], here it is [360, 640]."),
         ("points", "all", "some.pt: trained with dataset.points all, here it is in_view."),
-    ],
-)
-def test_other_circumstances_are_told(name, value, words):
-    (line,) = compared(**{name: value})
-    assert line.startswith("WARNING ") and words in line
-
-
-def test_the_same_and_another_precision_pass():
+    ):
+        (line,) = compared(**{name: value})
+        assert line.startswith("WARNING ") and words in line
     assert compared() == [] and compared(precision="bfloat16") == []
     assert {*MEANING, *CIRCUMSTANCES, "precision"} == set(OWN)
-
-
-def test_what_a_later_version_adds_is_not_compared():
-    assert compared(more=1) == []
+    assert compared(more=1) == []  # what a later version adds is not compared
     check_input({STORED: {"points": "in_view"}}, OWN, "some.pt")
 
 
@@ -109,17 +99,13 @@ def test_steps_refuse_a_checkpoint_of_another_input(prepared, trained, tmp_path)
     """Forgetting the key used to give nonsense without a word."""
     project = changed(prepared, dataset__image_normalize="true")
     words = ["--run-dir", tmp_path / "run", "--weight-path", trained / BEST, *project.words()]
+    shutil.copytree(trained / "checkpoints", tmp_path / "other/checkpoints")
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "other", *project.words(num_epochs=2))
+    assert "step-4.pt: trained with dataset.image_normalize false, here it is true" in line
     for script, config in ((ESTEP, f"{CONFIGS}/estep/it1.yaml"), ("eval_miou", ASSOP2P)):
         line = refusal(script, config, *words)
         assert f"{trained / BEST}: trained with dataset.image_normalize false, here it is true; set it as in" in line
     assert not os.path.exists(tmp_path / "run/pseudo_labels_0") and not os.path.exists(tmp_path / "run/results.json")
-
-
-def test_training_does_not_go_on_with_another_input(prepared, trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "run")
-    project = changed(prepared, dataset__voxel_size="0.4", num_epochs=2)
-    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "run", *project.words())
-    assert "step-4.pt: trained with dataset.voxel_size 0.3, here it is 0.4" in line
 
 
 def test_where_it_is_stored(prepared, trained, tmp_path):

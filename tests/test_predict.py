@@ -94,19 +94,8 @@ def test_bare_clouds_are_predicted(bare, labelled, tmp_path):
         assert len(opened.points) == (~empty).sum() and len(opened.colors) == len(opened.points)
 
 
-def test_a_folder_of_something_else_is_refused(labelled, tmp_path):
-    words, best = labelled
-    command = ["predict", f"{OWN}/pretrain/assop2p.yaml", "--weight-path", best, "--output", tmp_path / "out", *words]
-    run_script(*command)
-    for name in ("clouds_1.label", "meta.json"):
-        os.remove(tmp_path / "out" / name)
-    shutil.copy(tmp_path / "out/clouds_0.label", tmp_path / "out/unfinished.json")  # not ours
-    assert "unfinished.json: not readable" in refusal(*command)
-    os.remove(tmp_path / "out/unfinished.json")
-    assert "holds files of something else" in refusal(*command)
-
-
-def test_a_prediction_is_gone_on_with(labelled, tmp_path):
+def test_predictions_are_gone_on_with(labelled, tmp_path):
+    """Among files of something else they are refused."""
     words, best = labelled
     command = ["predict", f"{OWN}/pretrain/assop2p.yaml", "--weight-path", best, "--output", tmp_path / "out", *words]
     run_script(*command)
@@ -114,6 +103,12 @@ def test_a_prediction_is_gone_on_with(labelled, tmp_path):
     lines = run_script(*command)
     assert any("2 frames of this process are there already" in line for line in lines)
     assert any("1 frames predicted" in line for line in lines) and (tmp_path / "out/clouds_1.label").exists()
+    for name in ("clouds_1.label", "meta.json"):
+        os.remove(tmp_path / "out" / name)
+    shutil.copy(tmp_path / "out/clouds_0.label", tmp_path / "out/unfinished.json")  # not ours
+    assert "unfinished.json: not readable" in refusal(*command)
+    os.remove(tmp_path / "out/unfinished.json")
+    assert "holds files of something else" in refusal(*command)
 
 
 def test_uncertainty_of_components(bare, labelled, tmp_path):
@@ -147,16 +142,6 @@ def test_uncertainty_by_hand():
         np.full(3, -1, np.int32), label[:3], confidence[:3], confidence[:3], None, seen[:3], 4
     )
     assert len(nothing.component) == len(nothing.spread) == 0
-
-
-def test_frames_of_another_data_set(prepared, trained, tmp_path):
-    """nuScenes' test frames, which have no labels; both heads are there."""
-    best = trained / "checkpoints/max-iou-vox-val.pt"
-    command = ["predict", ASSOP2P, "--weight-path", best, "--output", tmp_path, "--format", "npy", *prepared.words()]
-    run_script(*command)
-    names = [name for name in os.listdir(tmp_path) if name.endswith(".npy")]
-    assert len(names) == 2
-    assert (np.load(tmp_path / names[0])["label"] > 0).all()
 
 
 def test_points_that_do_not_take_part(own, trained, tmp_path):

@@ -29,42 +29,19 @@ def test_numbers():
     assert (row()["frames"], row()["environment"]) == (7, {"torch": "x"})
 
 
-@pytest.mark.parametrize(
-    ("folder", "stage"),
-    [
-        ("checkpoints", "iteration 0"),
-        ("checkpoints_mstep_0", "iteration 1"),
-        ("checkpoints_mstep_1", "iteration 2"),
-        ("elsewhere", ""),
-    ],
-)
-def test_stage_is_that_of_the_checkpoints_folder(folder, stage):
-    assert row(f"RUN/{folder}/max-iou-vox-val.pt")["stage"] == stage
-
-
-def test_a_row_takes_the_place_of_an_earlier_one(tmp_path):
-    path = str(tmp_path / "RUN/results.json")
-    save_row(path, row(hits=(1, 1)))
-    save_row(path, row(points="all"))
-    save_row(path, row(split="train"))
-    save_row(path, row("RUN/checkpoints/max-iou-pix-val.pt"))
-    save_row(path, row(hits=(4, 2)))
-    rows = read_rows(path)
-    assert len(rows) == 4
-    assert [r["scores"]["vox/all"]["miou"] for r in rows] == [62.5, 62.5, 62.5, 100.0]
-    with open(path, encoding="utf-8") as file:
-        json.load(file, parse_constant=pytest.fail)  # no NaN: other programs read it, too
-
-
-def test_the_same_file_by_another_name_is_the_same_checkpoint(tmp_path, monkeypatch):
+def test_a_row_takes_the_place_of_an_earlier_one(tmp_path, monkeypatch):
+    """Of the same checkpoint, under whatever name. The stage is that of the checkpoint's folder."""
     monkeypatch.chdir(tmp_path)
-    save_row("results.json", row("RUN/checkpoints/best.pt"))
-    save_row("results.json", row("./RUN//checkpoints/best.pt"))
-    assert len(read_rows("results.json")) == 1
-
-
-def test_no_file_no_rows(tmp_path):
-    assert read_rows(str(tmp_path / "results.json")) == []
+    assert read_rows("RUN/results.json") == []
+    for changes in ({"hits": (1, 1)}, {"points": "all"}, {"split": "train"}, {"hits": (4, 2)}):
+        save_row("RUN/results.json", row(**changes))
+    for name in ("RUN/checkpoints_mstep_1/best.pt", "./RUN//checkpoints_mstep_1/best.pt", "elsewhere/best.pt"):
+        save_row("RUN/results.json", row(name))
+    rows = read_rows("RUN/results.json")
+    assert [r["scores"]["vox/all"]["miou"] for r in rows] == [62.5, 62.5, 100.0, 62.5, 62.5]
+    assert [r["stage"] for r in rows] == ["iteration 0", "iteration 0", "iteration 0", "iteration 2", ""]
+    with open("RUN/results.json", encoding="utf-8") as file:
+        json.load(file, parse_constant=pytest.fail)  # no NaN: other programs read it, too
 
 
 def test_broken_file(tmp_path):

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -31,16 +30,6 @@ def parser(config_default=None):
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--weight-path")
     return parser
-
-
-@pytest.fixture
-def log():
-    """The messages that are logged; the handlers that a run adds are taken away again."""
-    messages = []
-    logger.add(lambda message: messages.append(str(message)), format="{message}")
-    yield messages
-    logger.remove()
-    logger.add(sys.stderr)
 
 
 @pytest.mark.parametrize(
@@ -83,59 +72,6 @@ def test_start(tmp_path, log):
     assert "INFO a message" in text
 
 
-def test_start_without_run_dir(log):
-    run = runtime.start(arguments.argument_parser("", CONFIG), ["--batch_size", "3"], needs_device=False)
-    assert run.run_dir is None and run.config.batch_size == 3
-
-
-def test_mistyped_argument_is_an_unknown_key(tmp_path):
-    argv = [CONFIG, "--run-dir", str(tmp_path), "--weight_path", "x"]
-    with pytest.raises(UserError, match="unknown key 'weight_path'"):
-        runtime.start(parser(), argv, needs_device=False)
-
-
-def test_run_dir_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--run-dir"):
-        runtime.start(parser(), [CONFIG, "--run-dir", str(tmp_path / "file/RUN")], needs_device=False)
-
-
-SCRIPT = """
-from core.running.arguments import argument_parser
-from core.running.runtime import run_main, start
-
-def main():
-    start(argument_parser("A script."), needs_device=False)
-    print("started")
-
-run_main(main)
-"""
-
-
-def test_user_error_is_one_line_and_status_2():
-    """Seen from outside: what a mistyped key gives."""
-
-    def call(*arguments):
-        environment = {**os.environ, "PYTHONPATH": ROOT}
-        command = [sys.executable, "-c", SCRIPT, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
-
-    result = call(CONFIG, "--optimiser.lr", "1")
-    assert result.returncode == 2 and result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
-    assert "unknown key 'optimiser.lr'; did you mean 'optimizer.lr'?" in result.stderr
-
-
-@pytest.mark.parametrize("message", ["plain", "{braces} <tag>", "100 %s"])
-def test_user_error_text_is_shown_as_it_is(log, message):
-    def main():
-        raise UserError(message)
-
-    with pytest.raises(SystemExit) as stopped:
-        runtime.run_main(main)
-    assert stopped.value.code == 2 and log == [message + "\n"]
-
-
 class BrokenData(Dataset):
     """A data set whose only sample cannot be read."""
 
@@ -146,37 +82,27 @@ class BrokenData(Dataset):
         raise UserError("file.bin: truncated; run this command")
 
 
-def test_user_error_in_a_loader_process_is_one_line_too(log):
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (UserError("{braces} <tag> 100 %s"), 2, ["ERROR {braces} <tag> 100 %s"]),
+        (None, 2, ["ERROR file.bin: truncated; run this command"]),  # of a loader process
+        (KeyboardInterrupt(), 130, None),
+        (ZeroDivisionError("surprise"), 1, None),
+    ],
+)
+def test_how_errors_end_a_command(log, error, status, words):
     def main():
-        list(DataLoader(BrokenData(), num_workers=1))
+        if error is None:
+            list(DataLoader(BrokenData(), num_workers=1))
+        raise error
 
     with pytest.raises(SystemExit) as stopped:
         runtime.run_main(main)
-    assert stopped.value.code == 2
-    assert log == ["file.bin: truncated; run this command\n"]
-
-
-def test_other_errors_show_where(log):
-    def main():
-        raise ZeroDivisionError("surprise")
-
-    with pytest.raises(SystemExit) as stopped:
-        runtime.run_main(main)
-    assert stopped.value.code == 1
-    assert "Process 0 failed" in log[0] and "ZeroDivisionError: surprise" in log[0]
-
-
-def test_interrupt(log):
-    def main():
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as stopped:
-        runtime.run_main(main)
-    assert stopped.value.code == 130
-
-
-def test_success_does_not_exit():
-    runtime.run_main(lambda: None)
+    assert stopped.value.code == status and words in (None, log)
+    if status == 1:
+        assert "Process 0 failed" in log[0] and "ZeroDivisionError: surprise" in log[0]
+    runtime.run_main(lambda: None)  # success does not exit
 
 
 def draws():
@@ -184,11 +110,11 @@ def draws():
 
 
 def test_seeds():
+    runtime.seed_everything(SEED + 1, False)
+    other = draws()
     runtime.seed_everything(SEED, False)
     first = draws()
-    assert draws() != first
-    runtime.seed_everything(SEED + 1, False)
-    assert all(a != b for a, b in zip(draws(), first, strict=True))
+    assert all(a != b for a, b in zip(other, first, strict=True)) and draws() != first
     runtime.seed_everything(SEED, False)
     assert draws() == first
 
@@ -202,18 +128,18 @@ def test_deterministic(monkeypatch):
     assert calls == [((True,), {"warn_only": True})] and not torch.backends.cudnn.benchmark
 
 
-def test_environment_without_git(monkeypatch, tmp_path):
-    """A container may have no git."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = environment.environment()
-    assert found["git"] is None and found["uncommitted_changes"] is None
-
-
-def test_environment_of_a_checkout_that_git_refuses(monkeypatch):
-    """As that of another owner: unknown, and not "no changes"."""
-    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PATH": "/none"},
+        {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"},
+    ],
+    ids=["no git", "a checkout of another owner"],
+)
+def test_environment_of_a_checkout_that_git_does_not_describe(monkeypatch, variables):
+    """Unknown, and not "no changes"."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     found = environment.environment()
     assert found["git"] is None and found["uncommitted_changes"] is None
 
@@ -221,8 +147,6 @@ def test_environment_of_a_checkout_that_git_refuses(monkeypatch):
 @pytest.mark.parametrize("tf32", [True, False])
 def test_precision_of_float32_products_is_set(tf32, monkeypatch):
     monkeypatch.setattr(runtime, "keep_freed_memory", lambda: True)  # stays as it is for the other tests
-    for place in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        monkeypatch.setattr(place, "allow_tf32", place.allow_tf32)
     runtime.prepare_device(torch.device("cpu"), tf32)
     assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
 

@@ -41,7 +41,14 @@ def say(watch, rank, count, silent=0.0):
 
 
 def test_who_is_behind_is_named(watch):
+    """And nobody by the process that the others wait for."""
     watch, ended = watch
+    say(watch, 1, 3)
+    say(watch, 2, 3)
+    watch.exchange()
+    with logged() as lines:
+        watch.look(3000)
+    assert lines == [] and watch.waited_for() == ""
     for _ in range(7):
         mark()
     say(watch, 1, 6)
@@ -54,16 +61,6 @@ def test_who_is_behind_is_named(watch):
     assert lines == [f"WARNING Waiting for {one}, for 1 min so far.", f"WARNING Waiting for {one}, for 2 min so far."]
     assert not ended
     assert "core/running/stalls.py:" in json.loads(watch.store["0"])["at"]
-
-
-def test_nobody_is_named_by_the_process_that_the_others_wait_for(watch):
-    watch, _ = watch
-    say(watch, 1, 3)
-    say(watch, 2, 3)
-    watch.exchange()
-    with logged() as lines:
-        watch.look(3000)
-    assert lines == [] and watch.waited_for() == ""
 
 
 def test_a_stopped_process_is_silent(watch, monkeypatch):
@@ -138,25 +135,31 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize(("how", "who"), [("sleep", 1), ("stop", 0)])
-def test_a_stalled_process_ends_all_and_is_named(tmp_path, how, who):
-    """Also the first one, whose store the others talk through, and which is stopped altogether."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, str(tmp_path / "script.py"), ASSOP2P, "--run-dir", str(tmp_path / "run")]
-    started = []
-    for rank in range(2):
-        variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29547"}
-        env = environment(RANK=str(rank), LOCAL_RANK=str(rank), HOW=how, WHO=str(who), PYTHONPATH=ROOT, **variables)
-        started.append(
-            subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
-    try:
-        assert started[1 - who].wait(timeout=100) == 1
-    finally:
-        os.kill(started[who].pid, signal.SIGKILL)
-        outputs = [process.communicate()[0] for process in started]
-    logs = "".join(path.read_text() for path in (tmp_path / "run/logging").glob(f"*-rank{1 - who}.log"))
-    if how == "sleep":
-        assert "this one waits for process 1 (" in logs and "script.py" not in logs, outputs
-    else:
-        assert "this one waits for process 0, through which the processes talk" in logs, outputs
+def start_two(folder, port, how, who):
+    """Two processes of the script, of which `who` stalls."""
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(folder / "script.py"), ASSOP2P, "--run-dir", str(folder / "run")]
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    ranks = [
+        environment(RANK=rank, LOCAL_RANK=rank, HOW=how, WHO=str(who), PYTHONPATH=ROOT, **group) for rank in ("0", "1")
+    ]
+    return [subprocess.Popen(command, cwd=ROOT, env=own, stdout=-1, stderr=-2, text=True) for own in ranks]
+
+
+def test_a_stalled_process_ends_all_and_is_named(tmp_path):
+    """Also the first one, whose store the others talk through, and which is stopped altogether. Both cases at once."""
+    cases = {"sleep": 1, "stop": 0}
+    for how in cases:
+        (tmp_path / how).mkdir()
+    started = {how: start_two(tmp_path / how, f"2954{7 + who}", how, who) for how, who in cases.items()}
+    for how, who in cases.items():
+        try:
+            assert started[how][1 - who].wait(timeout=100) == 1
+        finally:
+            os.kill(started[how][who].pid, signal.SIGKILL)
+            outputs = [process.communicate()[0] for process in started[how]]
+        logs = "".join(path.read_text() for path in (tmp_path / how / "run/logging").glob(f"*-rank{1 - who}.log"))
+        if how == "sleep":
+            assert "this one waits for process 1 (" in logs and "script.py" not in logs, outputs
+        else:
+            assert "this one waits for process 0, through which the processes talk" in logs, outputs

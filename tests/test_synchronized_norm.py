@@ -44,12 +44,12 @@ CPU = torch.device("cpu")
 DDP = SimpleNamespace(ddp=True)
 
 
-def parts_of(case: str, step: int, device: str = "cpu") -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def parts_of(case, step, device="cpu"):
     """The inputs of both processes, whose distributions differ, and what their outputs are multiplied by for a loss."""
     generator = torch.Generator().manual_seed(10 * list(ROWS).index(case) + step)
     images = case.startswith("images")
 
-    def part(count: int, scale: float, shift: float) -> torch.Tensor:
+    def part(count, scale, shift):
         x = scale * torch.randn(count, CHANNELS, *((4, 3) if images else ()), generator=generator) + shift
         x = x.to(device, torch.bfloat16 if case == "bfloat16" else torch.float32)
         return x.contiguous(memory_format=torch.channels_last) if "last" in case else x
@@ -84,12 +84,6 @@ def two_steps(norm: nn.Module, case: str, parts: list[int], device: str = "cpu")
         "weights": [norm.weight.grad, norm.bias.grad],
         "state": norm.state_dict(),
     }
-
-
-def expected_of(case: str, device: str = "cpu") -> dict:
-    """The same by nn.BatchNorm of both processes' rows joined."""
-    norm = make_norm(case, device)
-    return two_steps(norm, case, [0, 1], device)
 
 
 def assert_equal(found, expected, case: str, rtol: float = 1e-5) -> None:
@@ -172,18 +166,17 @@ def test_two_processes_are_one(results, case):
         "weights": [sum(pair) for pair in zip(*(part["weights"] for part in ours), strict=True)],
         "state": ours[0]["state"],
     }
-    assert_equal(joined, expected_of(case), case)
+    assert_equal(joined, two_steps(make_norm(case), case, [0, 1]), case)
     for first, second in zip(*(part["state"].values() for part in ours), strict=True):
         assert torch.equal(first, second)
 
 
 def test_no_rows_change_nothing(results):
     before = make_norm("none").state_dict()
-    for result in results:
-        found = result["none"]
+    for found in (result["none"] for result in results):
         assert all(torch.equal(found["state"][name], value) for name, value in before.items())
-        assert all(len(values) == 0 for values in found["outputs"] + found["grads"])
-        assert all(not values.any() for values in found["weights"])
+        assert not any(len(values) for values in found["outputs"] + found["grads"])
+        assert not any(values.any() for values in found["weights"])
 
 
 def test_a_network_of_two_processes_is_one(results):
@@ -224,14 +217,12 @@ def group_of_one(device: str, folder):
 
 @contextlib.contextmanager
 def no_waiting(device: str):
-    if device != "cuda":
-        yield
-        return
-    torch.cuda.set_sync_debug_mode("error")
+    set_mode = torch.cuda.set_sync_debug_mode if device == "cuda" else lambda mode: None
+    set_mode("error")
     try:
         yield
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        set_mode("default")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -239,7 +230,12 @@ def test_one_process_is_plain_batch_norm(tmp_path, device):
     with group_of_one(device, tmp_path):
         for case in (case for case in ROWS if case != "none"):
             norm = synchronize_batch_norm(make_norm(case, device))
-            assert_equal(two_steps(norm, case, [0, 1], device), expected_of(case, device), case, rtol=1e-4)
+            assert_equal(
+                two_steps(norm, case, [0, 1], device),
+                two_steps(make_norm(case, device), case, [0, 1], device),
+                case,
+                rtol=1e-4,
+            )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -295,15 +291,8 @@ def test_statistics_of_many_processes(device):
     torch.testing.assert_close(running[1], 0.9 + 0.1 * joined.var(0))
 
 
-def test_evaluation_needs_no_other_process():
-    norm = make_norm("unequal").eval()
-    x = torch.randn(4, CHANNELS)
-    ours = synchronize_batch_norm(norm)
-    assert isinstance(ours, SynchronizedBatchNorm) and not ours.training
-    assert torch.equal(ours(x), norm(x))
-
-
 def test_conversion_keeps_parameters_and_names():
+    """Evaluation needs no other process."""
     network = made_up.network()
     before = network.state_dict(keep_vars=True)
     after = synchronize_batch_norm(network).state_dict(keep_vars=True)
@@ -312,6 +301,9 @@ def test_conversion_keeps_parameters_and_names():
     assert SynchronizedBatchNorm in kinds and not kinds & {BatchNorm1d, BatchNorm2d}
     with pytest.raises(ValueError, match="running statistics"):
         synchronize_batch_norm(nn.BatchNorm1d(3, track_running_stats=False))
+    norm, x = make_norm("unequal").eval(), torch.randn(4, CHANNELS)
+    ours = synchronize_batch_norm(norm)
+    assert not ours.training and torch.equal(ours(x), norm(x))
 
 
 def test_training_on_gpus_is_synchronised(monkeypatch):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from core.label_files.files import read_pseudo_label, read_weak_label
 from core.synthetic.city import City
 from core.synthetic.formats import find_format
 from core.synthetic.generate import generate_city
-from tests.entry import ESTEP, ESTEP_2, MSTEP, PRETRAIN, ROOT, SHRINK, contents, overrides, refusal, run_script
+from tests.entry import ROOT, SHRINK, all_steps, contents, overrides, run_script
 
 CONFIGS = f"{ROOT}/configs/waymo"
 SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=72, image_size=(64, 96), seed=7)
@@ -61,18 +60,12 @@ def test_the_city_is_the_same_again_and_complete(city, tmp_path):
 
 
 def test_all_steps(city, words, tmp_path):
-    """Labels, five steps, scores by both rules, predictions, submission."""
+    """Labels, training and a round of the steps, scores by both rules, predictions, submission."""
     run = tmp_path / "run"
     run_script("prepare_sparse_label", PRESEG, *words)
     run_script("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *words)
-    best = [run / folder / "max-iou-vox-val.pt" for folder in ("checkpoints", "checkpoints_mstep_0")]
-    run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *words)
-    run_script(ESTEP, f"{CONFIGS}/estep/it1.yaml", "--run-dir", run, "--weight-path", best[0], *words)
-    run_script(MSTEP, f"{CONFIGS}/mstep/assop2p.yaml", "--run-dir", run, *words)
-    run_script(ESTEP_2, f"{CONFIGS}/estep/it2.yaml", "--run-dir", run, "--weight-path", best[1], *words)
-    run_script(MSTEP, f"{CONFIGS}/mstep/assop2p_it2.yaml", "--run-dir", run, *words)
-
-    last = run / "checkpoints_mstep_1/max-iou-vox-val.pt"
+    all_steps(CONFIGS, run, words, rounds=1)
+    last = run / "checkpoints_mstep_0/max-iou-vox-val.pt"
     lines = run_script(
         "eval_miou", ASSOP2P, "--weight-path", last, "--save-predictions", tmp_path / "predictions", *words
     )
@@ -88,7 +81,7 @@ def test_all_steps(city, words, tmp_path):
         seen = reader.project(frame, points).seen
         weak = read_weak_label(weak_dir, frame.token, len(points))
         assert weak.sparse.any() and not weak.sparse[~seen].any() and weak.candidates.any()
-        assert len(read_pseudo_label(str(run / "pseudo_labels_1"), frame.token)) == len(points)
+        assert len(read_pseudo_label(str(run / "pseudo_labels_0"), frame.token)) == len(points)
 
     run_script("eval_miou", ASSOP2P, "--weight-path", last, "--split", "test", "--submission", tmp_path / "sub", *words)
     message = memoryview((tmp_path / "sub/submission.bin").read_bytes())
@@ -96,22 +89,3 @@ def test_all_steps(city, words, tmp_path):
     assert [f"{frame.segment},{frame.timestamp}" for frame in frames] == (city / TEST_FRAMES).read_text().split()
     labels = np.stack(frames[0].labels)
     assert labels.shape == (2, 64, 72) and (labels[0] > 0).mean() > 0.7 and labels.max() <= 22
-
-
-def test_bad_input_is_refused_in_one_line(city, words, tmp_path):
-    """Before any long work; with the commands as one types them."""
-    root = tmp_path / "city"
-    shutil.copytree(city, root)
-    own = [*words, "--dataset.root", str(root), "--dataset.index_path", str(tmp_path / "index")]
-    segment = sorted(os.listdir(root / "training/lidar"))[0]
-    os.remove(root / "training/lidar_segmentation" / segment)
-    assert "labels of 1 of 2 segments (split 'train') are not there" in refusal("prepare_sparse_label", PRESEG, *own)
-    shutil.rmtree(root / "training/lidar_pose")
-    line = refusal("prepare_nusc_superpixel", f"{CONFIGS}/default.yaml", *own)
-    assert "lidar_pose" in line and "component lidar_pose of 2 of 2 segments" in line
-    (root / "validation").rename(root / "elsewhere")
-    (root / "validation").mkdir()
-    (root / "validation/segment-1.tfrecord").touch()
-    checkpoint = tmp_path / "checkpoints/none.pt"
-    line = refusal("eval_miou", ASSOP2P, "--weight-path", checkpoint, *own)
-    assert "segment-1.tfrecord is of Waymo Open v1" in line

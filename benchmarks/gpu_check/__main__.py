@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.gpu_check.answers import Answers
+from benchmarks.gpu_check.city import READY
 from benchmarks.gpu_check.report import report, write_report
 
 MODULES = {1: "device_tests", 2: "layers", 3: "step", 4: "commands", 5: "resume"}
@@ -82,7 +83,7 @@ class Check:
                 os.remove(os.path.join(self.folder, name))
         shutil.rmtree(os.path.join(self.folder, "runs"), ignore_errors=True)
         try:
-            if 4 in self.numbers:
+            if 4 in self.numbers and not os.path.exists(os.path.join(self.data, READY)):
                 self.make_city()
             for phase in [tuple(MODULES)] if self.toy else PHASES:
                 self.run_phase([number for number in phase if number in self.numbers])

@@ -11,7 +11,7 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CONFIGS = os.path.join("configs", "nuscenes")
 _VERSION = "v1.0-trainval"
-_READY, _FAILED = "ready", "failed"
+READY, _FAILED = "ready", "failed"
 FULL = {"train-scenes": "4", "val-scenes": "1", "frames": "16", "azimuth-steps": "1084", "image-size": "900 1600"}
 TOY = {"train-scenes": "1", "val-scenes": "1", "frames": "2", "azimuth-steps": "90", "image-size": "90 160"}
 TOY_KEYS = {
@@ -56,7 +56,7 @@ class City:
     @property
     def ready(self) -> bool:
         """Whether it is complete with its labels."""
-        return os.path.exists(self.place(_READY))
+        return os.path.exists(self.place(READY))
 
     @property
     def failed(self) -> bool:
@@ -76,7 +76,7 @@ class City:
         except RuntimeError:
             self._mark(_FAILED)
             raise
-        self._mark(_READY)
+        self._mark(READY)
 
     def _mark(self, name: str) -> None:
         with open(self.place(name), "w"):
