@@ -15,7 +15,7 @@ import pytest
 
 from core.errors import UserError
 from core.label_files.files import SUPERPIXEL, WEAK_LABEL, check_directory, read_superpixels, read_weak_label
-from core.labeling.annotation.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
+from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.over_data_set.prepare import prepare_superpixels, prepare_weak_labels
 from tests.streets import Streets
 
@@ -203,7 +203,7 @@ def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
         prepare_superpixels(reader, str(tmp_path / "s"), replace(PIXELS, implementation="opencv"))
     monkeypatch.setitem(sys.modules, "hdbscan", None)
     with pytest.raises(UserError, match="pip install hdbscan"):
-        prepare_weak_labels(reader, str(tmp_path / "w"), replace(WEAK, clusterer=ClustererParameters("hdbscan")), 1)
+        prepare_weak_labels(reader, str(tmp_path / "w"), WEAK, 1)
     assert not os.path.exists(tmp_path / "w")
 
 
