@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -15,8 +16,9 @@ import pytest
 
 from core.errors import UserError
 from core.label_files.files import SUPERPIXEL, WEAK_LABEL, check_directory, read_superpixels, read_weak_label
-from core.labeling.annotation.parameters import ClustererParameters, SuperpixelParameters, WeakLabelParameters
+from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.over_data_set.prepare import prepare_superpixels, prepare_weak_labels
+from core.running.workers import make_all
 from tests.streets import Streets
 
 WEAK = WeakLabelParameters(num_sweeps=1, small_component_class=3)
@@ -203,7 +205,7 @@ def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
         prepare_superpixels(reader, str(tmp_path / "s"), replace(PIXELS, implementation="opencv"))
     monkeypatch.setitem(sys.modules, "hdbscan", None)
     with pytest.raises(UserError, match="pip install hdbscan"):
-        prepare_weak_labels(reader, str(tmp_path / "w"), replace(WEAK, clusterer=ClustererParameters("hdbscan")), 1)
+        prepare_weak_labels(reader, str(tmp_path / "w"), WEAK, 1)
     assert not os.path.exists(tmp_path / "w")
 
 
@@ -216,6 +218,23 @@ def test_command_is_recorded(reader, tmp_path):
 def test_error_in_a_worker_arrives(reader, tmp_path):
     with pytest.raises(UserError, match="no points in 2"):
         prepare_weak_labels(Streets(tmp_path / "root", 4, broken="2"), str(tmp_path / "w"), WEAK, 1, num_workers=1)
+
+
+class Dying:
+    """A job that kills its process, as the kernel does where memory is short."""
+
+    directory = "labels"
+
+    def check_packages(self):
+        pass
+
+    def make(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_death_of_a_worker_is_told():
+    with pytest.raises(UserError, match="labels: a worker process died.*fewer workers"):
+        list(make_all(Dying(), range(3), 1))
 
 
 def test_two_processes_where_deleted_files_stay_in_sight(reader, made, tmp_path, monkeypatch):

@@ -4,11 +4,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import hdbscan
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 from core.datasets.frame import ClassTable, Frame, Sweep
-from core.errors import UserError
 from core.label_files.files import WeakLabel
 from core.labeling.annotation.parameters import ClustererParameters, WeakLabelParameters
 from core.labeling.annotation.statistics import (
@@ -20,9 +21,9 @@ from core.labeling.annotation.statistics import (
     statistics_lines,
 )
 from core.labeling.annotation.weak_label import gather_sweeps, make_weak_label, pre_segment
-from core.labeling.clusters.clusters import find_clusters
+from core.labeling.clusters import find_clusters
 
-PARAMETERS = WeakLabelParameters()
+PARAMETERS, CLUSTERER = WeakLabelParameters(), ClustererParameters()
 NO_SWEEPS = np.empty((0, 3))
 CLASSES = ClassTable(
     ("ignored", "car", "road", "manmade"), (1,), np.zeros((4, 3), np.uint8), np.arange(4, dtype=np.uint8)
@@ -102,25 +103,23 @@ def test_ground_comes_before_clusters():
     assert set(component[:600]) == {0, 1} and set(component[600:1100]) == {2, 3} and set(component[1100:]) == {-1}
 
 
-@pytest.mark.parametrize("name", ["hdbscan", "hdbscan_numba"])
-def test_clusters_split_at_gaps(name):
-    parameters = ClustererParameters(name)
+def test_clusters_split_at_gaps():
     rng = np.random.default_rng(0)
     xyz = np.concatenate([rng.uniform(0, 1, (40, 3)), rng.uniform(0, 1, (40, 3)) + [9, 0, 0], [[50.0, 0, 0]]])
-    cluster = find_clusters(xyz, parameters)
+    cluster = find_clusters(xyz, CLUSTERER)
     assert len(set(cluster[:40])) == len(set(cluster[40:80])) == 1 and cluster[0] != cluster[40] and cluster[80] == -1
-    np.testing.assert_array_equal(cluster, find_clusters(xyz, parameters))
-    assert find_clusters(xyz[:5], parameters).tolist() == [-1] * 5
+    assert find_clusters(xyz[:5], CLUSTERER).tolist() == [-1] * 5
+    pair = np.concatenate([rng.normal(0, 0.02, (30, 3)) + [x, 0, 0] for x in (0, 0.3, 9)])
+    counts = [find_clusters(pair, replace(CLUSTERER, cluster_selection_epsilon=e)).max() + 1 for e in (0.0, 0.5)]
+    assert counts == [3, 2], "nearer than epsilon: one cluster"
 
 
-@pytest.mark.parametrize("name", ["hdbscan", "hdbscan_numba"])
-def test_clusters_depend_on_neither_order_nor_the_cpus_sort(name, monkeypatch):
+def test_clusters_depend_on_neither_order_nor_the_cpus_sort(monkeypatch):
     """Points on a grid, so that edges of equal length abound; NumPy's quickest sort orders these as the CPU has it."""
     rng = np.random.default_rng(1)
     centers = rng.uniform(-40, 40, (30, 3)) * [1, 1, 0.05]
     xyz = np.unique(np.round(centers.repeat(50, 0) + rng.normal(size=(1500, 3)), 1), axis=0)
-    parameters = ClustererParameters(name)
-    cluster = find_clusters(xyz, parameters)
+    cluster = find_clusters(xyz, CLUSTERER)
     assert cluster.max() >= 10 and (cluster < 0).any()
 
     def other_cpu(values, axis=-1, kind=None, **more):
@@ -131,31 +130,16 @@ def test_clusters_depend_on_neither_order_nor_the_cpus_sort(name, monkeypatch):
     argsort = np.argsort
     monkeypatch.setattr(np, "argsort", other_cpu)
     order = rng.permutation(len(xyz))
-    np.testing.assert_array_equal(find_clusters(xyz, parameters), cluster)
-    np.testing.assert_array_equal(relabelled(find_clusters(xyz[order], parameters)), relabelled(cluster[order]))
+    np.testing.assert_array_equal(find_clusters(xyz, CLUSTERER), cluster)
+    np.testing.assert_array_equal(find_clusters(xyz[order], CLUSTERER)[np.argsort(order)], cluster)
 
 
-def relabelled(cluster):
-    """Cluster ids in the order of their first points; noise stays -1."""
-    ids, first, inverse = np.unique(cluster, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
-    return np.where(cluster < 0, -1, rank[inverse.reshape(-1)] + len(ids))
-
-
-def test_the_package_step_by_step_finds_its_own_clusters():
+def test_clusters_are_the_packages():
     """Its steps with edges of equal length in a fixed order: as near as it is to itself in another order of points."""
-    import hdbscan
-    from sklearn.metrics import adjusted_rand_score
-
     rng = np.random.default_rng(2)
     xyz = rng.uniform(-40, 40, (30, 3)).repeat(50, 0) + rng.normal(size=(1500, 3))
     theirs = hdbscan.HDBSCAN(min_cluster_size=5, cluster_selection_epsilon=0.5, core_dist_n_jobs=1).fit_predict(xyz)
-    assert adjusted_rand_score(find_clusters(xyz, ClustererParameters("hdbscan")), theirs) > 0.97
-
-
-def test_unknown_clusterer_is_named():
-    with pytest.raises(UserError, match="'kmeans'.*hdbscan, hdbscan_numba"):
-        find_clusters(np.zeros((9, 3)), ClustererParameters(name="kmeans"))
+    assert adjusted_rand_score(find_clusters(xyz, CLUSTERER), theirs) > 0.97
 
 
 def test_sweeps_are_cut_and_moved():

@@ -74,7 +74,7 @@ KEYS: dict[str, Rule] = {
     "dataset.plane_fitter": choice("numba", "open3d"),
     "dataset.ransac_points": whole(3, 1000),
     "dataset.ransac_iterations": whole(1, 1_000_000),
-    "dataset.clusterer.name": choice("hdbscan_numba", "hdbscan"),
+    "dataset.clusterer.name": choice("hdbscan"),
     "dataset.clusterer.min_cluster_size": whole(2, 1_000_000),
     "dataset.clusterer.cluster_selection_epsilon": number(0, 1000),
     "dataset.annotator": choice("simulated", "clicks"),

@@ -1,6 +1,11 @@
-"""Running a job on many items, in this process or in several."""
+"""Running a job on many items, in this process or in several.
+
+Not by joblib: a job with its reader is large and travels to each worker once, by the pool's initializer; joblib sends
+it with every batch, and its workers outlive the loop.
+"""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -50,6 +55,7 @@ _worker_job: Work | None = None
 def _start_worker(job: Work) -> None:
     global _worker_job
     _worker_job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process alone answers Ctrl-C
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for Open3D: the workers share the cores already
     job.check_packages()
 

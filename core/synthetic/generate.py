@@ -1,14 +1,8 @@
 """Making a city: checks, the frames by many processes, what is left at the end."""
 
 import json
-import multiprocessing
 import os
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +10,10 @@ import numpy as np
 from core.errors import UserError
 from core.running.files import write_json
 from core.running.progress import progress
+from core.running.workers import make_all
 from core.synthetic.city import SPLITS, City, Records, read_record, write_frame
 
 _ARGUMENTS_FILE = "city.json"
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-Job = tuple[str, City, str, int, bool]  # the arguments of write_frame
 
 
 def generate_city(root: str, city: City, num_workers: int = 1) -> dict[str, dict[str, int]]:
@@ -39,17 +32,17 @@ def generate_city(root: str, city: City, num_workers: int = 1) -> dict[str, dict
     """
     scenes = choose_scenes(city)
     complete = _claim(root, city)
-    jobs = [
-        (root, city, name, frame, split != "test")
-        for split in SPLITS
-        for name in scenes[split]
-        for frame in range(city.frames)
+    frames = [
+        (name, frame, split != "test") for split in SPLITS for name in scenes[split] for frame in range(city.frames)
     ]
-    missing = [job for job in jobs if read_record(root, job[2], job[3]) is None]
+    missing = [frame for frame in frames if read_record(root, *frame[:2]) is None]
     if complete and not missing:
         print(f"{root} already holds this city, complete: nothing to do.")
     else:
-        _make(missing, num_workers, f"City: {len(missing)} of {len(jobs)} key frames to make")
+        description = f"City: {len(missing)} of {len(frames)} key frames to make"
+        made = make_all(FrameJob(root, city, missing), range(len(missing)), num_workers if num_workers > 1 else 0)
+        for _ in progress(made, len(missing), description):
+            pass
         city.writer().finish(root, city, scenes, _records(root, city, scenes))
         write_json(os.path.join(root, _ARGUMENTS_FILE), {"arguments": _arguments(city), "complete": True})
     return {split: _count_labels(root, city, scenes[split]) for split in SPLITS if scenes[split]}
@@ -120,45 +113,27 @@ def _claim(root: str, city: City) -> bool:
     return complete
 
 
-def _make(jobs: list[Job], num_workers: int, description: str) -> None:
-    if num_workers <= 1 or len(jobs) <= 1:
-        for job in progress(jobs, len(jobs), description):
-            write_frame(*job)
-        return
-    context = multiprocessing.get_context("spawn")
-    with _one_thread_each(), ProcessPoolExecutor(num_workers, context, initializer=_leave_interrupts) as pool:
-        futures = [pool.submit(write_frame, *job) for job in jobs]
-        try:
-            for future in progress(as_completed(futures), len(jobs), description):
-                future.result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a worker process died, perhaps for want of memory: run the same command again with --num-workers 1; "
-                "what is made is kept"
-            ) from None
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+@dataclass
+class FrameJob:
+    """Makes single key frames; see `core.running.workers`.
 
+    Attributes:
+        directory: data root.
+        city: what to make.
+        frames: scene, number of the key frame in it, whether it gets labels.
+    """
 
-def _leave_interrupts() -> None:
-    """Lets the main process alone answer Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    directory: str
+    city: City
+    frames: list[tuple[str, int, bool]]
 
+    def check_packages(self) -> None:
+        """Nothing is optional."""
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started meanwhile use one thread each."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    def make(self, index: int) -> bool:
+        """Makes key frame `index`."""
+        write_frame(self.directory, self.city, *self.frames[index])
+        return True
 
 
 def _records(root: str, city: City, scenes: dict[str, list[str]]) -> Records:

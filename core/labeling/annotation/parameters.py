@@ -10,13 +10,12 @@ class ClustererParameters:
     """How the points that are not ground are clustered.
 
     Attributes:
-        name: `hdbscan_numba` (ours: exact) or `hdbscan` (the package, several times slower); both give the same for any
-            order of the points and on every machine, and differ at the rim of clusters.
+        name: `hdbscan`, the only one; it stands in meta.json.
         min_cluster_size: smallest number of points of a cluster.
         cluster_selection_epsilon: clusters closer than this are not split (m).
     """
 
-    name: str = "hdbscan_numba"
+    name: str = "hdbscan"
     min_cluster_size: int = 5
     cluster_selection_epsilon: float = 0.5
 

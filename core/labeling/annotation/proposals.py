@@ -15,9 +15,8 @@ from core.datasets.frame import Frame
 from core.label_files.archive import FORMAT_VERSION, check_identity, read_archive, write_archive
 from core.label_files.errors import PROPOSAL, BrokenFile, broken, label_path
 from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.annotation.weak_label import check_packages
 from core.labeling.annotation.windows import Window, frame_rng, pre_segment_window, windows_of
-from core.labeling.clusters.clusters import check_clusterer
-from core.labeling.ground.plane import import_open3d, plane_fitter
 
 AFTER_THE_CLICK = (
     "small_component_sizes",
@@ -134,10 +133,7 @@ class ProposalJob:
 
     def check_packages(self) -> dict[str, Any]:
         """See Job."""
-        plane_fitter(self.parameters.plane_fitter)
-        if self.parameters.plane_fitter == "open3d":
-            import_open3d()
-        return check_clusterer(self.parameters.clusterer.name)
+        return check_packages(self.parameters)
 
     @cached_property
     def windows(self) -> dict[int, range]:

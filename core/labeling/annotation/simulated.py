@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from core.label_files.files import ANNOTATED_IGNORED, WeakLabel
 from core.labeling.annotation.parameters import WeakLabelParameters
-from core.running.compiled import njit
 
 
 def annotate(
@@ -109,28 +108,7 @@ def annotations_per_class(remaining: NDArray[np.bool_], point_per_class: int) ->
 
 def pick_per_group(group: NDArray[np.int64], quota: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Draws `quota[g]` random rows of each group g, or all where it has fewer; indices into `group`."""
-    return _smallest_per_group(rng.random(len(group)), group, quota)
-
-
-@njit(cache=True, nogil=True)
-def _smallest_per_group(values, group, quota):  # type: ignore[no-untyped-def]
-    """The rows of the `quota[g]` smallest values of each group g, by group, ascending in it (insertion)."""
-    ends = np.cumsum(quota)
-    picked, count = np.empty(ends[-1] if len(ends) else 0, np.int64), np.zeros(len(quota), np.int64)
-    for i in range(len(group)):
-        g = group[i]
-        start, k = ends[g] - quota[g], count[g]
-        if k == quota[g]:
-            k -= 1
-            if k < 0 or values[picked[start + k]] <= values[i]:
-                continue
-        else:
-            count[g] += 1
-        while k > 0 and values[picked[start + k - 1]] > values[i]:
-            picked[start + k] = picked[start + k - 1]
-            k -= 1
-        picked[start + k] = i
-    filled = np.zeros(len(picked), np.bool_)
-    for g in range(len(quota)):
-        filled[ends[g] - quota[g] : ends[g] - quota[g] + count[g]] = True
-    return picked[filled]
+    order = np.lexsort((rng.random(len(group)), group))  # by group, at random in it
+    ordered = group[order]
+    first = np.searchsorted(ordered, np.arange(len(quota)))  # where each group starts
+    return order[np.arange(len(order)) - first[ordered] < quota[ordered]]

@@ -1,6 +1,7 @@
 """The weak label of one frame (paper, section "pre-segmentation and annotation")."""
 
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,18 @@ from core.label_files.files import WeakLabel
 from core.labeling.annotation.parameters import WeakLabelParameters
 from core.labeling.annotation.simulated import annotate
 from core.labeling.annotation.statistics import FrameStatistics, frame_statistics
-from core.labeling.clusters.clusters import find_clusters
+from core.labeling.clusters import check_hdbscan, find_clusters
 from core.labeling.ground.ground import find_ground
+from core.labeling.ground.plane import import_open3d, plane_fitter
 from core.running.compiled import njit
+
+
+def check_packages(parameters: WeakLabelParameters) -> dict[str, Any]:
+    """What of the packages the components depend on, for meta.json; UserError where one does not import."""
+    if parameters.plane_fitter == "open3d":
+        import_open3d()
+    plane_fitter(parameters.plane_fitter)
+    return check_hdbscan()
 
 
 def make_weak_label(

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from core.labeling.annotation.parameters import WeakLabelParameters
 from core.labeling.ground.plane import Cells, PlaneFitter, plane_fitter
 from core.labeling.ground.polar import group_points, polar_cells
-from core.running.compiled import njit
 
 
 def find_ground(
@@ -38,7 +37,9 @@ def find_ground(
     wanted = first < len(key_points)  # ground of sweeps alone is of no use
     fitter = plane_fitter(parameters.plane_fitter)
     is_ground = ground_of_cells(Cells(xyz.take(order, 0), starts), wanted, threshold, fitter, seeds, parameters)
-    _number_components(order, starts, is_ground, component)
+    found = is_ground & (order < len(component))
+    cell = np.repeat(np.arange(len(first)), np.diff(starts))
+    component[order[found]] = np.unique(cell[found], return_inverse=True)[1]
     return component
 
 
@@ -66,114 +67,54 @@ def ground_of_cells(
         threshold: float64 [K], ground has |n_z| above it.
         seeds: int64 [K], of the cells' random samples.
     """
-    xyz, starts = cells.xyz, cells.starts
-    candidate, count = _lower_points(xyz, starts, parameters.ps_std_th)
-    least = parameters.ps_first_try_share * count  # inliers of the first plane
-    ground, unsettled = np.zeros(len(xyz), bool), wanted.copy()
+    sizes = np.diff(cells.starts)
+    cell, z = np.repeat(np.arange(len(cells)), sizes), cells.xyz[:, 2]
+    candidate = _lower_points(z, cell, sizes, parameters.ps_std_th)
+    least = parameters.ps_first_try_share * _count(cell[candidate], sizes)  # inliers of the first plane
+    numbers = parameters.ps_dis_th, parameters.ransac_points, parameters.ransac_iterations
+    ground, unsettled = np.zeros(len(cell), bool), wanted.copy()
     for attempt in range(parameters.ps_max_tries):
-        unsettled &= count > parameters.ps_min_num
+        unsettled &= _count(cell[candidate], sizes) > parameters.ps_min_num
         if not unsettled.any():
             break
-        planes = fitter(
-            cells,
-            candidate,
-            unsettled,
-            seeds + attempt,
-            parameters.ps_dis_th,
-            parameters.ransac_points,
-            parameters.ransac_iterations,
-        )
-        _judge_planes(
-            xyz,
-            starts,
-            planes,
-            threshold,
-            least if attempt == 0 else np.zeros_like(least),
-            parameters.ps_dis_th,
-            parameters.ps_outlier_th,
-            candidate,
-            count,
-            unsettled,
-            ground,
-        )
+        planes = fitter(cells, candidate, unsettled, seeds + attempt, *numbers)
+        normal, offset = planes[:, :3], planes[:, 3]
+        inlier = np.abs((cells.xyz * normal[cell]).sum(1) + offset[cell]) < parameters.ps_dis_th
+        unsettled &= normal.any(1) & (_count(cell[inlier], sizes) >= least)  # else settled, without ground
+        accepted = unsettled & (np.abs(normal[:, 2]) > threshold)
+        accepted &= _lies_below(z, cell, sizes, inlier, parameters.ps_outlier_th)
+        ground |= inlier & accepted[cell]
+        unsettled &= ~accepted
+        candidate &= ~(inlier & unsettled[cell])
+        least = np.zeros(len(cells))
     return ground
 
 
-@njit(cache=True, nogil=True)
-def _lower_points(xyz, starts, std_th):  # type: ignore[no-untyped-def]
-    """Candidates: a cell's points, or those not above the mean where its heights spread by `std_th` (m) or more.
-
-    Returns bool [n], and their number in each cell, int64 [K].
-    """
-    candidate, count = np.ones(len(xyz), np.bool_), np.empty(len(starts) - 1, np.int64)
-    for k in range(len(count)):
-        start, stop = starts[k], starts[k + 1]
-        count[k] = stop - start
-        total, squares = 0.0, 0.0
-        for i in range(start, stop):
-            total += xyz[i, 2]
-        mean = total / count[k]
-        for i in range(start, stop):
-            squares += (xyz[i, 2] - mean) ** 2
-        if np.sqrt(squares / count[k]) >= std_th:
-            count[k] = 0
-            for i in range(start, stop):
-                candidate[i] = xyz[i, 2] <= mean
-                count[k] += candidate[i]
-    return candidate, count
+def _count(cell: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many points each cell has among those of `cell`, int64 [K]."""
+    return np.bincount(cell, minlength=len(sizes))
 
 
-@njit(cache=True, nogil=True)
-def _judge_planes(  # type: ignore[no-untyped-def]
-    xyz, starts, planes, threshold, least, distance, outlier_share, candidate, count, unsettled, ground
-):
-    """Accepts each unsettled cell's plane as ground, or refuses it and takes its inliers from the candidates.
-
-    A cell without a plane, or with fewer inliers than `least`, is settled without ground. Changes the last four arrays.
-    """
-    for k in range(len(planes)):
-        if not unsettled[k]:
-            continue
-        a, b, c, d = planes[k]
-        start, stop = starts[k], starts[k + 1]
-        inlier = np.empty(stop - start, np.bool_)
-        num_inliers, z_inliers, z_outliers = 0, 0.0, 0.0
-        for i in range(start, stop):
-            x, y, z = xyz[i]
-            near = abs(a * x + b * y + c * z + d) < distance
-            inlier[i - start] = near
-            num_inliers += near
-            z_inliers += z if near else 0.0
-            z_outliers += 0.0 if near else z
-        if (a == 0 and b == 0 and c == 0) or num_inliers < least[k]:
-            unsettled[k] = False
-        elif abs(c) > threshold[k] and _lies_below(num_inliers, stop - start, z_inliers, z_outliers, outlier_share):
-            ground[start:stop] = inlier
-            unsettled[k] = False
-        else:
-            for i in range(start, stop):
-                if candidate[i] and inlier[i - start]:
-                    candidate[i] = False
-                    count[k] -= 1
+def _lower_points(
+    z: NDArray[np.float64], cell: NDArray[np.int64], sizes: NDArray[np.int64], std_th: float
+) -> NDArray[np.bool_]:
+    """Candidates, bool [n]: a cell's points, or those not above the mean where its heights spread by `std_th` (m)."""
+    mean = np.bincount(cell, z) / sizes
+    std = np.sqrt(np.bincount(cell, (z - mean[cell]) ** 2) / sizes)
+    return (std < std_th)[cell] | (z <= mean[cell])
 
 
-@njit(cache=True, nogil=True)
-def _lies_below(num_inliers, num_points, z_inliers, z_outliers, outlier_share):  # type: ignore[no-untyped-def]
-    """Whether next to nothing lies off the plane, or what does is no lower on average; z: sums of heights."""
-    num_outliers = num_points - num_inliers
-    if num_outliers <= np.rint(outlier_share * num_points):
-        return True
-    return num_inliers > 0 and z_inliers / num_inliers <= z_outliers / num_outliers
-
-
-@njit(cache=True, nogil=True)
-def _number_components(order, starts, is_ground, component):  # type: ignore[no-untyped-def]
-    """Numbers the cells with ground among the key frame's points in `component`, of which there are as many."""
-    num_components = 0
-    for k in range(len(starts) - 1):
-        found = False
-        for i in range(starts[k], starts[k + 1]):
-            if is_ground[i] and order[i] < len(component):
-                component[order[i]] = num_components
-                found = True
-        num_components += found
+def _lies_below(
+    z: NDArray[np.float64],
+    cell: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    inlier: NDArray[np.bool_],
+    outlier_share: float,
+) -> NDArray[np.bool_]:
+    """Cells, bool [K], where next to nothing lies off the plane, or what does is no lower on average."""
+    num_inliers = _count(cell[inlier], sizes)
+    num_outliers = sizes - num_inliers
+    few = num_outliers <= np.rint(outlier_share * sizes)
+    inside, outside = (np.bincount(cell, np.where(part, z, 0.0)) for part in (inlier, ~inlier))
+    higher = inside / np.maximum(num_inliers, 1) <= outside / np.maximum(num_outliers, 1)
+    return few | ((num_inliers > 0) & higher)

@@ -19,9 +19,8 @@ from core.label_files.files import (
 )
 from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
 from core.labeling.annotation.statistics import average_statistics, scene_statistics
+from core.labeling.annotation.weak_label import check_packages
 from core.labeling.annotation.windows import label_window, windows_of
-from core.labeling.clusters.clusters import check_clusterer
-from core.labeling.ground.plane import import_open3d, plane_fitter
 from core.labeling.superpixels.superpixels import check_implementation, make_superpixels
 from core.running.workers import Work
 
@@ -60,10 +59,7 @@ class WeakLabelJob:
 
     def check_packages(self) -> dict[str, Any]:
         """See Job."""
-        plane_fitter(self.parameters.plane_fitter)
-        if self.parameters.plane_fitter == "open3d":
-            import_open3d()
-        return check_clusterer(self.parameters.clusterer.name)
+        return check_packages(self.parameters)
 
     def make(self, index: int) -> bool:
         """See Job. The frames of a window are made together, with the first of them."""

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from core.errors import UserError
 from core.labeling.annotation.parameters import SuperpixelParameters
-from core.labeling.superpixels.equalize import equalize
 from core.labeling.superpixels.seeds import check_bins, seeds_superpixels
 from core.labeling.superpixels.seeds_levels import block_levels
 
@@ -39,6 +38,15 @@ def make_superpixels(image: NDArray[np.uint8], parameters: SuperpixelParameters)
     )
 
 
+def equalize(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Equalises the brightness (Y of YUV) of an RGB image uint8 [H, W, 3]; returns it in HSV, hue 0..179."""
+    cv2 = import_opencv()
+    yuv = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YUV)
+    yuv[..., 0] = cv2.equalizeHist(np.ascontiguousarray(yuv[..., 0]))
+    hsv: NDArray[np.uint8] = cv2.cvtColor(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB), cv2.COLOR_RGB2HSV)
+    return hsv
+
+
 def check_implementation(parameters: SuperpixelParameters) -> dict[str, Any]:
     """What the labels depend on beside the parameters: OpenCV's version, or that of which ours gives the labels.
 
@@ -51,23 +59,22 @@ def check_implementation(parameters: SuperpixelParameters) -> dict[str, Any]:
         )
     check_bins(parameters.histogram_bins)
     block_levels(parameters.image_size, parameters.num_superpixels, parameters.num_levels)
+    cv2 = import_opencv(contrib=parameters.implementation == "opencv")
+    cv2.setNumThreads(1)
     if parameters.implementation == "numba":
         return {"labels_of_opencv": REPRODUCED}
-    cv2 = import_opencv()
-    cv2.setNumThreads(1)
     return {"opencv": cv2.__version__}
 
 
-def import_opencv() -> Any:
-    """OpenCV with its contrib part, or a UserError that says how to install it."""
-    remedy = f"{OPENCV_INSTALL}, or choose implementation numba"
+def import_opencv(contrib: bool = False) -> Any:
+    """OpenCV, with its contrib part where asked for; or a UserError that says how to install it."""
     try:
         import cv2
     except (ImportError, OSError) as error:
-        raise UserError(
-            f"dataset.seeds.implementation is opencv, but OpenCV does not import ({error}): {remedy}"
-        ) from error
-    if not hasattr(getattr(cv2, "ximgproc", None), "createSuperpixelSEEDS"):
+        install = OPENCV_INSTALL if contrib else "pip install opencv-python-headless==4.11.0.86"
+        raise UserError(f"superpixels need OpenCV, which does not import ({error}): {install}") from error
+    remedy = f"{OPENCV_INSTALL}, or choose implementation numba"
+    if contrib and not hasattr(getattr(cv2, "ximgproc", None), "createSuperpixelSEEDS"):
         raise UserError(
             f"dataset.seeds.implementation is opencv, which needs OpenCV's contrib part; this cv2 lacks it: {remedy}"
         )
@@ -79,7 +86,7 @@ def _opencv_seeds(parameters: SuperpixelParameters) -> Any:
     """One SEEDS object per process and image size: a reused one gives the same labels, in two thirds of the time."""
     check_implementation(parameters)
     height, width = parameters.image_size
-    return import_opencv().ximgproc.createSuperpixelSEEDS(
+    return import_opencv(contrib=True).ximgproc.createSuperpixelSEEDS(
         width,
         height,
         3,
