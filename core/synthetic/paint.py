@@ -68,7 +68,8 @@ def shade(origin, rays, distance, hit, solids, ground, light, image):
                         + inverse[s, c, 2] * (z - center[s, 2])
                     )
                 _normal(kind[s], local, axes[s], half[s], normal)
-                _solid_color(kind[s], paint[s], local, half[s], color[s], s, x, y, z, rgb)
+                rgb[:] = color[s]
+                _paint_solid(kind[s], paint[s], local, half[s], (x, y, z), rgb)
                 direct = 1.0
                 near_floor = 0.62 + 0.38 * min(1.0, max(z, 0.0) / 0.7)
             facing = max(0.0, normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2])
@@ -150,53 +151,60 @@ def _normal(kind, local, axes, half, normal):
 
 
 @njit(cache=True, nogil=True)
-def _solid_color(kind, paint, local, half, color, s, x, y, z, rgb):
-    """Colour of a solid's surface; u runs along the face, v up from the solid's foot, in metres."""
+def _paint_solid(kind, paint, local, half, place, rgb):
+    """Paints a solid's surface over its colour; u runs along the face, v up from the solid's foot, in metres."""
     on_front = kind == BOX and abs(local[0]) >= abs(local[1])
+    on_top = kind == BOX and abs(local[2]) > abs(local[0]) and abs(local[2]) > abs(local[1])
     u = local[1] * half[1] + half[1] if on_front else local[0] * half[0] + half[0]
     v = (local[2] + 1.0) * half[2]
-    on_top = kind == BOX and abs(local[2]) > abs(local[0]) and abs(local[2]) > abs(local[1])
-    value = 1.0
-    rgb[0], rgb[1], rgb[2] = color[0], color[1], color[2]
+    value = _pattern(paint, u, v, local, half, on_front, on_top, rgb) * _texture(paint, u, v, local[2], place)
+    for c in range(3):
+        rgb[c] *= value
+
+
+@njit(cache=True, nogil=True)
+def _texture(paint, u, v, up, place):
+    """Brightness of a material's grain."""
+    x, y, z = place
     if paint == FACADE:
-        value = 0.95 + 0.1 * smooth_noise(0.7 * u, 0.7 * v, 20) + 0.05 * hash3(int(u * 8), int(v * 12), 21)
-        if not on_top:
-            value *= _facade(u, v, 2 * half[2], int(color[0] * 997), rgb)
-    elif paint == FOLIAGE:
+        return 0.95 + 0.1 * smooth_noise(0.7 * u, 0.7 * v, 20) + 0.05 * hash3(int(u * 8), int(v * 12), 21)
+    if paint == FOLIAGE:
         i, j, k = int(np.floor(x * 9.0)), int(np.floor(y * 9.0)), int(np.floor(z * 9.0))
-        value = 0.55 + 0.4 * hash3(i, j, k) + 0.4 * hash3(int(x * 27.0), int(y * 27.0), int(z * 27.0))
-        value *= 0.75 + 0.4 * smooth_noise(1.3 * (x + z), 1.3 * (y - z), 22)
-    elif paint == BARK:
-        value = 0.7 + 0.6 * smooth_noise(14.0 * (x + y), 2.0 * z, 23)
-    elif paint == BUS:
+        leaves = 0.55 + 0.4 * hash3(i, j, k) + 0.4 * hash3(int(x * 27.0), int(y * 27.0), int(z * 27.0))
+        return leaves * (0.75 + 0.4 * smooth_noise(1.3 * (x + z), 1.3 * (y - z), 22))
+    if paint == BARK:
+        return 0.7 + 0.6 * smooth_noise(14.0 * (x + y), 2.0 * z, 23)
+    if paint == TRAILER:
+        return 0.85 + 0.3 * smooth_noise(1.2 * u, 1.2 * v, 24)
+    if paint == CONCRETE:
+        return 0.9 + 0.2 * smooth_noise(0.9 * (x + y), 1.4 * z, 25)
+    return 0.7 + 1.3 * max(0.0, up) if paint == GLASS else 1.0
+
+
+@njit(cache=True, nogil=True)
+def _pattern(paint, u, v, local, half, on_front, on_top, rgb):
+    """Paints windows, bands, lamps and the like; returns the brightness of what it painted."""
+    if paint == FACADE and not on_top:
+        return _facade(u, v, 2 * half[2], int(rgb[0] * 997), rgb)
+    if paint == BUS:
         _bus(u, v, 2 * half[2], on_front, on_top, rgb)
     elif paint == TRUCK:
         _truck(local[0], u, v, 2 * half[2], on_front, on_top, rgb)
-    elif paint == TRAILER:
-        if not on_top and (u - 0.9 * np.floor(u / 0.9)) < 0.12:
-            value = 0.55
-        value *= 0.85 + 0.3 * smooth_noise(1.2 * u, 1.2 * v, 24)
-    elif paint == BANDS:
-        along = (0.999 * local[1] + 1.0) * half[1]
-        if int(np.floor(along / 0.5)) % 2 == 0:
-            rgb[0], rgb[1], rgb[2] = 0.82, 0.81, 0.78
-    elif paint == CONE_BANDS:
-        if 0.35 < 0.5 * (local[2] + 1.0) < 0.52 or 0.66 < 0.5 * (local[2] + 1.0) < 0.78:
-            rgb[0], rgb[1], rgb[2] = 0.88, 0.88, 0.86
-    elif paint == CONCRETE:
-        value = 0.9 + 0.2 * smooth_noise(0.9 * (x + y), 1.4 * z, 25)
-    elif paint == GLASS:
-        value = 0.7 + 1.3 * max(0.0, local[2])
+    elif paint == TRAILER and not on_top and (u - 0.9 * np.floor(u / 0.9)) < 0.12:
+        return 0.55
+    elif paint == BANDS and int(np.floor((0.999 * local[1] + 1.0) * half[1] / 0.5)) % 2 == 0:
+        rgb[0], rgb[1], rgb[2] = 0.82, 0.81, 0.78
+    elif paint == CONE_BANDS and (0.35 < 0.5 * (local[2] + 1.0) < 0.52 or 0.66 < 0.5 * (local[2] + 1.0) < 0.78):
+        rgb[0], rgb[1], rgb[2] = 0.88, 0.88, 0.86
     elif paint == CAR and on_front and not on_top:
-        value = 0.9
         if 0.33 < v < 0.5 and abs(local[1]) > 0.66:  # lamps
             rgb[0], rgb[1], rgb[2] = (0.85, 0.85, 0.78) if local[0] > 0 else (0.6, 0.05, 0.04)
+        return 0.9
     elif paint == WHEEL:
         across = np.sqrt(local[0] ** 2 + local[1] ** 2)
         if across > 0.62 or across > 0.2 and np.sin(5.0 * np.arctan2(local[1], local[0])) > 0.55:
             rgb[0], rgb[1], rgb[2] = 0.06, 0.06, 0.065
-    for c in range(3):
-        rgb[c] *= value
+    return 1.0
 
 
 @njit(cache=True, nogil=True)
