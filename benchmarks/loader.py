@@ -152,7 +152,8 @@ def our_stages(scene: Scene) -> dict[str, Callable[[], object]]:
     xyz = points[rows, :3] @ scene.turn
     chosen = rows[voxelize(xyz, VOXEL_SIZE, sparse[rows]).representative]
     camera, pixels = projection.camera[chosen], projection.pixel[chosen]
-    maps = [read_superpixels(scene.seeds, view.token, IMAGE_SIZE) for view in views]
+    tokens = [view.token for view in views]
+    maps = read_superpixels(scene.seeds, frame.token, tokens, IMAGE_SIZE)
     normalized = normalize_pixels(pixels, camera, views)
     fresh, cached = scene.dataset(False), scene.dataset(True)
     batch = [fresh[epoch, scene.index] for epoch in range(BATCH)]
@@ -163,7 +164,7 @@ def our_stages(scene: Scene) -> dict[str, Callable[[], object]]:
         "project": lambda: reader.project(frame, points),
         "weak labels": lambda: read_weak_label(scene.weak, frame.token).point_candidates(),
         "voxels": lambda: voxelize(xyz, VOXEL_SIZE, sparse[rows]),
-        "superpixels": lambda: [read_superpixels(scene.seeds, view.token, IMAGE_SIZE) for view in views],
+        "superpixels": lambda: read_superpixels(scene.seeds, frame.token, tokens, IMAGE_SIZE),
         "targets": lambda: association_targets(
             superpixel_ids(maps, camera, normalized), sparse[chosen], np.ones(len(chosen), bool)
         ),

@@ -9,7 +9,6 @@ pixels whose label differs from its. Without --images, of six images of a made-u
 
 import argparse
 import glob
-import io
 import os
 import statistics
 import subprocess
@@ -28,7 +27,7 @@ from PIL import Image
 
 from benchmarks.common import alternate, machine, table
 from core.datasets.resize import resize_bilinear
-from core.label_files.png import encode_png
+from core.label_files.files import SUPERPIXEL, label_path, read_superpixels, write_superpixels
 from core.labeling.annotation.parameters import SuperpixelParameters
 from core.labeling.superpixels.superpixels import make_superpixels
 
@@ -59,17 +58,18 @@ def main() -> None:
         row["other labels"] = str(sum(int((way(i) != e).sum()) for i, e in zip(images, expected, strict=True)))
     print(table(rows) + "\n")
 
-    encoders: dict[str, Callable[[Any], Any]] = {
-        "PIL": pil_png,
-        "ours": partial(encode_png, keyword="iupc", text="{}"),
-    }
-    maps = [labels.astype(np.uint16) for labels in expected]
-    rows = timings("16-bit PNG", encoders, maps, arguments.repeats)
-    files = {name: [encode(labels) for labels in maps] for name, encode in encoders.items()}
-    for row, contents in zip(rows, files.values(), strict=True):
-        row["kB"] = f"{statistics.mean(map(len, contents)) / 1000:.1f}"
-        row["ms to read"] = timings("", {"": read_png}, contents, arguments.repeats)[0]["ms per image"]
-    print(table(rows))
+    maps, tokens = np.stack(expected), [str(k) for k in range(len(images))]
+    with tempfile.TemporaryDirectory() as folder:
+        files: dict[str, Callable[[], Any]] = {
+            "write": lambda: write_superpixels(folder, "frame", tokens, maps, "hash"),
+            "read": lambda: read_superpixels(folder, "frame", tokens, numbers.image_size, "hash"),
+        }
+        files["write"]()
+        times = {name: f"{1000 * statistics.median(t):.1f}" for name, t in alternate(files, arguments.repeats).items()}
+        size = os.path.getsize(label_path(folder, SUPERPIXEL, "frame")) / 1000
+    print(
+        table([{"file of": f"{len(maps)} images", "kB": f"{size:.0f}", **{f"ms to {n}": t for n, t in times.items()}}])
+    )
 
 
 def timings(
@@ -112,18 +112,6 @@ def published(image: NDArray[np.uint8], numbers: SuperpixelParameters) -> NDArra
     )
     seeds.iterate(hsv, numbers.iterations)
     return seeds.getLabels()
-
-
-def pil_png(labels: NDArray[np.uint16]) -> bytes:
-    """By PIL with its defaults."""
-    buffer = io.BytesIO()
-    Image.fromarray(labels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def read_png(content: bytes) -> NDArray[np.uint16]:
-    """Decodes a PNG, by PIL."""
-    return np.asarray(Image.open(io.BytesIO(content)), dtype=np.uint16)
 
 
 if __name__ == "__main__":

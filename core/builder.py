@@ -248,8 +248,8 @@ def _check_labels(
     labels = {"parameters": weak_label_parameters(config), "classes": classes}
     check(directories["weak_label_dir"], WEAK_LABEL, reader.tokens(), labels)
     if size is not None:
-        images = (camera.token for frame in reader for camera in frame.cameras)
-        check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
+        seeds = {"parameters": superpixel_parameters(config, size)}
+        check(directories["superpixel_dir"], SUPERPIXEL, reader.tokens(), seeds)
     check(directories["pseudo_label_dir"], PSEUDO_LABEL, reader.tokens(), {"classes": classes})
     return hashes
 

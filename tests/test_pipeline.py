@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import core.training.trainer
 from core.datasets.nuscenes import NuScenes
@@ -269,8 +268,8 @@ def test_variants_train(prepared, tmp_path, changes):
 
 
 def test_superpixels_are_of_the_training_size(prepared):
-    with Image.open(glob.glob(f"{prepared.seeds}/*.png")[0]) as image:
-        assert image.size == (64, 36)
+    with np.load(glob.glob(f"{prepared.seeds}/*.npz")[0]) as archive:
+        assert json.loads(archive["header.json"])["size"] == [36, 64]
 
 
 def test_part_of_a_data_set_with_points_that_are_no_numbers(own, trained, tmp_path):

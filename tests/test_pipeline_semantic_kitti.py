@@ -169,10 +169,11 @@ def test_shares_are_told_by_sequence(project, labelled):
 
 
 def test_superpixels_are_of_the_training_size(project, labelled):
-    paths = [name for name in os.listdir(project.seeds) if name.endswith(".png")]
-    assert sorted(paths)[0] == "00_000000_image_2.png" and len(paths) == 4
-    with Image.open(f"{project.seeds}/{paths[0]}") as image:
-        assert image.size == (154, 46)
+    names = sorted(name for name in os.listdir(project.seeds) if name.endswith(".npz"))
+    assert names[0] == "00_000000.npz" and len(names) == 4
+    with np.load(f"{project.seeds}/{names[0]}") as archive:
+        header = json.loads(archive["header.json"])
+    assert (header["size"], header["cameras"]) == ([46, 154], ["00_000000_image_2"])
 
 
 def test_in_view_and_all_points(project, run):

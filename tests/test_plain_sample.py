@@ -30,9 +30,9 @@ def write_labels(folder, reader: Reader, image_size: tuple[int, int]) -> None:
         sparse, (component == 0).astype(np.uint8) * 5, component, np.array([0, 0b110, 1 << 16], np.uint32)
     )
     write_weak_label(str(folder / "weak"), frame.token, label, {}, "hash")
-    for view in frame.cameras:
-        steps = [np.cumsum(rng.random(n) < 0.15) for n in image_size]
-        write_superpixels(str(folder / "seeds"), view.token, steps[0][:, None] * 100 + steps[1], "hash")
+    steps = [np.cumsum(rng.random((len(frame.cameras), n)) < 0.15, axis=1) for n in image_size]
+    ids = steps[0][:, :, None] * 100 + steps[1][:, None]
+    write_superpixels(str(folder / "seeds"), frame.token, [view.token for view in frame.cameras], ids, "hash")
 
 
 def make_both(folder, root: str, full: tuple[int, int], image_size: tuple[int, int], voxel_size: float):

@@ -81,15 +81,16 @@ def test_label_files_give_back_what_was_written(seed, count, components):
         rng.integers(-1, components, count).astype(np.int32),
         rng.integers(0, 2**32, components).astype(np.uint32),
     )
-    pseudo, ids = rng.integers(0, 256, count).astype(np.uint8), rng.integers(0, 65536, (1 + count % 7, 5))
+    pseudo, ids = rng.integers(0, 256, count).astype(np.uint8), rng.integers(0, 65536, (count % 3, 1 + count % 7, 5))
     with tempfile.TemporaryDirectory() as folder:
         write_weak_label(folder, "a", weak, {"n": count}, "hash")
         write_pseudo_label(folder, "b", pseudo, "hash")
-        write_superpixels(folder, "c", ids, "hash")
+        cameras = [str(k) for k in range(len(ids))]
+        write_superpixels(folder, "c", cameras, ids, "hash")
         again = read_weak_label(folder, "a", count, "hash")
         assert all(np.array_equal(value, vars(again)[name]) for name, value in vars(weak).items())
         assert np.array_equal(read_pseudo_label(folder, "b", count, "hash"), pseudo)
-        assert np.array_equal(read_superpixels(folder, "c", ids.shape, "hash"), ids)
+        assert np.array_equal(read_superpixels(folder, "c", cameras, ids.shape[1:], "hash"), ids)
 
 
 @few

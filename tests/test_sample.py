@@ -35,9 +35,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         labels[frame.token] = WeakLabel(sparse, propagated, component, candidates)
         write_weak_label(str(folder / "weak"), frame.token, labels[frame.token], {}, "hash")
         write_pseudo_label(str(folder / "pseudo"), frame.token, rng.integers(0, 17, POINTS).astype(np.uint8))
-        for view in frame.cameras:
-            ids = np.arange(IMAGE_SIZE[0] * IMAGE_SIZE[1]).reshape(IMAGE_SIZE) // 64
-            write_superpixels(str(folder / "superpixels"), view.token, ids, "hash")
+        cameras = [view.token for view in frame.cameras]
+        ids = np.arange(IMAGE_SIZE[0] * IMAGE_SIZE[1]).reshape(1, *IMAGE_SIZE).repeat(len(cameras), 0) // 64
+        write_superpixels(str(folder / "superpixels"), frame.token, cameras, ids, "hash")
     shutil.rmtree(root / "lidarseg")
     directories = {"weak_label_dir": folder / "weak", "superpixel_dir": folder / "superpixels"}
     directories["pseudo_label_dir"] = folder / "pseudo"

@@ -188,7 +188,7 @@ def test_flip_keeps_each_point_on_its_pixel(root):
 
 def test_flip_looks_superpixels_up_where_they_are(root, monkeypatch):
     """Maps are of the image as it is: targets do not change."""
-    ids = np.random.default_rng(0).integers(0, 251, (41, 121))
+    ids = np.random.default_rng(0).integers(0, 251, (1, 41, 121))
     monkeypatch.setattr("core.datasets.sample.read_superpixels", lambda *_: ids)
     monkeypatch.setattr("core.datasets.sample.association_targets", lambda found, *_: found.astype(np.uint8))
     _, plain = samples(root, superpixel_dir="maps")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView
 from core.datasets.resize import resize_planar
-from core.label_files.archive import FORMAT_VERSION, check_header, check_identity
+from core.label_files.archive import FORMATS, check_header, check_identity
 from core.label_files.errors import IMAGE_CACHE, broken, foreign, label_path, missing, writing
 from core.running.files import write_atomic
 
@@ -61,7 +61,7 @@ class ImageCache:
 def write_images(directory: str, token: str, images: NDArray[np.uint8], parameters_hash: str) -> None:
     """Writes the resized images uint8 [K, 3, H, W] of one frame."""
     images = np.ascontiguousarray(images)
-    header = {"kind": IMAGE_CACHE, "format": FORMAT_VERSION, "token": token, "parameters": parameters_hash}
+    header = {"kind": IMAGE_CACHE, "format": FORMATS[IMAGE_CACHE], "token": token, "parameters": parameters_hash}
     path = label_path(directory, IMAGE_CACHE, token)
     with writing(path), write_atomic(path) as file:
         file.write(_array_head(images.shape))

@@ -13,7 +13,7 @@ from torchpack.utils.logging import logger
 from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.base import Reader
 from core.datasets.file_points import FilePoints, describe_points, voxel_of_points
-from core.datasets.frame import CameraView, Frame
+from core.datasets.frame import Frame
 from core.datasets.image_cache import ImageCache, resized_images
 from core.datasets.images import augment_colors
 from core.datasets.point_checks import is_valid
@@ -205,7 +205,7 @@ class SegmentationDataset(Dataset[Sample]):
         feats: list[NDArray[Any]] = [xyz[voxels.representative], points[chosen, 3:]]
         if self.use_color:
             feats.append(pixel_colors(images, camera, pixel))
-        asso_target = self._asso_target(frame.cameras, camera, pixel, labels["sparse_label"])
+        asso_target = self._asso_target(frame, camera, pixel, labels["sparse_label"])
         file_points = None
         if self.mode != "train":
             annotated = self.reader.annotated(frame, points, projection.seen)
@@ -299,7 +299,7 @@ class SegmentationDataset(Dataset[Sample]):
 
     def _asso_target(
         self,
-        cameras: tuple[CameraView, ...],
+        frame: Frame,
         camera: NDArray[np.int8],
         pixel: NDArray[np.float64],
         sparse_label: NDArray[np.uint8],
@@ -307,5 +307,6 @@ class SegmentationDataset(Dataset[Sample]):
         if self.superpixel_dir is None or self.image_size is None:
             return np.zeros(len(camera), np.uint8)
         identity = self.label_hashes.get(self.superpixel_dir)
-        maps = [read_superpixels(self.superpixel_dir, view.token, self.image_size, identity) for view in cameras]
+        cameras = [view.token for view in frame.cameras]
+        maps = read_superpixels(self.superpixel_dir, frame.token, cameras, self.image_size, identity)
         return association_targets(superpixel_ids(maps, camera, pixel), sparse_label, camera >= 0)
