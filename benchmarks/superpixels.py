@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.common import alternate, machine, table
-from core.datasets.resize import resize_bilinear
+from core.datasets.images import resize_image
 from core.label_files.files import SUPERPIXEL, label_path, read_superpixels, write_superpixels
 from core.labeling.annotation.parameters import SuperpixelParameters
 from core.labeling.superpixels.superpixels import make_superpixels
@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     numbers = SuperpixelParameters(image_size=tuple(arguments.image_size))
-    images = [resize_bilinear(image, numbers.image_size) for image in camera_images(arguments.images)]
+    images = [resize_image(image, numbers.image_size) for image in camera_images(arguments.images)]
 
     print(f"{machine()}, OpenCV {cv2.__version__}, numba {numba.__version__}; one thread")
     print(f"{len(images)} images of {arguments.images or 'a made-up street'}; {numbers}; {arguments.repeats} repeats\n")
@@ -97,7 +97,7 @@ def camera_images(folder: str | None) -> list[NDArray[np.uint8]]:
         paths = sorted(glob.glob(os.path.join(folder or street, "**", "*.jpg"), recursive=True))
         if not paths:
             raise SystemExit(f"{folder}: no *.jpg in it")
-        return [np.asarray(Image.open(path).convert("RGB")) for path in paths[:MOST_IMAGES]]
+        return [np.array(Image.open(path).convert("RGB")) for path in paths[:MOST_IMAGES]]
 
 
 def published(image: NDArray[np.uint8], numbers: SuperpixelParameters) -> NDArray[Any]:

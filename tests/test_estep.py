@@ -111,7 +111,7 @@ def test_round_1_reads_no_earlier_labels(root):
     config = fake_config(os.path.join(CONFIGS, "it1.yaml"), root)
     reader = builder.make_reader(config, "train")
     write_weak_labels(config, reader)
-    assert builder.make_dataset(config, reader, "estep", str(root / "RUN")).pseudo_label_dir is None
+    assert builder.make_dataset(config, reader, "estep", str(root / "RUN")).labels.pseudo_label_dir is None
 
 
 @pytest.mark.parametrize("step_round", [1, 2])

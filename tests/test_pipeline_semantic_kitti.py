@@ -16,6 +16,7 @@ from core.synthetic.city import City
 from core.synthetic.formats.semantic_kitti import _RAW_OF_KIND, kitti_rig
 from core.synthetic.generate import generate_city
 from core.synthetic.labels import KIND
+from tests.city_views import kinds_in_view
 from tests.entry import ESTEP, ESTEP_2, MSTEP, PRETRAIN, ROOT, Project, refusal, run_script
 
 CONFIGS = os.path.join(ROOT, "configs", "semantic_kitti")
@@ -130,7 +131,7 @@ def test_points_fall_on_pixels_of_their_class(project):
         points = reader.load_points(frame)
         label, found = reader.load_labels(frame, len(points)), reader.project(frame, points)
         camera = kitti_rig(CITY.azimuth_steps, CITY.image_size, frame.scene).cameras[0]
-        kinds = View(CITY.scene(frame.scene), camera, 0.5 * (index % 2)).labels()
+        kinds = kinds_in_view(View(CITY.scene(frame.scene), camera, 0.5 * (index % 2)))
         u, v = np.round(found.pixel[found.seen]).astype(int).T
         expected = CLASSES.from_raw[_RAW_OF_KIND[kinds[v, u]]]
         agree, seen = agree + int((expected == label[found.seen]).sum()), seen + int(found.seen.sum())

@@ -155,10 +155,10 @@ class ImageCacheJob:
         """See Job."""
         frame = self.reader.frame(index)
         try:
-            read_images(self.directory, frame.token, (len(frame.cameras), 3, *self.image_size), self.identity)
+            read_images(self.directory, frame.token, (len(frame.cameras), 3, *self.image_size))
         except BrokenFile:
             images = resized_images(self.reader, frame.cameras, self.image_size)
-            write_images(self.directory, frame.token, images, self.identity)
+            write_images(self.directory, frame.token, images)
             return True
         return False
 
