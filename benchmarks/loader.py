@@ -23,7 +23,7 @@ from benchmarks.common import alternate, machine, table
 from benchmarks.frames import open_frame
 from benchmarks.plain import sample as plain
 from core.datasets.association import association_targets, superpixel_ids
-from core.datasets.images import resize_image
+from core.datasets.images import resize_planar
 from core.datasets.label_sources import LabelSources
 from core.datasets.nuscenes import NuScenes
 from core.datasets.projection import normalize_pixels
@@ -159,7 +159,7 @@ def our_stages(scene: Scene) -> dict[str, Callable[[], object]]:
     batch = [fresh[epoch, scene.index] for epoch in range(BATCH)]
     return {
         "decode": lambda: [reader.load_image(view) for view in views],
-        "resize": lambda: [resize_image(image, IMAGE_SIZE) for image in images],
+        "resize": lambda: [resize_planar(image, IMAGE_SIZE) for image in images],
         "read points": lambda: reader.load_points(frame),
         "project": lambda: reader.project(frame, points),
         "weak labels": lambda: read_weak_label(scene.weak, frame.token).point_candidates(),

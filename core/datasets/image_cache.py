@@ -20,11 +20,11 @@ def resized_images(reader: Reader, cameras: Sequence[CameraView], size: tuple[in
 
     Raises UserError where an image is missing or broken.
     """
-    from core.datasets.images import resize_image  # needs torch, which is slow to import
+    from core.datasets.images import resize_planar  # needs torch, which is slow to import
 
     images = np.empty((len(cameras), 3, *size), np.uint8)
     for image, view in zip(images, cameras, strict=True):
-        image[:] = resize_image(reader.load_image(view), size).transpose(2, 0, 1)
+        image[:] = resize_planar(reader.load_image(view), size)
     return images
 
 

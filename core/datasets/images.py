@@ -69,16 +69,16 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         raise ValueError("not an image") from None
 
 
-def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resize_planar(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resizes an image uint8 [H, W, 3] to size = (height, width), bilinear with antialiasing: PIL's values, but for
-    one grey level in some of them.
-
-    Returns:
-        uint8 [height, width, 3].
-    """
+    one grey level in some of them. Channels come first, as the network takes them: uint8 [3, height, width]."""
     batch = torch.from_numpy(image).permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(batch, size, mode="bilinear", antialias=True)
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+    return torch.nn.functional.interpolate(batch, size, mode="bilinear", antialias=True)[0].numpy()
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """`resize_planar` with channels last: uint8 [height, width, 3]."""
+    return np.ascontiguousarray(resize_planar(image, size).transpose(1, 2, 0))
 
 
 def augment_colors(
