@@ -3,9 +3,9 @@
     python3 -m benchmarks.many_files
 
 Training: links to empty files stand for nuScenes' LiDAR files, images and label files of 28 130 frames (those of 6 019
-of them also for validation) and for what is made of them (28 130 weak labels, 168 780 superpixel maps). The training
-script runs up to where it makes the network; counted are the seconds from the start of its process, and how often any
-of its processes opens a label file.
+of them also for validation) and for what is made of them (28 130 weak labels, as many files of superpixels). The
+training script runs up to where it makes the network; counted are the seconds from the start of its process, and how
+often any of its processes opens a label file.
 
 Preparation: 20 000 frames, whose labelling itself is left out, into an empty folder and into one of 150 000 files.
 """
@@ -129,7 +129,7 @@ def write_files(folder: str, root: str, labels: str) -> None:
     size = builder.image_size(config, reader)
     weak, seeds = os.path.join(labels, "weak"), os.path.join(labels, "seeds")
     link_all(folder, (label_path(weak, WEAK_LABEL, token) for token in reader.tokens()))
-    link_all(folder, (label_path(seeds, SUPERPIXEL, camera.token) for frame in reader for camera in frame.cameras))
+    link_all(folder, (label_path(seeds, SUPERPIXEL, token) for token in reader.tokens()))
     write_meta(weak, WEAK_LABEL, builder.weak_label_parameters(config), config.train.seed, reader, {})
     write_meta(seeds, SUPERPIXEL, builder.superpixel_parameters(config, size), None, reader, {})
 

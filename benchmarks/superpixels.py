@@ -9,7 +9,6 @@ pixels whose label differs from its. Without --images, of six images of a made-u
 
 import argparse
 import glob
-import io
 import os
 import statistics
 import subprocess
@@ -27,8 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.common import alternate, machine, table
-from core.datasets.resize import resize_bilinear
-from core.label_files.png import encode_png
+from core.datasets.images import resize_image
+from core.label_files.files import SUPERPIXEL, label_path, read_superpixels, write_superpixels
 from core.labeling.annotation.parameters import SuperpixelParameters
 from core.labeling.superpixels.superpixels import make_superpixels
 
@@ -44,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     numbers = SuperpixelParameters(image_size=tuple(arguments.image_size))
-    images = [resize_bilinear(image, numbers.image_size) for image in camera_images(arguments.images)]
+    images = [resize_image(image, numbers.image_size) for image in camera_images(arguments.images)]
 
     print(f"{machine()}, OpenCV {cv2.__version__}, numba {numba.__version__}; one thread")
     print(f"{len(images)} images of {arguments.images or 'a made-up street'}; {numbers}; {arguments.repeats} repeats\n")
@@ -59,17 +58,18 @@ def main() -> None:
         row["other labels"] = str(sum(int((way(i) != e).sum()) for i, e in zip(images, expected, strict=True)))
     print(table(rows) + "\n")
 
-    encoders: dict[str, Callable[[Any], Any]] = {
-        "PIL": pil_png,
-        "ours": partial(encode_png, keyword="iupc", text="{}"),
-    }
-    maps = [labels.astype(np.uint16) for labels in expected]
-    rows = timings("16-bit PNG", encoders, maps, arguments.repeats)
-    files = {name: [encode(labels) for labels in maps] for name, encode in encoders.items()}
-    for row, contents in zip(rows, files.values(), strict=True):
-        row["kB"] = f"{statistics.mean(map(len, contents)) / 1000:.1f}"
-        row["ms to read"] = timings("", {"": read_png}, contents, arguments.repeats)[0]["ms per image"]
-    print(table(rows))
+    maps, tokens = np.stack(expected), [str(k) for k in range(len(images))]
+    with tempfile.TemporaryDirectory() as folder:
+        files: dict[str, Callable[[], Any]] = {
+            "write": lambda: write_superpixels(folder, "frame", tokens, maps, "hash"),
+            "read": lambda: read_superpixels(folder, "frame", tokens, numbers.image_size, "hash"),
+        }
+        files["write"]()
+        times = {name: f"{1000 * statistics.median(t):.1f}" for name, t in alternate(files, arguments.repeats).items()}
+        size = os.path.getsize(label_path(folder, SUPERPIXEL, "frame")) / 1000
+    print(
+        table([{"file of": f"{len(maps)} images", "kB": f"{size:.0f}", **{f"ms to {n}": t for n, t in times.items()}}])
+    )
 
 
 def timings(
@@ -97,7 +97,7 @@ def camera_images(folder: str | None) -> list[NDArray[np.uint8]]:
         paths = sorted(glob.glob(os.path.join(folder or street, "**", "*.jpg"), recursive=True))
         if not paths:
             raise SystemExit(f"{folder}: no *.jpg in it")
-        return [np.asarray(Image.open(path).convert("RGB")) for path in paths[:MOST_IMAGES]]
+        return [np.array(Image.open(path).convert("RGB")) for path in paths[:MOST_IMAGES]]
 
 
 def published(image: NDArray[np.uint8], numbers: SuperpixelParameters) -> NDArray[Any]:
@@ -112,18 +112,6 @@ def published(image: NDArray[np.uint8], numbers: SuperpixelParameters) -> NDArra
     )
     seeds.iterate(hsv, numbers.iterations)
     return seeds.getLabels()
-
-
-def pil_png(labels: NDArray[np.uint16]) -> bytes:
-    """By PIL with its defaults."""
-    buffer = io.BytesIO()
-    Image.fromarray(labels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def read_png(content: bytes) -> NDArray[np.uint16]:
-    """Decodes a PNG, by PIL."""
-    return np.asarray(Image.open(io.BytesIO(content)), dtype=np.uint16)
 
 
 if __name__ == "__main__":

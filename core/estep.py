@@ -67,7 +67,7 @@ def run_estep(
     parameters = {
         "rules": vars(rules),
         "checkpoint": checkpoint_hash,
-        "labels": sorted(dataset.label_hashes.values()),
+        "labels": sorted(dataset.labels.hashes.values()),
         STORED: dict(network_input),
     }
     description = describe(PSEUDO_LABEL, parameters, None, reader)
@@ -141,7 +141,7 @@ def _count_written(
     statistics: "Statistics", dataset: SegmentationDataset, directory: str, index: int, device: torch.device | str
 ) -> None:
     """Counts the labels of a frame that an earlier run has written."""
-    reader, folder = dataset.reader, dataset.weak_label_dir
+    reader, folder = dataset.reader, dataset.labels.weak_label_dir
     frame = reader.frame(index)
     label = read_pseudo_label(directory, frame.token)
     weak = read_weak_label(folder, frame.token, len(label)) if folder is not None else None

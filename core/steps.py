@@ -106,7 +106,7 @@ def _train(run: Run, run_dir: str) -> None:
 
 def _compare_pseudo_labels(dataset: SegmentationDataset, network_input: dict[str, Any]) -> None:
     """Says where the network behind the pseudo-labels that are read had another input."""
-    directory = dataset.pseudo_label_dir
+    directory = dataset.labels.pseudo_label_dir
     if directory is not None and dist.is_master():
         check_labels_input(read_meta(directory, PSEUDO_LABEL)["parameters"], network_input, directory)
 

@@ -59,8 +59,8 @@ def write_all_superpixels(config: Config, reader: Reader) -> None:
     identity = describe(SUPERPIXEL, parameters, None, reader)["parameters_hash"]
     ids = np.arange(size[0] * size[1]).reshape(size) // 64
     for frame in reader:
-        for camera in frame.cameras:
-            write_superpixels(directory, camera.token, ids, identity)
+        tokens = [camera.token for camera in frame.cameras]
+        write_superpixels(directory, frame.token, tokens, np.stack([ids] * len(tokens)), identity)
     write_meta(directory, SUPERPIXEL, parameters, None, reader, {})
 
 

@@ -35,7 +35,6 @@ from core.label_files.files import (
     read_superpixels,
     read_weak_label,
     read_weak_label_statistics,
-    verify_superpixels,
     write_meta,
     write_pseudo_label,
     write_superpixels,
@@ -107,7 +106,7 @@ def targets(folder: Path) -> dict[str, Target]:
         rng.integers(0, 1 << 17, 4).astype(np.uint32),
     )
     write_weak_label(labels, "weak", weak, {"share": 0.5}, "abc")
-    write_superpixels(labels, "map", rng.integers(0, 99, (9, 16)), "abc")
+    write_superpixels(labels, "map", ["left", "right"], rng.integers(0, 99, (2, 9, 16)), "abc")
     write_pseudo_label(labels, "pseudo", rng.integers(0, 17, 300).astype(np.uint8), "abc")
     write_meta(labels, WEAK_LABEL, {"grid": [5.0, 0.1]}, 1, reader, {}, command="make them")
     checkpoint = str(folder / "step-1.pt")
@@ -120,8 +119,7 @@ def targets(folder: Path) -> dict[str, Target]:
         return vars(read_weak_label(labels, "weak", 300, "abc")), read_weak_label_statistics(labels, "weak", "abc")
 
     def superpixels():
-        verify_superpixels(labels, "map", (9, 16), "abc")
-        return read_superpixels(labels, "map", (9, 16), "abc")
+        return read_superpixels(labels, "map", ["left", "right"], (9, 16), "abc")
 
     def described():
         return {
@@ -151,7 +149,7 @@ def targets(folder: Path) -> dict[str, Target]:
 
     aims = {
         "weak label": Target(f"{labels}/weak.npz", weak_labels),
-        "superpixels": Target(f"{labels}/map.png", superpixels),
+        "superpixels": Target(f"{labels}/map.npz", superpixels),
         "pseudo-label": Target(f"{labels}/pseudo.npz", lambda: read_pseudo_label(labels, "pseudo", 300, "abc")),
         "meta.json": Target(f"{labels}/meta.json", described),
         "checkpoint": Target(checkpoint, lambda: read_checkpoint(checkpoint)),

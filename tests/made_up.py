@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from core.datasets.file_points import FilePoints, describe_points
 from core.datasets.nuscenes import CLASSES
-from core.datasets.sample import Sample
+from core.datasets.sample import PER_VOXEL, Sample
 from core.loader.collate import Batch, collate
 from core.loader.sampler import EpochSampler
 from core.models import TwoBranchNetwork
@@ -24,8 +24,8 @@ VOXELS = 60
 NUM_POINTS = VOXELS + 5  # the last ones take no part
 
 
-def sample(index: int = 0, epoch: int = 0, **changes: Any) -> Sample:
-    """A sample of VOXELS voxels with all kinds of labels; every third voxel is seen by no camera."""
+def sample(index: int = 0, epoch: int = 0, size: int = VOXELS, **changes: Any) -> Sample:
+    """A sample of `size` <= VOXELS voxels with all kinds of labels; every third voxel is seen by no camera."""
     rng = np.random.default_rng([index, epoch])
     cells = rng.permutation(10 * 10 * 6)[:VOXELS]
     coords = np.column_stack([4 * (cells // 60), cells // 6 % 10, cells % 6]).astype(np.int32)
@@ -33,7 +33,7 @@ def sample(index: int = 0, epoch: int = 0, **changes: Any) -> Sample:
     camera[::3] = -1
     klass = (1 + coords[:, 0] // 4).astype(np.uint8)
     chance = rng.random(VOXELS)
-    fields = {
+    fields: dict[str, Any] = {
         "coords": coords - coords.min(0),
         "feats": np.column_stack([coords * 0.05, chance]).astype(np.float32),
         "camera": camera,
@@ -52,7 +52,10 @@ def sample(index: int = 0, epoch: int = 0, **changes: Any) -> Sample:
         "point_rows": np.arange(VOXELS),
         "points": file_points(klass),
     }
-    return Sample(**{**fields, **changes})
+    cut = {name: fields[name][:size] for name in (*PER_VOXEL, "point_voxel", "point_rows")}
+    voxel = np.where(fields["points"].voxel < size, fields["points"].voxel, np.int32(-1))
+    points = dataclasses.replace(fields["points"], voxel=voxel)
+    return Sample(**{**fields, **cut, "points": points, **changes})
 
 
 def file_points(dense_label: np.ndarray) -> FilePoints:

@@ -72,11 +72,6 @@ def test_sampler_pads_equally(num_frames: int, world_size: int) -> None:
     assert counts.min() >= 1 and counts.max() - counts.min() <= 1
 
 
-def test_sampler_drops_last() -> None:
-    drawn = [list(EpochSampler(10, rank, 3, shuffle=True, drop_last=True)) for rank in range(3)]
-    assert [len(part) for part in drawn] == [3, 3, 3] and len({index for part in drawn for _, index in part}) == 9
-
-
 def test_sampler_epochs() -> None:
     sampler = EpochSampler(50, shuffle=True, seed=2)
     first = list(sampler)

@@ -41,7 +41,7 @@ def two_small_samples():
     points = [file_points([-1, 0, 2, -1, 1, 0, -1, 2]), file_points([1, -1, -1, 0])]
     sizes = (3, 2)
     return [
-        dataclasses.replace(made_up.sample(i)[:size], points=part)
+        dataclasses.replace(made_up.sample(i, size=size), points=part)
         for i, (size, part) in enumerate(zip(sizes, points, strict=True))
     ]
 
@@ -68,12 +68,6 @@ def test_other_points_take_their_nearest_neighbours_voxel():
     xyz, none = np.zeros((3, 3), np.float32), np.zeros(0, np.int64)  # without neighbours, or without need of them
     assert voxel_of_points(none, none, xyz, nearest=True).tolist() == [-1, -1, -1]
     assert voxel_of_points(np.array([3, 0, 5]), np.arange(3), xyz, nearest=True).tolist() == [3, 0, 5]
-
-
-def test_samples_cut_down_to_some_voxels_cut_their_points():
-    sample = dataclasses.replace(made_up.sample(0), points=file_points([0, 1, 2, 2, -1]))
-    part = sample[np.isin(np.arange(len(sample)), (0, 2, 5))]
-    assert part.points.voxel.tolist() == [0, -1, 1, 1, -1] and part.points.voxel.dtype == np.int32
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -180,8 +180,8 @@ def _write_labels(config, root):
         weak = WeakLabel(sparse, propagated, component, np.array([0, 0b110], np.uint32))
         write_weak_label(config.dataset.sparse_label_path, frame.token, weak, {}, "hash")
         write_pseudo_label(builder.pseudo_label_dir(str(root / "run"), 1), frame.token, truth)
-        for camera in frame.cameras:
-            write_superpixels(config.dataset.superpixel, camera.token, ids, "hash")
+        cameras = [camera.token for camera in frame.cameras]
+        write_superpixels(config.dataset.superpixel, frame.token, cameras, np.stack([ids] * len(cameras)), "hash")
 
 
 def _write_run(config, root):

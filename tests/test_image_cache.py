@@ -1,5 +1,6 @@
 """The image cache: the same samples in less time, and every file that does not fit is told."""
 
+import json
 import os
 import shutil
 from types import SimpleNamespace
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from core import builder
-from core.datasets.image_cache import ImageCache, read_images, resized_images, write_images
+from core.datasets.augmentation import Augmentation
+from core.datasets.image_cache import read_images, resized_images, write_images
 from core.datasets.sample import PER_VOXEL, SegmentationDataset
 from core.errors import UserError
 from core.label_files.files import BrokenFile, ForeignFile
@@ -21,49 +23,29 @@ SHAPE = (2, 3, 5, 7)
 SIZE = (16, 24)
 
 
-def images(seed=0):
-    return np.random.default_rng(seed).integers(0, 256, SHAPE).astype(np.uint8)
-
-
-def test_images_come_back(tmp_path):
-    write_images(str(tmp_path / "deep"), "t", images(), "h")
-    np.testing.assert_array_equal(read_images(str(tmp_path / "deep"), "t", SHAPE, "h"), images())
-    np.testing.assert_array_equal(np.load(tmp_path / "deep/t.npy"), images())
-
-
 def test_bad_files_are_told(tmp_path):
     """Each with its name and the command."""
     folder = str(tmp_path / "cache" / "train")
     path = tmp_path / "cache" / "train" / "t.npy"
-    write_images(folder, "t", images(), "h")
+    images = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
+    write_images(folder, "t", images)
+    np.testing.assert_array_equal(read_images(folder, "t", SHAPE), images)
     whole = path.read_bytes()
 
-    def failing(error, *words, token="t", shape=SHAPE, parameters="h"):
+    def failing(error, *words, token="t", shape=SHAPE):
         with pytest.raises(error) as caught:
-            read_images(folder, token, shape, parameters)
+            read_images(folder, token, shape)
         text = str(caught.value)
-        command = f"--cache-images --dataset.image_cache {tmp_path / 'cache'}"
-        for word in (command, f"{token}.npy", *words):
+        for word in (f"--cache-images --dataset.image_cache {tmp_path / 'cache'}", f"{token}.npy", *words):
             assert word in text, text
 
     failing(BrokenFile, "no image cache file", token="other")
-    failing(ForeignFile, "other parameters", parameters="another")
-    failing(ForeignFile, "(2, 3, 5, 7)", "expected (2, 3, 10, 14)", shape=(2, 3, 10, 14))
-    shutil.copy(path, path.with_name("copy.npy"))
-    failing(BrokenFile, "another frame", token="copy")
-    for content in (
-        whole[:-1][: len(whole) // 2],
-        whole[:60],
-        b"",
-        b"no array at all",
-        whole[: whole.index(b"{", 128)],
-    ):
+    failing(ForeignFile, "(2, 3, 5, 7)", "expected uint8 (2, 3, 10, 14)", shape=(2, 3, 10, 14))
+    for content in (whole[: len(whole) // 2], whole[:-1], whole[:60], b"", b"no array at all"):
         path.write_bytes(content)
         failing(BrokenFile, "truncated or damaged")
-    damaged = bytearray(whole)
-    damaged[200] ^= 1
-    path.write_bytes(damaged)
-    failing(BrokenFile, "CRC")
+    np.save(path, images.astype(np.float32))
+    failing(ForeignFile, "float32")
 
 
 @pytest.mark.parametrize("points", ["in_view", "all"])
@@ -71,9 +53,10 @@ def test_samples_are_the_same(tmp_path, points):
     reader = Streets(tmp_path / "images", num_frames=2)
     reader.features = ("intensity",)
     prepare_image_cache(reader, str(tmp_path / "cache"), SIZE)
-    options = {"voxel_size": 0.3, "image_size": SIZE, "points": points, "use_augment": True, "use_color": True}
+    options = {"voxel_size": 0.3, "image_size": SIZE, "points": points, "use_color": True}
+    options["augmentation"] = Augmentation(colors=True)
     plain = SegmentationDataset(reader, "train", **options)
-    cached = SegmentationDataset(reader, "train", **options, image_cache=ImageCache(str(tmp_path / "cache"), SIZE))
+    cached = SegmentationDataset(reader, "train", **options, image_cache=str(tmp_path / "cache"))
     expected = [plain[epoch, index] for epoch in range(3) for index in range(2)]
     shutil.rmtree(tmp_path / "images")  # the cache alone is read
     for sample, other in zip(expected, (cached[epoch, index] for epoch in range(3) for index in range(2)), strict=True):
@@ -129,6 +112,11 @@ def test_by_the_commands(own, tmp_path):
     train = "train_lc_sparse_assop2p_nusc"
     run = ["--run-dir", tmp_path / "run"]
     smaller = {**own.keys, "dataset.image_cache": cache, "dataset.image_crop_rate": 0.2, "dataset.superpixel": tmp_path}
+    meta = json.loads((cache / "val/meta.json").read_text())
+    (cache / "val/meta.json").write_text(json.dumps(meta | {"format": 1}))
+    with pytest.raises(UserError, match=r"format 2; found 'image_cache', 1; remove .*--cache-images"):
+        builder.make_dataset(load_config(ASSOP2P, overrides=words), builder.make_reader(plain, "val"), "eval")
+    (cache / "val/meta.json").write_text(json.dumps(meta))
     config = load_config(ASSOP2P, overrides=[w for k, v in smaller.items() for w in (f"--{k}", str(v))])
     with pytest.raises(UserError, match="image_size = .* the configuration says .*--cache-images"):
         builder.make_dataset(config, builder.make_reader(config, "val"), "eval")

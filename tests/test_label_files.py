@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import shutil
-import time
 import zipfile
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
 
 from core.errors import UserError
 from core.label_files.files import (
@@ -27,49 +25,51 @@ from core.label_files.files import (
     read_superpixels,
     read_weak_label,
     read_weak_label_statistics,
-    verify_superpixels,
     write_meta,
     write_pseudo_label,
     write_superpixels,
     write_weak_label,
 )
 
-SIZE = (36, 64)
-WEAK_COMMAND = "python3 prepare_sparse_label.py"
-SUPERPIXEL_COMMAND = "python3 prepare_nusc_superpixel.py"
+SIZE = (18, 32)
+CAMERAS = ["left", "right"]
+COMMANDS = {
+    "weak": "python3 prepare_sparse_label.py",
+    "superpixel": "python3 prepare_nusc_superpixel.py",
+    "pseudo": "python3 train_lc_estep_nusc.py",
+}
 
 
-def weak_label(num_points=1000, seed=0):
-    rng = np.random.default_rng(seed)
+def weak_label(num_points=1000, num_components=3):
+    rng = np.random.default_rng(0)
     return WeakLabel(
         sparse=np.where(rng.random(num_points) < 0.01, rng.integers(1, 17, num_points), 0).astype(np.uint8),
         propagated=rng.integers(0, 17, num_points).astype(np.uint8),
         component=rng.integers(-1, 3, num_points).astype(np.int32),
-        candidates=np.array([0, 0b110, 1 << 22], np.uint32),
+        candidates=np.array([0, 0b110, 1 << 22], np.uint32)[:num_components],
     )
 
 
-def superpixels(seed=0):
-    return np.random.default_rng(seed).integers(0, 65536, SIZE).astype(np.int32)
+def superpixels():
+    """Noise up to the largest id; laid out by columns in memory."""
+    ids = np.asfortranarray(np.random.default_rng(0).integers(0, 65536, (2, *SIZE)))
+    ids[1, 0, 0] = 65535
+    return ids
 
 
 def write_all(directory, token="frame", parameters="hash"):
     """One file of each kind; returns {kind: (path, reading function)}."""
-    directory = str(directory)
-    write_weak_label(directory, token, weak_label(), {"sparse": 0.5}, parameters)
-    write_superpixels(os.path.join(directory, "superpixels"), token, superpixels(), parameters)
-    write_pseudo_label(os.path.join(directory, "pseudo"), token, np.arange(1000).astype(np.uint8), parameters)
-    return {
-        "weak": (f"{directory}/{token}.npz", lambda **kw: read_weak_label(directory, token, **kw)),
-        "superpixel": (
-            f"{directory}/superpixels/{token}.png",
-            lambda **kw: read_superpixels(f"{directory}/superpixels", token, SIZE, **kw),
-        ),
-        "pseudo": (
-            f"{directory}/pseudo/{token}.npz",
-            lambda **kw: read_pseudo_label(f"{directory}/pseudo", token, **kw),
-        ),
-    }
+    folders = {kind: f"{directory}/{kind}" for kind in COMMANDS}
+    write_weak_label(folders["weak"], token, weak_label(), {"sparse": 0.5}, parameters)
+    write_superpixels(folders["superpixel"], token, CAMERAS, superpixels(), parameters)
+    write_pseudo_label(folders["pseudo"], token, np.arange(1000).astype(np.uint8), parameters)
+    readers = {"weak": read_weak_label, "superpixel": read_superpixels, "pseudo": read_pseudo_label}
+
+    def reading(kind):
+        defaults = {"cameras": CAMERAS, "size": SIZE} if kind == "superpixel" else {}
+        return lambda **changes: readers[kind](folders[kind], token, **{**defaults, **changes})
+
+    return {kind: (f"{folder}/{token}.npz", reading(kind)) for kind, folder in folders.items()}
 
 
 def content_of(path):
@@ -77,8 +77,9 @@ def content_of(path):
         return file.read()
 
 
-KINDS = ["weak", "superpixel", "pseudo"]
-COMMANDS = {"weak": WEAK_COMMAND, "superpixel": SUPERPIXEL_COMMAND, "pseudo": "python3 train_lc_estep_nusc.py"}
+def replace_content(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
 
 
 def failing(error_type, kind, path, read, *words, **arguments):
@@ -91,14 +92,19 @@ def failing(error_type, kind, path, read, *words, **arguments):
         assert word in message, message
 
 
-def test_weak_label_comes_back(tmp_path):
-    label = weak_label()
-    write_weak_label(str(tmp_path / "deep" / "folder"), "t", label, {"sparse": 0.25, "total": [1, 2]}, "h")
-    read = read_weak_label(str(tmp_path / "deep" / "folder"), "t", num_points=1000, parameters_hash="h")
-    for name in ("sparse", "propagated", "component", "candidates"):
-        np.testing.assert_array_equal(getattr(read, name), getattr(label, name))
-        assert getattr(read, name).dtype == getattr(label, name).dtype
-    assert read_weak_label_statistics(str(tmp_path / "deep" / "folder"), "t") == {"sparse": 0.25, "total": [1, 2]}
+def test_what_is_written_comes_back(tmp_path):
+    files = write_all(tmp_path / "deep", "é")
+    read = files["weak"][1](num_points=1000, parameters_hash="hash")
+    for name, value in vars(weak_label()).items():
+        np.testing.assert_array_equal(getattr(read, name), value)
+        assert getattr(read, name).dtype == value.dtype
+    assert read_weak_label_statistics(str(tmp_path / "deep/weak"), "é") == {"sparse": 0.5}
+    ids = files["superpixel"][1](parameters_hash="hash")
+    np.testing.assert_array_equal(ids, superpixels())
+    assert ids.dtype == np.uint16
+    np.testing.assert_array_equal(files["pseudo"][1](num_points=1000), np.arange(1000).astype(np.uint8))
+    again = write_all(tmp_path / "again", "é")
+    assert all(content_of(path) == content_of(again[kind][0]) for kind, (path, _) in files.items())
 
 
 def test_point_candidates():
@@ -109,146 +115,21 @@ def test_point_candidates():
     assert label.point_candidates().tolist() == [6, 0, 0, 6] and label.point_candidates().dtype == np.uint32
 
 
-def test_superpixels_come_back(tmp_path):
-    write_superpixels(str(tmp_path), "c", superpixels(), "h")
-    read = read_superpixels(str(tmp_path), "c", SIZE, "h")
-    np.testing.assert_array_equal(read, superpixels())
-    assert read.dtype == np.uint16 and read.shape == SIZE
-    verify_superpixels(str(tmp_path), "c", SIZE, "h")
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 500), (40, 7)])
-def test_superpixels_of_any_kind_come_back(tmp_path, size):
-    """Noise up to the largest id, which does not compress; laid out by columns in memory."""
-    ids = np.asfortranarray(np.random.default_rng(0).integers(0, 65536, size))
-    ids[0, 0] = 65535
-    write_superpixels(str(tmp_path), "é", ids, "h")
-    np.testing.assert_array_equal(read_superpixels(str(tmp_path), "é", size, "h"), ids)
-    with Image.open(tmp_path / "é.png") as image:
-        assert image.mode == "I;16" and json.loads(image.text["iupc"])["token"] == "é"
+def test_superpixels_of_a_frame_without_images(tmp_path):
+    write_superpixels(str(tmp_path), "t", [], np.zeros((0, *SIZE), np.uint16), "h")
+    assert read_superpixels(str(tmp_path), "t", [], SIZE, "h").shape == (0, *SIZE)
 
 
 def test_superpixel_files_are_small(tmp_path):
-    blocks = np.arange(880).reshape(22, 40).repeat(16, 0).repeat(16, 1)
-    write_superpixels(str(tmp_path), "c", blocks, "h")
-    assert os.path.getsize(tmp_path / "c.png") < 6000
+    blocks = np.arange(880).reshape(1, 22, 40).repeat(16, 1).repeat(16, 2)
+    write_superpixels(str(tmp_path), "t", ["c"], blocks, "h")
+    assert os.path.getsize(tmp_path / "t.npz") < 6000
 
 
-def test_superpixels_of_other_writers_are_read(tmp_path):
-    """PIL filters rows; so did earlier versions of this project."""
-    write_superpixels(str(tmp_path), "c", superpixels(), "h")
-    smooth = np.add.outer(np.arange(36), np.arange(64)).astype(np.uint16)
-    with Image.open(tmp_path / "c.png") as image:
-        text = PngImagePlugin.PngInfo()
-        text.add_text("iupc", image.text["iupc"])
-    Image.fromarray(smooth).save(tmp_path / "c.png", pnginfo=text)
-    np.testing.assert_array_equal(read_superpixels(str(tmp_path), "c", SIZE, "h"), smooth)
-    verify_superpixels(str(tmp_path), "c", SIZE, "h")
-
-
-@pytest.mark.parametrize("ids", [np.full(SIZE, 65536), np.full(SIZE, -1), np.zeros(5, int)])
-def test_superpixel_ids_fit_into_16_bits(tmp_path, ids):
+@pytest.mark.parametrize("ids", [np.full((2, 4, 4), 65536), np.full((2, 4, 4), -1), np.zeros((4, 4), int), [[[0]]]])
+def test_superpixel_ids_that_cannot_be_written(tmp_path, ids):
     with pytest.raises(ValueError, match="65535"):
-        write_superpixels(str(tmp_path), "c", ids, "h")
-
-
-def test_pseudo_label_comes_back(tmp_path):
-    write_pseudo_label(str(tmp_path), "t", np.arange(200, dtype=np.uint8))
-    np.testing.assert_array_equal(read_pseudo_label(str(tmp_path), "t", 200), np.arange(200))
-
-
-def test_same_content_same_bytes(tmp_path):
-    first = {k: content_of(p) for k, (p, _) in write_all(tmp_path / "a").items()}
-    time.sleep(0.01)
-    assert first == {k: content_of(p) for k, (p, _) in write_all(tmp_path / "b").items()}
-
-
-def test_reading_is_quick(tmp_path):
-    write_weak_label(str(tmp_path), "t", weak_label(35000), {}, "h")
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        read_weak_label(str(tmp_path), "t")
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.02
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_missing(tmp_path, kind):
-    path, read = write_all(tmp_path)[kind]
-    os.remove(path)
-    failing(BrokenFile, kind, path, read, "no ")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("keep", [0, 1, 20, 0.5, -30, -1])
-def test_truncated(tmp_path, kind, keep):
-    path, read = write_all(tmp_path)[kind]
-    content = content_of(path)
-    with open(path, "wb") as file:
-        file.write(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
-    failing(BrokenFile, kind, path, read, "truncated or damaged")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_flipped_bit(tmp_path, kind):
-    path, read = write_all(tmp_path)[kind]
-    content = bytearray(content_of(path))
-    content[len(content) // 2] ^= 4
-    with open(path, "wb") as file:
-        file.write(content)
-    failing(BrokenFile, kind, path, read)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_of_another_frame(tmp_path, kind):
-    path, read = write_all(tmp_path)[kind]
-    shutil.copy(write_all(tmp_path / "x", token="other")[kind][0], path)
-    failing(BrokenFile, kind, path, read, "another frame (other)")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_of_other_parameters(tmp_path, kind):
-    path, read = write_all(tmp_path, parameters="old")[kind]
-    failing(ForeignFile, kind, path, read, "old", "new", "remove", parameters_hash="new")
-
-
-@pytest.mark.parametrize("kind", ["weak", "pseudo"])
-def test_of_another_number_of_points(tmp_path, kind):
-    path, read = write_all(tmp_path)[kind]
-    failing(BrokenFile, kind, path, read, "1000", "999", num_points=999)
-
-
-def test_of_another_size(tmp_path):
-    path, _ = write_all(tmp_path)["superpixel"]
-    failing(
-        ForeignFile,
-        "superpixel",
-        path,
-        lambda: read_superpixels(str(tmp_path / "superpixels"), "frame", (18, 64)),
-        "(36, 64)",
-        "(18, 64)",
-    )
-
-
-def test_of_another_kind(tmp_path):
-    files = write_all(tmp_path)
-    shutil.copy(files["pseudo"][0], files["weak"][0])
-    failing(ForeignFile, "weak", *files["weak"], "found: pseudo_label")
-
-
-def test_of_a_later_format_version(tmp_path):
-    path, read = write_all(tmp_path)["pseudo"]
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("header.json", json.dumps({"kind": "pseudo_label", "format": 2}))
-    failing(ForeignFile, "pseudo", path, read, "format 1", "format 2")
-
-
-def test_component_out_of_range(tmp_path):
-    label = weak_label()
-    wrong = WeakLabel(label.sparse, label.propagated, label.component, label.candidates[:1])
-    write_weak_label(str(tmp_path), "frame", wrong, {}, "h")
-    failing(BrokenFile, "weak", "frame.npz", lambda: read_weak_label(str(tmp_path), "frame"), "component")
+        write_superpixels(str(tmp_path), "t", CAMERAS, np.asarray(ids), "h")
 
 
 def foreign_npz(path):
@@ -265,22 +146,65 @@ def foreign_pickle(path):
         pickle.dump({"label": np.zeros(5)}, file)
 
 
-@pytest.mark.parametrize("kind", ["weak", "pseudo"])
-@pytest.mark.parametrize("write", [foreign_npz, foreign_npy, foreign_pickle])
-def test_of_a_foreign_format(tmp_path, kind, write):
+def later_format(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.json", json.dumps({"kind": os.path.basename(os.path.dirname(path)), "format": 9}))
+
+
+def keep(length):
+    """Cuts a file after `length` bytes (a share of them; negative: of its end)."""
+
+    def cut(path):
+        content = content_of(path)
+        replace_content(path, content[: int(len(content) * length) if isinstance(length, float) else length])
+
+    return cut
+
+
+def flip_a_bit(path):
+    content = bytearray(content_of(path))
+    content[len(content) // 2] ^= 4
+    replace_content(path, content)
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize(
+    ("damage", "error", "word"),
+    [
+        (os.remove, BrokenFile, "no "),
+        *((keep(length), BrokenFile, "truncated or damaged") for length in (0, 1, 20, 0.5, -30, -1)),
+        (flip_a_bit, BrokenFile, ""),
+        (foreign_npz, ForeignFile, "this project's format"),
+        (foreign_npy, ForeignFile, "this project's format"),
+        (foreign_pickle, ForeignFile, "this project's format"),
+        (later_format, ForeignFile, "format 9"),
+    ],
+)
+def test_bad_files_are_told(tmp_path, kind, damage, error, word):
     path, read = write_all(tmp_path)[kind]
-    write(path)
-    failing(ForeignFile, kind, path, read, "this project's format", "remove")
+    damage(path)
+    failing(error, kind, path, read, word, *(["remove"] if error is ForeignFile else []))
 
 
-def test_superpixels_of_a_foreign_format(tmp_path):
-    path, read = write_all(tmp_path)["superpixel"]
-    Image.fromarray(superpixels().astype(np.uint16)).save(path)
-    failing(ForeignFile, "superpixel", path, read, "this project's format")
-    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(path)
-    failing(ForeignFile, "superpixel", path, read, "this project's format")
-    foreign_npy(path)
-    failing(ForeignFile, "superpixel", path, read, "this project's format")
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_files_of_something_else_are_told(tmp_path, kind):
+    path, read = write_all(tmp_path, parameters="old")[kind]
+    failing(ForeignFile, kind, path, read, "old", "new", "remove", parameters_hash="new")
+    if kind == "superpixel":
+        failing(ForeignFile, kind, path, read, "[18, 32]", "[9, 64]", size=(9, 64))
+        failing(BrokenFile, kind, path, read, "['left', 'right']", "['left']", cameras=["left"])
+    else:
+        failing(BrokenFile, kind, path, read, "1000", "999", num_points=999)
+    shutil.copy(write_all(tmp_path / "x", token="other")[kind][0], path)
+    failing(BrokenFile, kind, path, read, "another frame (other)")
+    other = "weak" if kind == "pseudo" else "pseudo"
+    shutil.copy(write_all(tmp_path / "y")[other][0], path)
+    failing(ForeignFile, kind, path, read, f"found: {other}_label")
+
+
+def test_component_out_of_range(tmp_path):
+    write_weak_label(str(tmp_path), "frame", weak_label(num_components=1), {}, "h")
+    failing(BrokenFile, "weak", "frame.npz", lambda: read_weak_label(str(tmp_path), "frame"), "component")
 
 
 # --- meta.json ---
@@ -346,9 +270,8 @@ def test_good_directory(tmp_path):
 )
 def test_directory_of_other_parameters(tmp_path, expected, words):
     write_directory(tmp_path)
-    failing(
-        ForeignFile, "weak", "meta.json", lambda: check_directory(str(tmp_path), "weak_label", ["a"], expected), *words
-    )
+    check = lambda: check_directory(str(tmp_path), "weak_label", ["a"], expected)  # noqa: E731
+    failing(ForeignFile, "weak", "meta.json", check, *words)
 
 
 def test_directory_lacks_files(tmp_path):
@@ -386,13 +309,18 @@ def test_directory_lacks_meta(tmp_path):
 
 def test_directory_of_another_kind(tmp_path):
     write_directory(tmp_path)
-    failing(
-        ForeignFile,
-        "superpixel",
-        "meta.json",
-        lambda: check_directory(str(tmp_path), "superpixel", [], {}),
-        "weak_label",
-    )
+    check = lambda: check_directory(str(tmp_path), "superpixel", [])  # noqa: E731
+    failing(ForeignFile, "superpixel", "meta.json", check, "weak_label")
+
+
+def test_superpixels_as_pngs(tmp_path):
+    """A directory of the format before is refused with the command that made it."""
+    (tmp_path / "camera.png").write_bytes(b"\x89PNG")
+    meta = {"kind": "superpixel", "format": 1, "command": "python3 prepare_nusc_superpixel.py mine.yaml"}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    check = lambda: check_directory(str(tmp_path), "superpixel", ["t"])  # noqa: E731
+    words = ("format 2; found 'superpixel', 1", f"remove {tmp_path} (or choose another path) and run", "mine.yaml")
+    failing(ForeignFile, "superpixel", "meta.json", check, *words)
 
 
 def test_recorded_command_is_named(tmp_path):

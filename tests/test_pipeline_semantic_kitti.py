@@ -108,7 +108,7 @@ def test_points_fall_on_pixels_of_their_class(project):
         points = reader.load_points(frame)
         label, found = reader.load_labels(frame, len(points)), reader.project(frame, points)
         camera = kitti_rig(CITY.azimuth_steps, CITY.image_size, frame.scene).cameras[0]
-        kinds = View(CITY.scene(frame.scene), camera, 0.5 * (index % 2)).labels()
+        kinds = kinds_in_view(View(CITY.scene(frame.scene), camera, 0.5 * (index % 2)))
         u, v = np.round(found.pixel[found.seen]).astype(int).T
         expected = CLASSES.from_raw[_RAW_OF_KIND[kinds[v, u]]]
         agree, seen = agree + int((expected == label[found.seen]).sum()), seen + int(found.seen.sum())

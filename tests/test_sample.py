@@ -1,6 +1,7 @@
 """From files to samples."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.datasets.augmentation import Augmentation
 from core.datasets.images import augment_colors, load_image, resize_image
+from core.datasets.label_sources import LabelSources
 from core.datasets.nuscenes import NuScenes
 from core.datasets.projection import normalize_pixels, project
 from core.datasets.sample import PER_VOXEL, Sample, SegmentationDataset
@@ -26,26 +29,25 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = write_fake_nuscenes(folder / "nuscenes")
     reader = NuScenes(str(root), VERSION, "train", str(folder / "index"))
     rng = np.random.default_rng(0)
-    labels = {}
+    weak = {}
     for frame in reader:
         sparse = rng.choice(np.array([0, 1, 2, 16, 255], np.uint8), POINTS, p=[0.6, 0.1, 0.1, 0.1, 0.1])
         component = rng.integers(-1, 3, POINTS).astype(np.int32)
         candidates = np.array([0, 0b110, 1 << 16], np.uint32)
         propagated = np.where(component == 0, 5, 0).astype(np.uint8)
-        labels[frame.token] = WeakLabel(sparse, propagated, component, candidates)
-        write_weak_label(str(folder / "weak"), frame.token, labels[frame.token], {}, "hash")
+        weak[frame.token] = WeakLabel(sparse, propagated, component, candidates)
+        write_weak_label(str(folder / "weak"), frame.token, weak[frame.token], {}, "hash")
         write_pseudo_label(str(folder / "pseudo"), frame.token, rng.integers(0, 17, POINTS).astype(np.uint8))
-        for view in frame.cameras:
-            ids = np.arange(IMAGE_SIZE[0] * IMAGE_SIZE[1]).reshape(IMAGE_SIZE) // 64
-            write_superpixels(str(folder / "superpixels"), view.token, ids, "hash")
+        cameras = [view.token for view in frame.cameras]
+        ids = np.arange(IMAGE_SIZE[0] * IMAGE_SIZE[1]).reshape(1, *IMAGE_SIZE).repeat(len(cameras), 0) // 64
+        write_superpixels(str(folder / "superpixels"), frame.token, cameras, ids, "hash")
     shutil.rmtree(root / "lidarseg")
-    directories = {"weak_label_dir": folder / "weak", "superpixel_dir": folder / "superpixels"}
-    directories["pseudo_label_dir"] = folder / "pseudo"
-    return {"reader": reader, "labels": labels, "directories": {k: str(v) for k, v in directories.items()}}
+    sources = LabelSources(*(str(folder / name) for name in ("weak", "superpixels", "pseudo")))
+    return {"reader": reader, "weak": weak, "labels": sources}
 
 
 def dataset(data: dict[str, Any], mode: str, **changes: Any) -> SegmentationDataset:
-    options = {"voxel_size": 0.5, "image_size": IMAGE_SIZE, "seed": 3, **data["directories"], **changes}
+    options = {"voxel_size": 0.5, "image_size": IMAGE_SIZE, "seed": 3, "labels": data["labels"], **changes}
     return SegmentationDataset(data["reader"], mode, **options)
 
 
@@ -57,11 +59,11 @@ def same(a: Sample, b: Sample) -> bool:
 @pytest.mark.parametrize("points", ["in_view", "all"])
 def test_fields(data: dict[str, Any], mode: str, points: str) -> None:
     """Every field of a voxel is that of its representative; dense labels stay closed (their files are gone)."""
-    sample = dataset(data, mode, points=points, use_augment=True)[2, 1]
+    sample = dataset(data, mode, points=points, augmentation=Augmentation(colors=True))[2, 1]
     frame = data["reader"].frame(1)
     file_points = data["reader"].load_points(frame)
     projection = project(file_points, frame.cameras)
-    weak: WeakLabel = data["labels"][frame.token]
+    weak: WeakLabel = data["weak"][frame.token]
     taking_part = np.flatnonzero(projection.seen) if points == "in_view" else np.arange(POINTS)
     assert (sample.token, sample.index) == (frame.token, 1)
     np.testing.assert_array_equal(sample.point_rows, taking_part)
@@ -104,7 +106,7 @@ def test_augmentation_turns_and_scales_points_alone(data: dict[str, Any]) -> Non
 
 
 def test_random_numbers_depend_on_seed_epoch_and_index_alone(data: dict[str, Any]) -> None:
-    options = {"use_augment": True, "pts_sr": 0.7}
+    options = {"augmentation": Augmentation(colors=True, share=0.7)}
     first, second = dataset(data, "train", **options), dataset(data, "train", **options)
     _ = second[5, 1], second[0, 0]
     assert same(first[4, 0], second[4, 0]) and same(first[0], second[0, 0])
@@ -116,13 +118,13 @@ def test_random_numbers_depend_on_seed_epoch_and_index_alone(data: dict[str, Any
 
 def test_share_of_points(data: dict[str, Any]) -> None:
     whole = dataset(data, "train")[0].point_rows
-    half = dataset(data, "train", pts_sr=0.5)[0].point_rows
+    half = dataset(data, "train", augmentation=Augmentation(share=0.5))[0].point_rows
     assert len(half) == (len(whole) + 1) // 2 and np.isin(half, whole).all() and (np.diff(half) > 0).all()
-    assert len(dataset(data, "eval", pts_sr=0.5)[0].point_rows) == len(whole)
+    assert len(dataset(data, "eval", augmentation=Augmentation(share=0.5))[0].point_rows) == len(whole)
 
 
 def test_colors(data: dict[str, Any]) -> None:
-    sample = dataset(data, "train", use_color=True, use_augment=True, points="all")[0]
+    sample = dataset(data, "train", use_color=True, augmentation=Augmentation(colors=True), points="all")[0]
     assert sample.feats.shape[1] == 7
     for voxel in range(len(sample)):
         expected = np.zeros(3, np.uint8)
@@ -133,28 +135,19 @@ def test_colors(data: dict[str, Any]) -> None:
 
 
 def test_only_asked_labels_are_opened(data: dict[str, Any]) -> None:
-    none = dict.fromkeys(data["directories"])
-    sample = dataset(data, "train", **none)[0]
+    sample = dataset(data, "train", labels=None)[0]
     for name in ("sparse_label", "propagated_label", "pseudo_label", "dense_label", "asso_target", "candidates"):
         assert not getattr(sample, name).any()
     with pytest.raises(UserError, match="label file"):
-        dataset(data, "eval", use_dense_labels=True)[0]
+        dataset(data, "eval", dense_labels=True)[0]
     with pytest.raises(UserError, match="nowhere"):
-        dataset(data, "train", weak_label_dir="nowhere")[0]
+        dataset(data, "train", labels=LabelSources("nowhere"))[0]
 
 
-def test_slicing(data: dict[str, Any]) -> None:
+def test_fields_of_other_lengths(data: dict[str, Any]) -> None:
     sample = dataset(data, "train")[0]
-    mask = np.arange(len(sample)) % 3 == 0
-    part = sample[mask]
-    for name in PER_VOXEL:
-        np.testing.assert_array_equal(getattr(part, name), getattr(sample, name)[mask])
-    kept = mask[sample.point_voxel]
-    np.testing.assert_array_equal(part.point_rows, sample.point_rows[kept])
-    np.testing.assert_array_equal(part.coords[part.point_voxel], sample.coords[sample.point_voxel[kept]])
-    assert len(sample[:0]) == 0 and same(sample, sample[np.arange(len(sample))])
     with pytest.raises(ValueError, match="agree in length"):
-        Sample(**{**vars(sample), "camera": sample.camera[1:]})
+        replace(sample, camera=sample.camera[1:])
 
 
 def test_bad_options(data: dict[str, Any]) -> None:
@@ -187,9 +180,9 @@ def test_images_are_as_pil_has_them(tmp_path: Path, suffix: str, mode: str) -> N
     image = load_image(str(path), 80, 45)
     np.testing.assert_array_equal(image, np.asarray(reference))
     for size in [(18, 32), (45, 80), (45, 20), (19, 80), (100, 200), (1, 1), (7, 161)]:
-        expected = np.asarray(reference.resize(size[::-1], Image.Resampling.BILINEAR))
-        np.testing.assert_array_equal(resize_image(image, size), expected)
-        np.testing.assert_array_equal(resize_image(reference, size), expected)
+        expected = np.asarray(reference.resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+        different = np.abs(resize_image(image, size) - expected)
+        assert different.max() <= 1 and different.mean() < 0.01
 
 
 def test_color_augmentation() -> None:

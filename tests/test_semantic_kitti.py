@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from core.datasets.augmentation import Augmentation
 from core.datasets.catalog import open_dataset
 from core.datasets.images import resize_image
+from core.datasets.label_sources import LabelSources
 from core.datasets.sample import SegmentationDataset
 from core.datasets.semantic_kitti import CLASSES
 from core.datasets.semantic_kitti import sequence as sequence_module
@@ -161,11 +163,12 @@ def test_poses_of_a_turn(root):
 # ---- flip -----------------------------------------------------------------------------------------------------------
 
 
-def samples(root, **changes):
-    """The first training sample without turning and scaling, as it is and with `changes`."""
-    plain = dict(voxel_size=0.1, image_size=(41, 121), rotation=0.0, scale=(1.0, 1.0), points="all")
+def samples(root, flip=0.0, **changes):
+    """The first training sample without turning and scaling, as it is and mirrored."""
+    options = dict(voxel_size=0.1, image_size=(41, 121), points="all", **changes)
+    augmentations = (Augmentation(rotation=0.0, scale=(1.0, 1.0), flip=probability) for probability in (0.0, flip))
     reader = reader_of(root)
-    return tuple(SegmentationDataset(reader, "train", **{**plain, **more})[0] for more in ({}, changes))
+    return tuple(SegmentationDataset(reader, "train", augmentation=a, **options)[0] for a in augmentations)
 
 
 def colors(sample):
@@ -178,28 +181,28 @@ def test_flip_keeps_each_point_on_its_pixel(root):
     plain, flipped = samples(root, flip=1.0, use_color=True)
     order, mirrored = np.argsort(plain.rows), np.argsort(flipped.rows)
     np.testing.assert_array_equal(flipped.images, plain.images[..., ::-1])
-    np.testing.assert_allclose(flipped.feats[mirrored, :4], plain.feats[order] * (1, -1, 1, 1), rtol=1e-6)
+    np.testing.assert_allclose(flipped.feats[mirrored, :4], plain.feats[order, :4] * (1, -1, 1, 1), rtol=1e-6)
     np.testing.assert_array_equal(flipped.pixel[mirrored], plain.pixel[order] * np.float32([-1, 1]))
     torch.testing.assert_close(colors(flipped)[mirrored], colors(plain)[order], atol=1e-3, rtol=1e-5)
     assert colors(flipped)[mirrored][SEEN].std() > 10
-    _, colored = samples(root, use_color=True)
-    np.testing.assert_array_equal(flipped.feats[mirrored, 4:], colored.feats[np.argsort(colored.rows), 4:])
+    np.testing.assert_array_equal(flipped.feats[mirrored, 4:], plain.feats[order, 4:])
 
 
 def test_flip_looks_superpixels_up_where_they_are(root, monkeypatch):
     """Maps are of the image as it is: targets do not change."""
-    ids = np.random.default_rng(0).integers(0, 251, (41, 121))
-    monkeypatch.setattr("core.datasets.sample.read_superpixels", lambda *_: ids)
+    ids = np.random.default_rng(0).integers(0, 251, (1, 41, 121))
+    monkeypatch.setattr("core.datasets.label_sources.read_superpixels", lambda *_: ids)
     monkeypatch.setattr("core.datasets.sample.association_targets", lambda found, *_: found.astype(np.uint8))
-    _, plain = samples(root, superpixel_dir="maps")
-    _, flipped = samples(root, superpixel_dir="maps", flip=1.0)
+    plain, flipped = samples(root, flip=1.0, labels=LabelSources(superpixel_dir="maps"))
     order, mirrored = np.argsort(plain.rows), np.argsort(flipped.rows)
     assert len(np.unique(plain.asso_target)) > 2
     np.testing.assert_array_equal(flipped.asso_target[mirrored], plain.asso_target[order])
 
 
 def test_half_of_the_samples_are_flipped(root):
-    dataset = SegmentationDataset(reader_of(root), "train", voxel_size=0.1, image_size=(41, 121), flip=0.5)
+    dataset = SegmentationDataset(
+        reader_of(root), "train", voxel_size=0.1, image_size=(41, 121), augmentation=Augmentation(flip=0.5)
+    )
     image = resize_image(dataset.reader.load_image(dataset.reader.frame(0).cameras[0]), (41, 121)).transpose(2, 0, 1)
     flipped = [not np.array_equal(dataset[epoch, 0].images[0], image) for epoch in range(60)]
     assert 15 < sum(flipped) < 45
@@ -208,7 +211,8 @@ def test_half_of_the_samples_are_flipped(root):
 
 @pytest.mark.parametrize("mode", ["estep", "eval"])
 def test_only_training_samples_are_flipped(root, mode):
-    dataset = SegmentationDataset(reader_of(root), mode, voxel_size=0.1, image_size=(41, 121), flip=1.0)
+    options = {"voxel_size": 0.1, "image_size": (41, 121), "augmentation": Augmentation(flip=1.0)}
+    dataset = SegmentationDataset(reader_of(root), mode, **options)
     assert dataset[0].feats[:, 1].min() == -1
 
 

@@ -24,6 +24,7 @@ from core.synthetic.lidar import measure, scan
 from core.synthetic.poses import quaternion, rotation
 from core.synthetic.raycast import BOX, CONE, CYLINDER, ELLIPSOID, SKY, cast_solids, turn
 from core.synthetic.scene import make_scene
+from tests.city_views import kinds_in_view
 
 SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
 TINY = City(format="nuscenes", **SIZES)
@@ -204,7 +205,7 @@ def test_points_fall_on_pixels_of_their_class(city_root, nusc):
         u, v = np.round(u / depth), np.round(v / depth)
         kept = stands & (depth > 1) & (u >= 0) & (u < 640) & (v >= 0) & (v < 360) & (labels != LABEL["vehicle.ego"])
         view = View(scene, camera, shot.time + camera.delay / 1e6)
-        pixels = FINE[view.labels()][v[kept].astype(int), u[kept].astype(int)]
+        pixels = FINE[kinds_in_view(view)][v[kept].astype(int), u[kept].astype(int)]
         agree, seen = agree + int((pixels == labels[kept]).sum()), seen + int(kept.sum())
         found = view.distance[v[kept].astype(int), u[kept].astype(int)]
         same = pixels == labels[kept]
@@ -220,7 +221,7 @@ def test_images_show_the_colours_of_their_classes(city_root, nusc):
     for camera in rig.cameras:
         row = nusc.get("sample_data", nusc.sample[0]["data"][camera.channel])
         image = np.asarray(Image.open(city_root / row["filename"]).convert("RGB")).astype(float)
-        labels = FINE[View(scene, camera, camera.delay / 1e6).labels()]
+        labels = FINE[kinds_in_view(View(scene, camera, camera.delay / 1e6))]
         for name, found in greener.items():
             found.append((image[..., 1] - image[..., 2])[labels == LABEL[name]])
     grass, road = (np.concatenate(found) for found in greener.values())

@@ -27,7 +27,7 @@ class PlainFrame:
     Attributes:
         lidar_file: path of the points.
         lidar_pose, camera_poses: (sensor -> ego, ego -> world), each a row with `translation` and `rotation`.
-        lidar_token, camera_tokens: sample_data tokens; label files are named by them.
+        lidar_token: sample_data token; label files are named by it.
         camera_files, intrinsics: per camera.
     """
 
@@ -35,7 +35,6 @@ class PlainFrame:
     lidar_token: str
     lidar_pose: tuple[Mapping[str, Any], Mapping[str, Any]]
     camera_files: list[str]
-    camera_tokens: list[str]
     camera_poses: list[tuple[Mapping[str, Any], Mapping[str, Any]]]
     intrinsics: list[Array]
 
@@ -60,7 +59,6 @@ def find_frame(root: str, version: str, lidar_token: str) -> PlainFrame:
         lidar_token,
         poses(lidar),
         [os.path.join(root, row["filename"]) for row in cameras],
-        [row["token"] for row in cameras],
         [poses(row) for row in cameras],
         [np.array(poses(row)[0]["camera_intrinsic"]) for row in cameras],
     )
@@ -143,8 +141,11 @@ def load_weak_label(directory: str, token: str) -> dict[str, Array]:
 def load_superpixels(directory: str, frame: PlainFrame) -> list[Array]:
     """Per camera [H, W]; ids are made unique by adding the maximum + 1 of the cameras before."""
     maps, offset = [], 0
-    for token in frame.camera_tokens:
-        ids = np.array(Image.open(os.path.join(directory, f"{token}.png"))).astype(np.int64) + offset
+    with np.load(os.path.join(directory, f"{frame.lidar_token}.npz")) as archive:
+        size = json.loads(archive["header.json"])["size"]
+        stored = archive["ids"].reshape(-1, *size)
+    for ids in stored.astype(np.int64):
+        ids += offset
         offset = int(ids.max()) + 1
         maps.append(ids)
     return maps

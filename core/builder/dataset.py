@@ -10,8 +10,10 @@ from torchpack.utils.config import Config
 
 from core.builder.network import make_loss_weights
 from core.builder.reader import check_features, image_size, reads_images
+from core.datasets.augmentation import Augmentation
 from core.datasets.base import Reader
-from core.datasets.image_cache import ImageCache, cache_parameters
+from core.datasets.image_cache import cache_parameters
+from core.datasets.label_sources import LabelSources
 from core.datasets.sample import SegmentationDataset
 from core.errors import UserError
 from core.label_files.files import IMAGE_CACHE, PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, check_directory
@@ -59,21 +61,27 @@ def make_dataset(
         voxel_size=dataset.voxel_size,
         image_size=size,
         points=dataset.points,
-        use_dense_labels=weights.dense > 0 if mode == "train" else mode == "eval" and scored,
-        every_point=every_point,
+        labels=LabelSources(**directories, hashes=hashes),
+        dense_labels=weights.dense > 0 if mode == "train" else mode == "eval" and scored,
+        augmentation=_augmentation(config),
         use_color=dataset.use_color,
-        use_augment=dataset.use_augment,
+        every_point=every_point,
+        seed=config.train.seed,
+        image_cache=_image_cache(config, reader, size) if size is not None else None,
+    )
+
+
+def _augmentation(config: Config) -> Augmentation:
+    dataset = config.dataset
+    return Augmentation(
         rotation=dataset.rotation,
         scale=tuple(dataset.scale),
         flip=dataset.flip,
+        colors=dataset.use_augment,
         color_jitter=tuple(dataset.color_jitter),
         jitter_probability=dataset.color_jitter_prob,
         gray_probability=dataset.grayscale_prob,
-        pts_sr=dataset.pts_sr,
-        seed=config.train.seed,
-        label_hashes=hashes,
-        image_cache=_image_cache(config, reader, size) if size is not None else None,
-        **directories,
+        share=dataset.pts_sr,
     )
 
 
@@ -106,8 +114,8 @@ def _check_labels(
     labels = {"parameters": weak_label_parameters(config), "classes": classes}
     check(directories["weak_label_dir"], WEAK_LABEL, reader.tokens(), labels)
     if size is not None:
-        images = (camera.token for frame in reader for camera in frame.cameras)
-        check(directories["superpixel_dir"], SUPERPIXEL, images, {"parameters": superpixel_parameters(config, size)})
+        seeds = {"parameters": superpixel_parameters(config, size)}
+        check(directories["superpixel_dir"], SUPERPIXEL, reader.tokens(), seeds)
     check(directories["pseudo_label_dir"], PSEUDO_LABEL, reader.tokens(), {"classes": classes})
     return hashes
 
@@ -130,13 +138,14 @@ def image_cache_dir(config: Config, split: str) -> str:
     return os.path.join(config.dataset.image_cache or beside, split)
 
 
-def _image_cache(config: Config, reader: Reader, size: tuple[int, int]) -> ImageCache | None:
+def _image_cache(config: Config, reader: Reader, size: tuple[int, int]) -> str | None:
     if config.dataset.image_cache is None or reader.split not in CACHED_SPLITS:
         return None
     directory = image_cache_dir(config, reader.split)
     dataset = {"name": reader.name, "version": reader.version, "split": reader.split}
     expected = {"parameters": cache_parameters(size), "dataset": dataset}
-    return ImageCache(directory, size, _check_directory(config, directory, IMAGE_CACHE, reader.tokens(), expected))
+    _check_directory(config, directory, IMAGE_CACHE, reader.tokens(), expected)
+    return directory
 
 
 def weak_label_parameters(config: Config) -> WeakLabelParameters:

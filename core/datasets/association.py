@@ -1,6 +1,6 @@
 """Which pixels the points are associated with: superpixels carry the classes of the annotated points in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from core.running.compiled import njit
 
 
 def superpixel_ids(
-    maps: Sequence[NDArray[np.integer]], camera: NDArray[np.integer], pixel: NDArray[np.float64]
+    maps: Iterable[NDArray[np.integer]], camera: NDArray[np.integer], pixel: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Looks up the superpixel of each point, nearest-below pixel.
 

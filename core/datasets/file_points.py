@@ -39,11 +39,6 @@ class FilePoints:
     def __len__(self) -> int:
         return len(self.voxel)
 
-    def renumbered(self, position: NDArray[np.int64]) -> "FilePoints":
-        """The points where only some voxels are left: `position` [V] is each one's new number, -1 where it is gone."""
-        voxel = np.where(self.voxel >= 0, position[self.voxel], -1) if len(position) else self.voxel
-        return replace(self, voxel=voxel.astype(np.int32))
-
 
 def describe_points(
     voxel: NDArray[np.int32],

@@ -42,7 +42,7 @@ class CameraView:
 
     Attributes:
         name: the camera.
-        token: unique key of this image; its superpixel file is named by it.
+        token: unique key of this image.
         image_path: where the image lies.
         width, height: size of the image file, pixels.
         lidar_to_image: float64 [4, 4]; homogeneous point (m) in the key frame's LiDAR frame at the LiDAR's time

@@ -10,7 +10,6 @@ from PIL import Image, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import functional as tvf
 
-from core.datasets.resize import resize_bilinear
 from core.errors import UserError
 
 JPEG_START = b"\xff\xd8\xff"
@@ -65,18 +64,21 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
             buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
             return decode_jpeg(buffer, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
     try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
 
 
-def resize_image(image: NDArray[np.uint8] | Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resizes an RGB image to size = (height, width), bilinear with antialiasing as PIL does it.
+def resize_planar(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resizes an image uint8 [H, W, 3] to size = (height, width), bilinear with antialiasing: PIL's values, but for
+    one grey level in some of them. Channels come first, as the network takes them: uint8 [3, height, width]."""
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None]
+    return torch.nn.functional.interpolate(batch, size, mode="bilinear", antialias=True)[0].numpy()
 
-    Returns:
-        uint8 [height, width, 3], RGB.
-    """
-    return resize_bilinear(np.asarray(image), size)
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """`resize_planar` with channels last: uint8 [height, width, 3]."""
+    return np.ascontiguousarray(resize_planar(image, size).transpose(1, 2, 0))
 
 
 def augment_colors(

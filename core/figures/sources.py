@@ -85,12 +85,12 @@ class Sources:
             return None
         return read_pseudo_label(directory, scan.frame.token, len(scan.points))
 
-    def superpixels(self, camera_token: str) -> NDArray[np.uint16]:
-        """uint16 [H, W], the superpixel ids of an image of the split train."""
-        directory = self.config.dataset.superpixel
-        if not os.path.exists(label_path(directory, SUPERPIXEL, camera_token)):
-            raise Missing(f"{directory} has no superpixels of image {camera_token}")
-        return read_superpixels(directory, camera_token, builder.image_size(self.config, self.reader("train")))
+    def superpixels(self, frame: Frame) -> NDArray[np.uint16]:
+        """uint16 [K, H, W], the superpixel ids of the images of a frame of the split train."""
+        directory, size = self.config.dataset.superpixel, builder.image_size(self.config, self.reader("train"))
+        if not os.path.exists(label_path(directory, SUPERPIXEL, frame.token)):
+            raise Missing(f"{directory} has no superpixels of frame {frame.token}")
+        return read_superpixels(directory, frame.token, [view.token for view in frame.cameras], size)
 
     def prediction(self, scan: Scan) -> NDArray[np.uint8]:
         """uint8 [N], the prediction of a validation frame."""

@@ -20,7 +20,7 @@ def superpixel_figure(sources: Sources) -> Figure:
     """The training image whose annotated points are of the most classes."""
     scan, camera, weak = most_annotated(sources)
     view, projection = scan.frame.cameras[camera], scan.projection
-    ids = sources.superpixels(view.token)
+    ids = sources.superpixels(scan.frame)[camera]
     annotated = (weak.sparse > 0) & (weak.sparse != ANNOTATED_IGNORED) & (projection.camera == camera)
     pixel, label = projection.pixel[annotated], weak.sparse[annotated]
     normalized = normalize_pixels(pixel, projection.camera[annotated], scan.frame.cameras)

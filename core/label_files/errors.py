@@ -18,7 +18,7 @@ PREDICTION = "prediction"
 
 SUFFIXES = {
     WEAK_LABEL: ".npz",
-    SUPERPIXEL: ".png",
+    SUPERPIXEL: ".npz",
     PSEUDO_LABEL: ".npz",
     IMAGE_CACHE: ".npy",
     PROPOSAL: ".npz",
@@ -54,7 +54,7 @@ class ForeignFile(UserError):
 
 
 def label_path(directory: str, kind: str, token: str) -> str:
-    """The file of one frame (weak labels, pseudo-labels) or of one image (superpixels)."""
+    """The file of one frame."""
     return os.path.join(directory, token + SUFFIXES[kind])
 
 

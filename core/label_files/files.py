@@ -1,22 +1,18 @@
 """The files that the steps exchange: weak labels, superpixels, pseudo-labels, and their meta.json.
 
-One file per frame (superpixels: per image), named by its token, written atomically. Each carries its token, its size
+One file per frame, named by its token, written atomically. Each carries its token, its size
 and the hash of what it was made with, so that a file of another frame, of other parameters, cut short or of another
 format is told from a good one; the error names the file and the command that makes it anew.
 """
 
-import json
-import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.label_files import png_reading
-from core.label_files.archive import FORMAT_VERSION, check_header, check_identity, read_archive, write_archive
+from core.label_files.archive import FORMATS, check_identity, read_archive, write_archive
 from core.label_files.errors import (
     IMAGE_CACHE,
     PSEUDO_LABEL,
@@ -27,8 +23,6 @@ from core.label_files.errors import (
     broken,
     foreign,
     label_path,
-    missing,
-    writing,
 )
 from core.label_files.meta import (
     check_directory,
@@ -38,8 +32,6 @@ from core.label_files.meta import (
     read_meta,
     write_meta,
 )
-from core.label_files.png import SIGNATURE, encode_png
-from core.running.files import write_atomic
 
 __all__ = [
     "ANNOTATED_IGNORED",
@@ -60,7 +52,6 @@ __all__ = [
     "read_superpixels",
     "read_weak_label",
     "read_weak_label_statistics",
-    "verify_superpixels",
     "write_meta",
     "write_pseudo_label",
     "write_superpixels",
@@ -70,7 +61,6 @@ __all__ = [
 ANNOTATED_IGNORED = 255
 """Value of `WeakLabel.sparse` for a point that was annotated and found to be of the ignored class."""
 
-_PNG_HEADER = "iupc"
 _WEAK_MEMBERS: dict[str, type] = {
     "sparse": np.uint8,
     "propagated": np.uint8,
@@ -142,34 +132,38 @@ def read_weak_label_statistics(directory: str, token: str, parameters_hash: str 
     return header["statistics"]
 
 
-def write_superpixels(directory: str, token: str, ids: NDArray[np.integer], parameters_hash: str) -> None:
-    """Writes the superpixel ids [H, W] of one camera image, 0..65535, as a 16-bit PNG."""
-    if ids.ndim != 2 or ids.size == 0 or ids.min() < 0 or ids.max() > 65535:
-        raise ValueError("superpixel ids should be a map [H, W] of numbers from 0 to 65535")
-    header = json.dumps(_header(SUPERPIXEL, token, parameters_hash), sort_keys=True)
-    path = label_path(directory, SUPERPIXEL, token)
-    with writing(path), write_atomic(path) as file:
-        file.write(encode_png(ids.astype(np.uint16), _PNG_HEADER, header))
+def write_superpixels(
+    directory: str, token: str, cameras: Sequence[str], ids: NDArray[np.integer], parameters_hash: str
+) -> None:
+    """Writes the superpixel ids [K, H, W], 0..65535, of one frame's K images.
+
+    Args:
+        token: of the frame.
+        cameras: tokens of its K images.
+    """
+    if ids.ndim != 3 or len(ids) != len(cameras) or ids.min(initial=0) < 0 or ids.max(initial=0) > 65535:
+        raise ValueError("superpixel ids should be maps [K, H, W], one an image, of numbers from 0 to 65535")
+    header = _header(SUPERPIXEL, token, parameters_hash, cameras=list(cameras), size=list(ids.shape[1:]))
+    write_archive(label_path(directory, SUPERPIXEL, token), header, {"ids": ids.astype(np.uint16).reshape(-1)})
 
 
 def read_superpixels(
-    directory: str, token: str, size: tuple[int, int], parameters_hash: str | None = None
+    directory: str, token: str, cameras: Sequence[str], size: tuple[int, int], parameters_hash: str | None = None
 ) -> NDArray[np.uint16]:
-    """Reads the superpixel ids uint16 [H, W] of one camera image, checked to be of `size` = (H, W).
+    """Reads the superpixel ids uint16 [K, H, W] of one frame, checked to be of these images and of `size` = (H, W).
 
     Raises BrokenFile or ForeignFile (both UserError), naming the file and the command that makes it anew.
     """
     path = label_path(directory, SUPERPIXEL, token)
-    content = _verified_png(path, token, size, parameters_hash)
-    try:
-        return png_reading.decode(content)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise broken(path, SUPERPIXEL, f"damaged superpixel file ({error})") from error
-
-
-def verify_superpixels(directory: str, token: str, size: tuple[int, int], parameters_hash: str | None = None) -> None:
-    """Checks a superpixel file as `read_superpixels` does, by its checksums alone (several times quicker)."""
-    _verified_png(label_path(directory, SUPERPIXEL, token), token, size, parameters_hash)
+    header, arrays = read_archive(path, SUPERPIXEL, {"ids": np.uint16})
+    check_identity(path, SUPERPIXEL, header, token, parameters_hash)
+    if header.get("cameras") != list(cameras):
+        raise broken(path, SUPERPIXEL, f"holds the images {header.get('cameras')}, the frame has {list(cameras)}")
+    if header.get("size") != list(size):
+        raise foreign(path, SUPERPIXEL, f"maps of {header.get('size')} pixels (H, W), expected {list(size)}")
+    if arrays["ids"].size != len(cameras) * size[0] * size[1]:
+        raise broken(path, SUPERPIXEL, f"'ids' has {arrays['ids'].size} pixels")
+    return arrays["ids"].reshape(len(cameras), *size)
 
 
 def write_pseudo_label(
@@ -201,47 +195,4 @@ def _check_lengths(
 
 
 def _header(kind: str, token: str, parameters: str | None, **content: Any) -> dict[str, Any]:
-    return {"kind": kind, "format": FORMAT_VERSION, "token": token, "parameters": parameters, **content}
-
-
-def _verified_png(path: str, token: str, size: tuple[int, int], parameters: str | None) -> bytes:
-    """The file's content, its header, size and all checksums being right."""
-    with _reading_png(path):
-        with open(path, "rb") as file:
-            content = file.read()
-        _check_png_ends(path, content, content)
-        head = png_reading.read_head(content)
-        png_reading.verify(content)
-    _check_png_head(path, token, head, parameters)
-    if head.size != size:
-        raise foreign(path, SUPERPIXEL, f"a map of {head.size} pixels (H, W), expected {size}")
-    return content
-
-
-@contextmanager
-def _reading_png(path: str) -> Iterator[None]:
-    """Turns a failure to read into the label errors."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise missing(path, SUPERPIXEL) from None
-    except OSError as error:
-        raise broken(path, SUPERPIXEL, f"cannot be read ({error})") from error
-    except (ValueError, struct.error) as error:
-        raise broken(path, SUPERPIXEL, f"truncated or damaged superpixel file ({error})") from error
-
-
-def _check_png_ends(path: str, start: bytes, end: bytes) -> None:
-    if start and not start.startswith(SIGNATURE[: len(start)]):
-        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG)")
-    if not end.endswith(png_reading.END):
-        raise broken(path, SUPERPIXEL, "truncated or damaged superpixel file")
-
-
-def _check_png_head(path: str, token: str, head: png_reading.Head, parameters: str | None) -> None:
-    text = head.texts.get(_PNG_HEADER)
-    if text is None or not head.gray16:
-        raise foreign(path, SUPERPIXEL, "not a superpixel file of this project's format (a 16-bit PNG with a header)")
-    header = json.loads(text)
-    check_header(path, SUPERPIXEL, header)
-    check_identity(path, SUPERPIXEL, header, token, parameters)
+    return {"kind": kind, "format": FORMATS[kind], "token": token, "parameters": parameters, **content}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.label_files.archive import FORMAT_VERSION
+from core.label_files.archive import FORMATS
 from core.label_files.errors import (
     META_NAME,
     NOUNS,
@@ -57,7 +57,7 @@ def describe(
     """
     description = {
         "kind": kind,
-        "format": FORMAT_VERSION,
+        "format": FORMATS[kind],
         "parameters": plain(parameters),
         "seed": seed,
         "dataset": {"name": reader.name, "version": reader.version, "split": reader.split},
@@ -107,8 +107,8 @@ def read_meta(directory: str, kind: str, dataset: str = "DATASET") -> dict[str, 
     except (OSError, ValueError) as error:
         raise broken(path, kind, f"not readable as JSON ({error})") from error
     found = (meta.get("kind"), meta.get("format")) if isinstance(meta, dict) else (None, None)
-    if found != (kind, FORMAT_VERSION):
-        raise foreign(path, kind, f"expected kind '{kind}', format {FORMAT_VERSION}; found '{found[0]}', {found[1]}")
+    if found != (kind, FORMATS[kind]):
+        raise foreign(path, kind, f"expected kind '{kind}', format {FORMATS[kind]}; found '{found[0]}', {found[1]}")
     described = {key: value for key, value in meta.items() if key not in ("parameters_hash", "statistics", "command")}
     if meta.get("parameters_hash") != parameters_hash(described):
         raise broken(path, kind, "damaged or changed by hand: parameters_hash is not that of its content")
@@ -127,7 +127,7 @@ def check_directory(
     The directory is listed, and no label file opened: each is checked when it is read.
 
     Args:
-        tokens: stems of the files that must be there (frame tokens; for superpixels camera tokens); none: not listed.
+        tokens: of the frames whose files must be there; none: not listed.
         expected: part of meta.json that must be equal, nested as there, for instance
             `{"parameters": {"point_per_class": 1}, "classes": [...]}`. Dataclasses are taken too.
         dataset: see `read_meta`.

@@ -11,15 +11,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, index), so that the data set can seed a sample without knowing the worker that makes it.
 
     With `pad`, every process gets equally many frames: ceil(num_frames / world_size), the list being filled up from
-    its start; with `drop_last`, floor(num_frames / world_size), the last frames of the list being left out. With
-    neither, the processes share out the frames, each exactly once.
+    its start; without, the processes share out the frames, each exactly once.
 
     Args:
         num_frames: length of the data set.
         rank, world_size: this process and the number of processes.
         shuffle: another order in every epoch, the same in all processes.
         seed: seed of the order.
-        drop_last, pad: see above; `drop_last` goes before `pad`.
+        pad: see above.
     """
 
     def __init__(
@@ -29,13 +28,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
         world_size: int = 1,
         shuffle: bool = False,
         seed: int = 0,
-        drop_last: bool = False,
         pad: bool = True,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank should lie in 0..{world_size - 1}, not {rank}")
         self.num_frames, self.rank, self.world_size = num_frames, rank, world_size
-        self.shuffle, self.seed, self.drop_last, self.pad = shuffle, seed, drop_last, pad
+        self.shuffle, self.seed, self.pad = shuffle, seed, pad
         self.epoch, self.skip = 0, 0
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -45,8 +43,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         """Frames of a whole epoch."""
-        if self.drop_last:
-            return self.num_frames // self.world_size
         if self.pad:
             return math.ceil(self.num_frames / self.world_size)
         return len(range(self.rank, self.num_frames, self.world_size))
@@ -55,8 +51,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         order = np.arange(self.num_frames)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_frames)
-        if self.drop_last or self.pad:
-            order = np.resize(order, len(self) * self.world_size)  # cuts, or repeats from the start
+        if self.pad:
+            order = np.resize(order, len(self) * self.world_size)  # repeats from the start
         epoch = self.epoch
         own = order[self.rank :: self.world_size][self.skip :]
         return ((epoch, int(index)) for index in own)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.running.compiled import njit
-from core.synthetic.ground import CELL, GROUND_LABEL, GROUND_RAISED
+from core.synthetic.ground import CELL, GROUND_RAISED
 from core.synthetic.paint import shade
-from core.synthetic.raycast import GROUND, SKY, cast_ground, cast_solids, turn
+from core.synthetic.raycast import SKY, cast_ground, cast_solids, turn
 from core.synthetic.scene import Scene
 from core.synthetic.sensors import Camera
 
@@ -55,18 +55,6 @@ class View:
         cast_ground(
             self.origin, self.rays, ground.material, ground.origin, CELL, GROUND_RAISED, self.distance, self.hit
         )
-
-    def labels(self) -> NDArray[np.uint8]:
-        """Kind [H, W] of what each pixel shows; 0 for the sky."""
-        ground = self.scene.ground
-        points = self.origin[:2] + np.where(self.hit == GROUND, self.distance, 0.0)[..., None] * self.rays[..., :2]
-        cells = np.trunc((points - ground.origin) / CELL).astype(np.int64)
-        rows = np.clip(cells[..., 1], 0, ground.material.shape[0] - 1)
-        columns = np.clip(cells[..., 0], 0, ground.material.shape[1] - 1)
-        labels = np.where(self.hit == GROUND, GROUND_LABEL[ground.material[rows, columns]], 0)
-        if len(self.used):
-            labels = np.where(self.hit >= 0, self.scene.solids.label[self.used[np.maximum(self.hit, 0)]], labels)
-        return labels.astype(np.uint8)
 
     def colors(self, shadow: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Colours [H, W, 3] in 0..255 before the camera's own blur and noise; `shadow` as from `Ground.shadows`."""

@@ -155,7 +155,7 @@ def _split_arrays(tables: Tables, samples: Sequence[str], num_sweeps: int) -> Ar
     rows = tables.sample_data
     lidar_to_world = tables.sensor_to_world(lidar)
     intrinsics = tables.intrinsics(flat)
-    world_to_image = intrinsics @ invert_rigid(tables.sensor_to_world(flat))
+    world_to_image = intrinsics @ np.linalg.inv(tables.sensor_to_world(flat))
     _check_calibration(flat, intrinsics, world_to_image)
     _check_calibration(lidar, lidar_to_world, lidar_to_world)
     scene_of_sample = dict(tables.samples)
@@ -188,7 +188,7 @@ def _sweep_arrays(tables: Tables, lidar: Sequence[str], lidar_to_world: NDArray[
     path = np.full(tokens.shape, "", object)
     path[present] = [tables.sample_data[token].filename for token in tokens[present]]
     to_key = np.tile(np.eye(4), (*tokens.shape, 1, 1))
-    world_to_key = np.broadcast_to(invert_rigid(lidar_to_world)[:, None], to_key.shape)
+    world_to_key = np.broadcast_to(np.linalg.inv(lidar_to_world)[:, None], to_key.shape)
     to_key[present] = world_to_key[present] @ tables.sensor_to_world(list(tokens[present]))
     return {"sweep_path": _strings(path.reshape(-1).tolist()).reshape(tokens.shape), "sweep_to_key": to_key}
 
@@ -200,16 +200,6 @@ def _previous(tables: Tables, token: str, count: int) -> list[str]:
         token = tables.sample_data[token].prev if token else ""
         tokens.append(token)
     return tokens
-
-
-def invert_rigid(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inverts rigid motions [..., 4, 4]."""
-    inverse = np.zeros_like(matrices)
-    rotation = np.swapaxes(matrices[..., :3, :3], -1, -2)
-    inverse[..., :3, :3] = rotation
-    inverse[..., :3, 3] = -(rotation @ matrices[..., :3, 3:])[..., 0]
-    inverse[..., 3, 3] = 1
-    return inverse
 
 
 def _strings(values: list[str]) -> NDArray[np.bytes_]:

@@ -77,13 +77,13 @@ class Tables:
 
 def pose_matrices(poses: Sequence[Pose]) -> NDArray[np.float64]:
     """float64 [n, 4, 4] of n poses."""
+    from scipy.spatial.transform import Rotation  # only the index needs it
+
     quaternion = np.array([pose.rotation for pose in poses], np.float64).reshape(-1, 4)
-    with np.errstate(invalid="ignore"):  # a rotation of zeros is found later
-        w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
+    usable = np.linalg.norm(quaternion, axis=1) > 0
     matrices = np.tile(np.eye(4), (len(poses), 1, 1))
-    matrices[:, 0, :3] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=1)
-    matrices[:, 1, :3] = np.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], axis=1)
-    matrices[:, 2, :3] = np.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], axis=1)
+    matrices[~usable, :3, :3] = np.nan  # found later
+    matrices[usable, :3, :3] = Rotation.from_quat(quaternion[usable][:, [1, 2, 3, 0]]).as_matrix()
     matrices[:, :3, 3] = np.array([pose.translation for pose in poses], np.float64).reshape(-1, 3)
     return matrices
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from core.datasets.base import Reader
 from core.datasets.frame import Frame
-from core.label_files.archive import FORMAT_VERSION, check_identity, read_archive, write_archive
+from core.label_files.archive import FORMATS, check_identity, read_archive, write_archive
 from core.label_files.errors import PROPOSAL, BrokenFile, broken, label_path
 from core.labeling.annotation.parameters import WeakLabelParameters
 from core.labeling.annotation.weak_label import check_packages
@@ -109,7 +109,7 @@ def write_window(directory: str, window: Window, parameters_hash: str) -> None:
     for frame, cloud, rows, component in zip(window.frames, clouds, window.rows, spread, strict=True):
         header = {
             "kind": PROPOSAL,
-            "format": FORMAT_VERSION,
+            "format": FORMATS[PROPOSAL],
             "token": frame.token,
             "parameters": parameters_hash,
             "statistics": {"annotated": len(rows), "proposed": int((component >= 0).sum())},

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
+
 from core.datasets.base import Reader
 from core.datasets.image_cache import cache_parameters, read_images, resized_images, write_images
 from core.label_files.files import (
@@ -11,9 +13,9 @@ from core.label_files.files import (
     SUPERPIXEL,
     WEAK_LABEL,
     BrokenFile,
+    read_superpixels,
     read_weak_label,
     read_weak_label_statistics,
-    verify_superpixels,
     write_superpixels,
     write_weak_label,
 )
@@ -93,7 +95,7 @@ class WeakLabelJob:
 
 @dataclass
 class SuperpixelJob:
-    """Superpixels: one file per camera image."""
+    """Superpixels: one file per frame."""
 
     reader: Reader
     directory: str
@@ -109,23 +111,21 @@ class SuperpixelJob:
         """See Job."""
         from core.datasets.images import resize_image  # needs torch, which is slow to import
 
-        missing = [camera for camera in self.reader.frame(index).cameras if not self._is_whole(camera.token)]
-        for camera in missing:
-            image = resize_image(self.reader.load_image(camera), self.parameters.image_size)
-            write_superpixels(self.directory, camera.token, make_superpixels(image, self.parameters), self.identity)
-        return bool(missing)
+        frame, size = self.reader.frame(index), self.parameters.image_size
+        cameras = [camera.token for camera in frame.cameras]
+        try:
+            read_superpixels(self.directory, frame.token, cameras, size, self.identity)
+        except BrokenFile:
+            ids = np.empty((len(cameras), *size), np.uint16)
+            for k, camera in enumerate(frame.cameras):
+                ids[k] = make_superpixels(resize_image(self.reader.load_image(camera), size), self.parameters)
+            write_superpixels(self.directory, frame.token, cameras, ids, self.identity)
+            return True
+        return False
 
     def statistics(self) -> dict[str, Any]:
         """See Job."""
-        images = sum(len(self.reader.frame(i).cameras) for i in range(len(self.reader)))
-        return {"frames": len(self.reader), "images": images}
-
-    def _is_whole(self, token: str) -> bool:
-        try:
-            verify_superpixels(self.directory, token, self.parameters.image_size, self.identity)
-        except BrokenFile:
-            return False
-        return True
+        return {"frames": len(self.reader), "images": sum(len(frame.cameras) for frame in self.reader)}
 
 
 @dataclass
@@ -151,10 +151,10 @@ class ImageCacheJob:
         """See Job."""
         frame = self.reader.frame(index)
         try:
-            read_images(self.directory, frame.token, (len(frame.cameras), 3, *self.image_size), self.identity)
+            read_images(self.directory, frame.token, (len(frame.cameras), 3, *self.image_size))
         except BrokenFile:
             images = resized_images(self.reader, frame.cameras, self.image_size)
-            write_images(self.directory, frame.token, images, self.identity)
+            write_images(self.directory, frame.token, images)
             return True
         return False
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from core.errors import UserError
 from core.running.files import write_atomic, write_json
@@ -128,12 +129,5 @@ def read_file(path: str) -> bytes:
 
 def rotation_of(quaternion: Iterable[float]) -> NDArray[np.float64]:
     """float64 [3, 3] of a quaternion w, x, y, z, of whatever length above 0."""
-    numbers = np.array(list(quaternion), np.float64)
-    w, x, y, z = numbers / np.linalg.norm(numbers)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    w, x, y, z = quaternion
+    return Rotation.from_quat([x, y, z, w]).as_matrix()
