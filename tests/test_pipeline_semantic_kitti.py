@@ -16,6 +16,7 @@ from core.synthetic.city import City
 from core.synthetic.formats.semantic_kitti import _RAW_OF_KIND, kitti_rig
 from core.synthetic.generate import generate_city
 from core.synthetic.labels import KIND
+from tests.city_views import kinds_in_view
 from tests.entry import ROOT, Project, all_steps, run_script
 
 CONFIGS = os.path.join(ROOT, "configs", "semantic_kitti")
