@@ -13,8 +13,7 @@ from torchpack.utils.logging import logger
 from core.datasets.base import Submission
 from core.datasets.frame import Frame
 from core.datasets.waymo.frame import WaymoFrame
-from core.datasets.waymo.message import FRAME, FRAME_LIST, TEXTS, SubmittedFrame, encode_frame, head, submitted_frames
-from core.datasets.waymo.wire import chunk_head
+from core.datasets.waymo.message import TEXTS, SubmittedFrame, encode_frame, encode_submission, submitted_frames
 from core.errors import UserError
 from core.running.files import make_folder, write_atomic
 
@@ -71,13 +70,8 @@ class SemanticSegmentationSubmission(Submission):
         for path in parts:
             if not os.path.exists(path):
                 raise UserError(f"{path}: missing in the submission; run the same command again")
-        sizes = [os.path.getsize(path) for path in parts]
-        heads = [chunk_head(FRAME, size) for size in sizes]
         with write_atomic(self.path) as file:
-            file.write(head(self.texts) + chunk_head(FRAME_LIST, sum(map(len, heads)) + sum(sizes)))
-            for path, before in zip(parts, heads, strict=True):
-                with open(path, "rb") as part:
-                    file.write(before + part.read())
+            file.write(encode_submission(self.texts, map(_read, parts)))
         self.check()
         shutil.rmtree(os.path.join(self.directory, FRAMES))
         if len(self.reader) < self.reader.num_wanted:
@@ -96,7 +90,7 @@ class SemanticSegmentationSubmission(Submission):
         expected = {(frame.segment, frame.timestamp): frame for frame in frames}
         try:
             with open(self.path, "rb") as file:
-                message = memoryview(file.read())
+                message = file.read()
             for found in submitted_frames(message):
                 self._check_frame(found, expected.pop((found.segment, found.timestamp), None))
         except (OSError, ValueError, KeyError, zlib.error) as error:
@@ -122,3 +116,8 @@ class SemanticSegmentationSubmission(Submission):
 
     def _part(self, token: str) -> str:
         return os.path.join(self.directory, FRAMES, f"{token}.bin")
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
