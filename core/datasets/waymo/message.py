@@ -68,7 +68,9 @@ def encode_submission(texts: Mapping[str, Any], frames: Iterable[bytes]) -> byte
         texts: values of TEXTS; `authors` is a list.
         frames: as `encode_frame` gives them.
     """
-    given = {name: value for name, value in texts.items() if value}
+    given: dict[str, Any] = {name: str(value) for name, value in texts.items() if value and name != "authors"}
+    authors = texts.get("authors") or []
+    given["authors"] = [authors] if isinstance(authors, str) else list(map(str, authors))
     message = MESSAGES["Submission"](**given, sensor_type=CAMERA_LIDAR_TOP, past_frames=0, future_frames=0)
     message.frame_list.SetInParent()
     for frame in frames:
