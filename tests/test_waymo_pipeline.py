@@ -84,7 +84,7 @@ def test_all_steps(city, words, tmp_path):
         assert len(read_pseudo_label(str(run / "pseudo_labels_0"), frame.token)) == len(points)
 
     run_script("eval_miou", ASSOP2P, "--weight-path", last, "--split", "test", "--submission", tmp_path / "sub", *words)
-    message = memoryview((tmp_path / "sub/submission.bin").read_bytes())
+    message = (tmp_path / "sub/submission.bin").read_bytes()
     frames = list(submitted_frames(message))
     assert [f"{frame.segment},{frame.timestamp}" for frame in frames] == (city / TEST_FRAMES).read_text().split()
     labels = np.stack(frames[0].labels)

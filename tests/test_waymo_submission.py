@@ -8,8 +8,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from core.datasets.waymo import CLASSES, Waymo
 from core.datasets.waymo.classes import benchmark_iou
-from core.datasets.waymo.message import SubmittedFrame, encode_frame, head, submitted_frames
-from core.datasets.waymo.wire import chunk, fields, integer, varint
+from core.datasets.waymo.message import SubmittedFrame, encode_frame, encode_submission, submitted_frames
 from core.errors import UserError
 from core.scores.metrics import class_iou
 from core.scores.results import class_table, result_row
@@ -118,21 +117,9 @@ def test_message_parses_with_independent_field_numbers(reader, tmp_path):
 def test_read_back(reader, tmp_path):
     write(reader, tmp_path).finish()
     content = (tmp_path / "submission.bin").read_bytes()
-    frames = list(submitted_frames(memoryview(content)))
+    frames = list(submitted_frames(content))
     assert [frame.timestamp for frame in frames] == [TIMES[0], TIMES[1], TIMES[1]]
     assert frames[0].labels[0].shape == (HEIGHT, WIDTH) and frames[0].labels[0].max() == 22
-
-
-def test_numbers_of_many_bytes():
-    assert varint(0) == b"\0" and varint(300) == b"\xac\x02"
-    message = integer(3, 1558034229922468) + chunk(10, "é" * 100) + integer(16, 0)
-    assert [
-        (number, value if isinstance(value, int) else len(value)) for number, value in fields(memoryview(message))
-    ] == [
-        (3, 1558034229922468),
-        (10, 200),
-        (16, 0),
-    ]
 
 
 @pytest.mark.parametrize("name", ["account_name", "unique_method_name"])
@@ -184,8 +171,7 @@ def test_wrong_messages_are_found(reader, tmp_path, frames, message):
     parts = [
         encode_frame(SubmittedFrame(segment, time, (image(labels), image([])))) for segment, time, labels in frames
     ]
-    content = head(TEXTS) + chunk(10, b"".join(chunk(1, part) for part in parts))
-    (tmp_path / "submission.bin").write_bytes(content)
+    (tmp_path / "submission.bin").write_bytes(encode_submission(TEXTS, parts))
     with pytest.raises(UserError, match=message):
         submission.check()
 

@@ -179,7 +179,7 @@ class SemanticKitti(Reader):
 
     def open_submission(self, directory: str) -> KittiSubmission:
         """The benchmark's tree and zip; see `Reader`."""
-        return KittiSubmission(directory, self)
+        return KittiSubmission(directory, self, self.lacking)
 
     def _token(self, name: str, i: int) -> str:
         return f"{name}_{self.scans[name][i]}"

@@ -2,19 +2,16 @@
 
 import os
 import zipfile
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torchpack.utils.logging import logger
 
-from core.datasets.base import Submission
+from core.datasets.base import Reader, Submission
 from core.datasets.frame import Frame
 from core.errors import UserError
 from core.running.files import make_folder, write_atomic
-
-if TYPE_CHECKING:
-    from core.datasets.semantic_kitti.reader import SemanticKitti
 
 FALLBACK_CLASS = 15
 """Label (vegetation, the commonest) of points in scans where no camera sees any point: 0 would count as a miss."""
@@ -23,10 +20,16 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes every time
 
 
 class KittiSubmission(Submission):
-    """The benchmark's tree sequences/SS/predictions/NNNNNN.label (uint32, raw labels), and submission.zip of it."""
+    """The benchmark's tree sequences/SS/predictions/NNNNNN.label (uint32, raw labels), and submission.zip of it.
 
-    def __init__(self, directory: str, reader: "SemanticKitti"):
-        self.directory, self.reader = directory, reader
+    Args:
+        directory: of the tree.
+        reader: the split.
+        lacking: tells the sequences of the split of which scans are missing.
+    """
+
+    def __init__(self, directory: str, reader: Reader, lacking: Callable[[], Sequence[str]]):
+        self.directory, self.reader, self.lacking = directory, reader, lacking
         make_folder(os.path.join(directory, "sequences"))
 
     def write(self, frame: Frame, labels: NDArray[np.uint8]) -> None:
@@ -55,9 +58,9 @@ class KittiSubmission(Submission):
                 entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
                 archive.writestr(entry, self._content(name))
         self.check()
-        lacking = self.reader.lacking()
+        lacking = ", ".join(self.lacking())
         if self.reader.split != "test" or lacking:
-            what = f"sequence {', '.join(lacking)} is not whole" if lacking else "these are not the test sequences"
+            what = f"sequence {lacking} is not whole" if lacking else "these are not the test sequences"
             logger.warning(
                 f"{os.path.join(self.directory, ZIP_NAME)}: {what}; the benchmark's server takes nothing but the "
                 "whole sequences 11 to 21."

@@ -4,29 +4,53 @@ Field numbers are those of the data set's segmentation_submission.proto, segment
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from core.datasets.waymo.wire import Value, chunk, fields, integer
-
-TEXTS = {
-    "account_name": 1,
-    "unique_method_name": 2,
-    "authors": 3,
-    "affiliation": 4,
-    "description": 5,
-    "method_link": 6,
+TEXTS = ("account_name", "unique_method_name", "authors", "affiliation", "description", "method_link")
+CAMERA_LIDAR_TOP, TOP = 4, 1
+SCHEMA = {
+    "Submission": {
+        **{name: (number, "*string" if name == "authors" else "string") for number, name in enumerate(TEXTS, 1)},
+        "sensor_type": (7, "int32"),
+        "past_frames": (8, "int32"),
+        "future_frames": (9, "int32"),
+        "frame_list": (10, "FrameList"),
+    },
+    "FrameList": {"frames": (1, "*Frame")},
+    "Frame": {"laser": (1, "Laser"), "segment": (2, "string"), "timestamp": (3, "int64")},
+    "Laser": {"name": (1, "int32"), "return1": (2, "RangeImage"), "return2": (3, "RangeImage")},
+    "RangeImage": {"compressed_labels": (6, "bytes")},
+    "Matrix": {"data": (1, "bytes"), "shape": (2, "Shape")},  # packed int32, each below 128 and so one byte
+    "Shape": {"dims": (1, "*int32")},
 }
-SENSOR_TYPE, PAST_FRAMES, FUTURE_FRAMES, FRAME_LIST = 7, 8, 9, 10
-CAMERA_LIDAR_TOP = 4
-FRAME = 1  # of the list
-LASER, SEGMENT, TIMESTAMP = 1, 2, 3  # of a frame
-NAME, RETURNS, TOP = 1, (2, 3), 1  # of a laser
-COMPRESSED_LABELS = 6  # of a range image
-DATA, SHAPE, DIMS = 1, 2, 1  # of a matrix and its shape
+"""{message: {field: (number, type)}}; * = repeated, a capital letter = another message."""
+
+
+def _message_classes() -> dict[str, Any]:
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="submission.proto", package="waymo", syntax="proto2")
+    for name, content in SCHEMA.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in content.items():
+            label = kinds.LABEL_REPEATED if kind[0] == "*" else kinds.LABEL_OPTIONAL
+            entry = message.field.add(name=field, number=number, label=label)
+            kind = kind.removeprefix("*")
+            if kind[0].isupper():
+                entry.type, entry.type_name = kinds.TYPE_MESSAGE, f".waymo.{kind}"
+            else:
+                entry.type = getattr(kinds, f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"waymo.{name}")) for name in SCHEMA}
+
+
+MESSAGES = _message_classes()
 
 
 class SubmittedFrame(NamedTuple):
@@ -37,64 +61,60 @@ class SubmittedFrame(NamedTuple):
     labels: tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
-def head(texts: Mapping[str, Any]) -> bytes:
-    """All fields before the list of frames.
+def encode_submission(texts: Mapping[str, Any], frames: Iterable[bytes]) -> bytes:
+    """A whole submission.
 
     Args:
         texts: values of TEXTS; `authors` is a list.
+        frames: as `encode_frame` gives them.
     """
-    encoded = b""
-    for name, number in TEXTS.items():
-        value = texts.get(name) or []
-        encoded += b"".join(chunk(number, str(item)) for item in ([value] if isinstance(value, str) else value))
-    return encoded + integer(SENSOR_TYPE, CAMERA_LIDAR_TOP) + integer(PAST_FRAMES, 0) + integer(FUTURE_FRAMES, 0)
+    given: dict[str, Any] = {name: str(value) for name, value in texts.items() if value and name != "authors"}
+    authors = texts.get("authors") or []
+    given["authors"] = [authors] if isinstance(authors, str) else list(map(str, authors))
+    message = MESSAGES["Submission"](**given, sensor_type=CAMERA_LIDAR_TOP, past_frames=0, future_frames=0)
+    message.frame_list.SetInParent()
+    for frame in frames:
+        message.frame_list.frames.add().ParseFromString(frame)
+    return bytes(message.SerializeToString())
 
 
 def encode_frame(frame: SubmittedFrame) -> bytes:
     """A SegmentationFrame."""
-    returns = zip(RETURNS, frame.labels, strict=True)
-    laser = integer(NAME, TOP) + b"".join(
-        chunk(number, chunk(COMPRESSED_LABELS, zlib.compress(_matrix(labels)))) for number, labels in returns
-    )
-    return chunk(LASER, laser) + chunk(SEGMENT, frame.segment) + integer(TIMESTAMP, frame.timestamp)
+    first, second = ({"compressed_labels": zlib.compress(_matrix(labels))} for labels in frame.labels)
+    laser = {"name": TOP, "return1": first, "return2": second}
+    return bytes(MESSAGES["Frame"](laser=laser, segment=frame.segment, timestamp=frame.timestamp).SerializeToString())
 
 
 def _matrix(labels: NDArray[np.uint8]) -> bytes:
     """A MatrixInt32 [H, W, 2] of instance (0: none are told apart) and class."""
-    values = np.stack([np.zeros_like(labels), labels], axis=-1)  # each below 128: a varint of one byte
-    dims = b"".join(integer(DIMS, size) for size in values.shape)
-    return chunk(DATA, values.tobytes()) + chunk(SHAPE, dims)
+    values = np.stack([np.zeros_like(labels), labels], axis=-1)
+    return bytes(MESSAGES["Matrix"](data=values.tobytes(), shape={"dims": values.shape}).SerializeToString())
 
 
-def submitted_frames(message: memoryview) -> Iterator[SubmittedFrame]:
+def submitted_frames(message: bytes) -> Iterator[SubmittedFrame]:
     """The frames of a whole submission.
 
     Raises:
         ValueError: it is not such a message.
     """
-    for number, content in fields(message):
-        if number == FRAME_LIST:
-            for _, frame in fields(_bytes(content)):
-                yield _decode_frame(_bytes(frame))
+    for frame in _parse("Submission", message).frame_list.frames:
+        if frame.laser.name != TOP:
+            raise ValueError(f"labels of laser {frame.laser.name}")
+        first, second = (
+            _decode_labels(image.compressed_labels) for image in (frame.laser.return1, frame.laser.return2)
+        )
+        yield SubmittedFrame(frame.segment, frame.timestamp, (first, second))
 
 
-def _decode_frame(message: memoryview) -> SubmittedFrame:
-    found = dict(fields(message))
-    laser = dict(fields(_bytes(found[LASER])))
-    if laser[NAME] != TOP:
-        raise ValueError(f"labels of laser {laser[NAME]}")
-    first, second = (_decode_labels(_bytes(laser[number])) for number in RETURNS)
-    return SubmittedFrame(bytes(_bytes(found[SEGMENT])).decode(), int(found[TIMESTAMP]), (first, second))  # type: ignore[arg-type]
+def _decode_labels(compressed: bytes) -> NDArray[np.uint8]:
+    matrix = _parse("Matrix", zlib.decompress(compressed))
+    return np.frombuffer(matrix.data, np.uint8).reshape(matrix.shape.dims)[..., 1]
 
 
-def _decode_labels(range_image: memoryview) -> NDArray[np.uint8]:
-    content = dict(fields(range_image))[COMPRESSED_LABELS]
-    matrix = dict(fields(memoryview(zlib.decompress(_bytes(content)))))
-    shape = [int(size) for _, size in fields(_bytes(matrix[SHAPE]))]  # type: ignore[arg-type]
-    return np.frombuffer(_bytes(matrix[DATA]), np.uint8).reshape(shape)[..., 1]
-
-
-def _bytes(value: Value) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("a number where a message was expected")
-    return value
+def _parse(name: str, content: bytes) -> Any:
+    message = MESSAGES[name]()
+    try:
+        message.ParseFromString(content)
+    except DecodeError as error:
+        raise ValueError(str(error)) from None
+    return message

@@ -249,7 +249,7 @@ class Waymo(Reader):
 
     def open_submission(self, directory: str) -> SemanticSegmentationSubmission:
         """The message of the 3D semantic segmentation benchmark; see `Reader`."""
-        return SemanticSegmentationSubmission(directory, self, self._submission)
+        return SemanticSegmentationSubmission(directory, self, self._submission, self.echoes, self.num_wanted)
 
     def benchmark_iou(self, confusion: NDArray[np.int64]) -> NDArray[np.float64]:
         """A class that is nowhere scores 1; see `Reader`."""

@@ -3,23 +3,20 @@
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torchpack.utils.logging import logger
 
-from core.datasets.base import Submission
+from core.datasets.base import Reader, Submission
 from core.datasets.frame import Frame
 from core.datasets.waymo.frame import WaymoFrame
-from core.datasets.waymo.message import FRAME, FRAME_LIST, TEXTS, SubmittedFrame, encode_frame, head, submitted_frames
-from core.datasets.waymo.wire import chunk_head
+from core.datasets.waymo.message import TEXTS, SubmittedFrame, encode_frame, encode_submission, submitted_frames
+from core.datasets.waymo.turn import Echoes
 from core.errors import UserError
 from core.running.files import make_folder, write_atomic
-
-if TYPE_CHECKING:
-    from core.datasets.waymo.reader import Waymo
 
 FILE = "submission.bin"
 FRAMES = "frames"
@@ -32,6 +29,8 @@ class SemanticSegmentationSubmission(Submission):
     Args:
         directory: DIR.
         reader: the split.
+        echoes: which cells of a frame's range images its points are from.
+        num_wanted: frames that the benchmark's server wants.
         texts: account_name (the address registered with Waymo), unique_method_name, authors (a list), affiliation,
             description, method_link.
 
@@ -39,7 +38,14 @@ class SemanticSegmentationSubmission(Submission):
         UserError: a required text is missing, or the folder cannot be made.
     """
 
-    def __init__(self, directory: str, reader: "Waymo", texts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: str,
+        reader: Reader,
+        texts: Mapping[str, Any],
+        echoes: Callable[[Frame], Echoes],
+        num_wanted: int,
+    ) -> None:
         for name in REQUIRED:
             if not texts.get(name):
                 raise UserError(f"dataset.submission.{name} is empty: the benchmark wants it, set it")
@@ -47,13 +53,14 @@ class SemanticSegmentationSubmission(Submission):
         if unknown:
             raise UserError(f"dataset.submission.{unknown[0]} is unknown; known are: {', '.join(TEXTS)}")
         self.directory, self.reader, self.texts = directory, reader, dict(texts)
+        self.echoes, self.num_wanted = echoes, num_wanted
         self.path = os.path.join(directory, FILE)
         make_folder(os.path.join(directory, FRAMES))
 
     def write(self, frame: Frame, labels: NDArray[np.uint8]) -> None:
         """See `Submission`."""
         assert isinstance(frame, WaymoFrame)
-        echoes = self.reader.echoes(frame)
+        echoes = self.echoes(frame)
         images = []
         begin = 0
         for cells in echoes.cells:
@@ -71,19 +78,14 @@ class SemanticSegmentationSubmission(Submission):
         for path in parts:
             if not os.path.exists(path):
                 raise UserError(f"{path}: missing in the submission; run the same command again")
-        sizes = [os.path.getsize(path) for path in parts]
-        heads = [chunk_head(FRAME, size) for size in sizes]
         with write_atomic(self.path) as file:
-            file.write(head(self.texts) + chunk_head(FRAME_LIST, sum(map(len, heads)) + sum(sizes)))
-            for path, before in zip(parts, heads, strict=True):
-                with open(path, "rb") as part:
-                    file.write(before + part.read())
+            file.write(encode_submission(self.texts, map(_read, parts)))
         self.check()
         shutil.rmtree(os.path.join(self.directory, FRAMES))
-        if len(self.reader) < self.reader.num_wanted:
+        if len(self.reader) < self.num_wanted:
             logger.warning(
                 f"{self.path}: labels of {len(self.reader)} frames; the benchmark's server wants all "
-                f"{self.reader.num_wanted} that dataset.test_frames lists."
+                f"{self.num_wanted} that dataset.test_frames lists."
             )
 
     def check(self) -> None:
@@ -93,10 +95,10 @@ class SemanticSegmentationSubmission(Submission):
             UserError: naming the first frame that is missing or wrong.
         """
         frames = (self.reader.frame(i) for i in range(len(self.reader)))
-        expected = {(frame.segment, frame.timestamp): frame for frame in frames}
+        expected = {(frame.segment, frame.timestamp): frame for frame in frames if isinstance(frame, WaymoFrame)}
         try:
             with open(self.path, "rb") as file:
-                message = memoryview(file.read())
+                message = file.read()
             for found in submitted_frames(message):
                 self._check_frame(found, expected.pop((found.segment, found.timestamp), None))
         except (OSError, ValueError, KeyError, zlib.error) as error:
@@ -109,7 +111,7 @@ class SemanticSegmentationSubmission(Submission):
         what = f"{self.path}: frame {found.segment},{found.timestamp}"
         if frame is None:
             raise UserError(f"{what} is there twice or not of this split; run the same command again")
-        echoes = self.reader.echoes(frame)
+        echoes = self.echoes(frame)
         for number, (labels, cells) in enumerate(zip(found.labels, echoes.cells, strict=True), 1):
             classes = labels.reshape(-1)[cells] if labels.shape == echoes.shape else np.zeros(1)
             if labels.shape != echoes.shape or classes.max(initial=0) >= self.reader.classes.num_classes:
@@ -122,3 +124,8 @@ class SemanticSegmentationSubmission(Submission):
 
     def _part(self, token: str) -> str:
         return os.path.join(self.directory, FRAMES, f"{token}.bin")
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
