@@ -39,7 +39,7 @@ def check_ximgproc() -> None:
     """Raises UserError when OpenCV lacks its contrib part, which `dataset.seeds.implementation: opencv` needs."""
     from core.labeling.superpixels.superpixels import import_opencv
 
-    import_opencv()
+    import_opencv(contrib=True)
 
 
 def process_lines() -> list[str]:

@@ -85,7 +85,7 @@ def test_round_1(root, answer):
     """Points of components with candidates: the annotated class, else the network's choice if a candidate."""
     step = Step(root, 1, answer)
     statistics = step.run()
-    assert builder.make_dataset(step.config, step.reader, "estep", str(root / "RUN")).pseudo_label_dir is None
+    assert builder.make_dataset(step.config, step.reader, "estep", str(root / "RUN")).labels.pseudo_label_dir is None
     for weak, _, seen, label in step.frames():
         candidates = weak.point_candidates()
         allowed = (candidates >> answer) & 1 == 1

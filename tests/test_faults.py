@@ -151,7 +151,7 @@ def test_a_disk_that_fills_while_training(prepared, trained, tmp_path):
 
 def test_a_disk_that_fills_while_preparing(prepared, tmp_path):
     disk = tmp_path / "disk"
-    with small_disk(disk, "48k"):
+    with small_disk(disk, "20k"):
         project = replace(prepared, seeds=str(disk / "seeds"))
         line = refusal(*SUPERPIXELS, *project.words())
         assert f"{disk}/seeds" in line and "cannot be written (No space left on device)" in line
