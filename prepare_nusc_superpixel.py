@@ -31,7 +31,8 @@ def main() -> None:
     from torchpack.utils.logging import logger
 
     from core import builder
-    from core.labeling.over_data_set.prepare import check_image_cache_room, prepare_image_cache, prepare_superpixels
+    from core.labeling.over_data_set.jobs import ImageCacheJob, SuperpixelJob
+    from core.labeling.over_data_set.prepare import check_image_cache_room, prepare
     from core.running.comm import barrier, in_first_process
     from core.steps import command_line
 
@@ -50,8 +51,8 @@ def main() -> None:
         "command": command_line(),
     }
     for directory, cached in caches.items():
-        prepare_image_cache(cached, directory, builder.image_size(config, cached), **processes)
-    prepare_superpixels(reader, config.dataset.superpixel, builder.superpixel_parameters(config, size), **processes)
+        prepare(ImageCacheJob(cached, directory, builder.image_size(config, cached)), **processes)
+    prepare(SuperpixelJob(reader, config.dataset.superpixel, builder.superpixel_parameters(config, size)), **processes)
     if caches and config.dataset.image_cache is None:
         folder = os.path.dirname(next(iter(caches)))
         logger.info(f"Images are read from there with --dataset.image_cache {folder}")

@@ -12,20 +12,19 @@ def main() -> None:
     from torchpack import distributed as dist  # after the arguments: --help needs none of it
 
     from core import builder
-    from core.labeling.over_data_set.prepare import prepare_weak_labels
-    from core.labeling.over_data_set.propose import prepare_proposals
+    from core.labeling.annotation.proposals import ProposalJob
+    from core.labeling.over_data_set.jobs import WeakLabelJob
+    from core.labeling.over_data_set.prepare import prepare
     from core.running.comm import barrier, in_first_process
     from core.steps import command_line
 
     reader = builder.make_reader(run.config, "train", sweeps=True)
     by_clicks = run.config.dataset.annotator == "clicks"
     in_first_process(lambda: reader.check_files(labels=not by_clicks, sweeps=True))
-    prepare = prepare_proposals if by_clicks else prepare_weak_labels
+    path = run.config.proposals.path if by_clicks else run.config.dataset.sparse_label_path
+    made = ProposalJob if by_clicks else WeakLabelJob
     prepare(
-        reader,
-        run.config.proposals.path if by_clicks else run.config.dataset.sparse_label_path,
-        builder.weak_label_parameters(run.config),
-        run.config.train.seed,
+        made(reader, path, builder.weak_label_parameters(run.config), run.config.train.seed),
         rank=dist.rank(),
         world_size=dist.size(),
         num_workers=run.config.workers_per_gpu,

@@ -21,7 +21,8 @@ from torchpack.utils.config import Config
 
 from benchmarks.common import machine, table
 from core import builder, steps
-from core.labeling.over_data_set.prepare import prepare_weak_labels
+from core.labeling.over_data_set.jobs import WeakLabelJob
+from core.labeling.over_data_set.prepare import prepare
 from core.models.two_branch import Outputs
 from core.running.config import load_config
 from core.running.runtime import Run
@@ -67,8 +68,8 @@ def make_city(folder: str, name: str, frames: int, azimuth_steps: int) -> None:
     generate_city(os.path.join(folder, "city"), city, os.cpu_count() or 1)
     config = configuration(folder, name, "E-step", workers=0)
     reader = builder.make_reader(config, "train", sweeps=True)
-    prepare_weak_labels(
-        reader, config.dataset.sparse_label_path, builder.weak_label_parameters(config), config.train.seed
+    prepare(
+        WeakLabelJob(reader, config.dataset.sparse_label_path, builder.weak_label_parameters(config), config.train.seed)
     )
 
 

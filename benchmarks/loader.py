@@ -31,7 +31,8 @@ from core.datasets.sample import Sample, SegmentationDataset
 from core.datasets.voxelize import voxelize
 from core.label_files.files import ANNOTATED_IGNORED, read_superpixels, read_weak_label
 from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
-from core.labeling.over_data_set.prepare import prepare_image_cache, prepare_superpixels, prepare_weak_labels
+from core.labeling.over_data_set.jobs import ImageCacheJob, SuperpixelJob, WeakLabelJob
+from core.labeling.over_data_set.prepare import prepare
 from core.loader.collate import collate
 
 IMAGE_SIZE = (360, 640)
@@ -88,7 +89,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
-        scene = prepare(arguments.root, arguments.version, folder)
+        scene = make_scene(arguments.root, arguments.version, folder)
         sample = scene.dataset(False)[scene.index]
         check_same(sample, scene)
         print(machine())
@@ -100,13 +101,13 @@ def main() -> None:
         print(table(timing_rows(scene, arguments.repeats)))
 
 
-def prepare(root: str | None, version: str, folder: str) -> Scene:
+def make_scene(root: str | None, version: str, folder: str) -> Scene:
     """Makes all that a sample needs."""
     reader, frame = open_frame(root, folder, version)
     weak, seeds, cache = (os.path.join(folder, name) for name in ("weak", "seeds", "cache"))
-    prepare_weak_labels(reader, weak, WeakLabelParameters(), 0)
-    prepare_superpixels(reader, seeds, SuperpixelParameters(image_size=IMAGE_SIZE))
-    prepare_image_cache(reader, cache, IMAGE_SIZE)
+    prepare(WeakLabelJob(reader, weak, WeakLabelParameters(), 0))
+    prepare(SuperpixelJob(reader, seeds, SuperpixelParameters(image_size=IMAGE_SIZE)))
+    prepare(ImageCacheJob(reader, cache, IMAGE_SIZE))
     index = reader.tokens().index(frame.token)
     rng = np.random.default_rng([0, 0, index])
     angle, factor = rng.uniform(0, 2 * math.pi), rng.uniform(0.95, 1.05)

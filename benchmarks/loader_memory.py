@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.common import machine, table
-from benchmarks.loader import prepare
+from benchmarks.loader import make_scene
 from core.builder import worker_context
 from core.datasets.sample import Sample
 from core.loader.collate import Batch, collate
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=200, help="samples between the lines")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        scene = prepare(arguments.root, arguments.version, folder)
+        scene = make_scene(arguments.root, arguments.version, folder)
         columns = {}
         for name, cached in (("decoded", False), ("cached", True)):
             columns[name] = memory_of_worker(

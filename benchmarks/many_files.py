@@ -31,7 +31,8 @@ from core.datasets.nuscenes import NuScenes
 from core.label_files.files import SUPERPIXEL, WEAK_LABEL, WeakLabel, describe, label_path, write_meta
 from core.labeling.annotation.parameters import WeakLabelParameters
 from core.labeling.annotation.statistics import FrameStatistics
-from core.labeling.over_data_set.prepare import prepare_weak_labels
+from core.labeling.over_data_set.jobs import WeakLabelJob
+from core.labeling.over_data_set.prepare import prepare
 from core.running.config import load_config
 from core.running.files import write_json
 
@@ -166,7 +167,7 @@ def preparation(folder: str, frames: int, there: int) -> list[dict[str, str]]:
             link_all(folder, (label_path(directory, WEAK_LABEL, f"other-{i:032x}") for i in range(number)))
             wall, cpu = time.perf_counter(), time.process_time()
             with patch("core.labeling.over_data_set.jobs.label_frame", lambda *arguments: made):
-                prepare_weak_labels(reader, directory, WeakLabelParameters(), 1)
+                prepare(WeakLabelJob(reader, directory, WeakLabelParameters(), 1))
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         rows.append({"folder": name, "frames": str(frames), "wall s": f"{wall:.1f}", "CPU s": f"{cpu:.1f}"})
     return rows

@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measured runs of each kind")
     arguments = parser.parse_args()
     from benchmarks.common import machine, table  # these import torch; workers load this file, too, and need none
-    from core.labeling.over_data_set.prepare import prepare_superpixels, prepare_weak_labels
+    from core.labeling.over_data_set.jobs import SuperpixelJob, WeakLabelJob
+    from core.labeling.over_data_set.prepare import prepare
 
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.root or os.path.join(folder, "city")
@@ -38,12 +39,12 @@ def main() -> None:
         pixels = Repeated(root, index, 0, arguments.superpixels // arguments.frames)
         seconds = {
             f"weak labels, {len(weak)} frames": measure(
-                lambda path, workers: prepare_weak_labels(weak, path, WeakLabelParameters(), 1, num_workers=workers),
+                lambda path, workers: prepare(WeakLabelJob(weak, path, WeakLabelParameters(), 1), num_workers=workers),
                 folder,
                 arguments.repeats,
             ),
             f"superpixels, {len(pixels)} frames": measure(
-                lambda path, workers: prepare_superpixels(pixels, path, SuperpixelParameters(), num_workers=workers),
+                lambda path, workers: prepare(SuperpixelJob(pixels, path, SuperpixelParameters()), num_workers=workers),
                 folder,
                 arguments.repeats,
             ),

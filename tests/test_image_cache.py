@@ -14,7 +14,8 @@ from core.datasets.image_cache import read_images, resized_images, write_images
 from core.datasets.sample import PER_VOXEL, SegmentationDataset
 from core.errors import UserError
 from core.label_files.files import BrokenFile, ForeignFile
-from core.labeling.over_data_set.prepare import check_image_cache_room, prepare_image_cache
+from core.labeling.over_data_set.jobs import ImageCacheJob
+from core.labeling.over_data_set.prepare import check_image_cache_room, prepare
 from core.running.config import load_config
 from tests.entry import ASSOP2P, CONFIGS, refusal, run_script
 from tests.streets import Streets
@@ -52,7 +53,7 @@ def test_bad_files_are_told(tmp_path):
 def test_samples_are_the_same(tmp_path, points):
     reader = Streets(tmp_path / "images", num_frames=2)
     reader.features = ("intensity",)
-    prepare_image_cache(reader, str(tmp_path / "cache"), SIZE)
+    prepare(ImageCacheJob(reader, str(tmp_path / "cache"), SIZE))
     options = {"voxel_size": 0.3, "image_size": SIZE, "points": points, "use_color": True}
     options["augmentation"] = Augmentation(colors=True)
     plain = SegmentationDataset(reader, "train", **options)
@@ -66,7 +67,7 @@ def test_samples_are_the_same(tmp_path, points):
 
 def test_prepared_again_only_where_needed(tmp_path):
     reader, folder = Streets(tmp_path / "images", num_frames=3), str(tmp_path / "cache")
-    assert prepare_image_cache(reader, folder, SIZE, command="make it") == {"frames": 3, "images": 6}
+    assert prepare(ImageCacheJob(reader, folder, SIZE), command="make it") == {"frames": 3, "images": 6}
     files = {name: (tmp_path / "cache" / name).read_bytes() for name in os.listdir(folder)}
     assert sorted(files) == ["frame0.npy", "frame1.npy", "frame2.npy", "meta.json"]
     np.testing.assert_array_equal(
@@ -75,11 +76,11 @@ def test_prepared_again_only_where_needed(tmp_path):
     times = {name: os.stat(tmp_path / "cache" / name).st_mtime_ns for name in files}
     (tmp_path / "cache/frame1.npy").write_bytes(files["frame1.npy"][:-1])
     os.remove(tmp_path / "cache/frame2.npy")
-    prepare_image_cache(reader, folder, SIZE, command="make it")
+    prepare(ImageCacheJob(reader, folder, SIZE), command="make it")
     assert {name: (tmp_path / "cache" / name).read_bytes() for name in os.listdir(folder)} == files
     assert os.stat(tmp_path / "cache/frame0.npy").st_mtime_ns == times["frame0.npy"]
     with pytest.raises(UserError, match=r"parameters.image_size = \[16, 24\], now it is \[8, 12\]"):
-        prepare_image_cache(reader, folder, (8, 12))
+        prepare(ImageCacheJob(reader, folder, (8, 12)))
 
 
 def test_room_is_checked_beforehand(tmp_path, monkeypatch, capsys):
@@ -92,7 +93,7 @@ def test_room_is_checked_beforehand(tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="needs .* GB, the disk has .* GB left"):
         check_image_cache_room({folder: reader}, SIZE)
     usage.free += 1
-    prepare_image_cache(Streets(tmp_path / "images", num_frames=1), folder, SIZE)
+    prepare(ImageCacheJob(Streets(tmp_path / "images", num_frames=1), folder, SIZE))
     usage.free = 2 * 2 * 3 * 16 * 24  # one frame is there already
     check_image_cache_room({folder: reader}, SIZE)
 

@@ -17,7 +17,8 @@ import pytest
 from core.errors import UserError
 from core.label_files.files import SUPERPIXEL, WEAK_LABEL, check_directory, read_superpixels, read_weak_label
 from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
-from core.labeling.over_data_set.prepare import prepare_superpixels, prepare_weak_labels
+from core.labeling.over_data_set.jobs import SuperpixelJob, WeakLabelJob
+from core.labeling.over_data_set.prepare import prepare
 from core.running.workers import make_all
 from tests.streets import Streets
 
@@ -43,8 +44,8 @@ def contents(directory):
 def made(reader, tmp_path_factory):
     """Weak labels and superpixels made in one process: (directory, content) of each."""
     weak, pixels = str(tmp_path_factory.mktemp("w") / "weak"), str(tmp_path_factory.mktemp("s") / "seeds")
-    prepare_weak_labels(reader, weak, WEAK, 1)
-    prepare_superpixels(reader, pixels, PIXELS)
+    prepare(WeakLabelJob(reader, weak, WEAK, 1))
+    prepare(SuperpixelJob(reader, pixels, PIXELS))
     return {"weak": (weak, contents(weak)), "pixels": (pixels, contents(pixels))}
 
 
@@ -64,34 +65,34 @@ def test_directories_are_whole(reader, made):
 
 
 def test_two_workers_make_the_same_bytes(reader, made, tmp_path):
-    prepare_weak_labels(reader, str(tmp_path / "w"), WEAK, 1, num_workers=2)
+    prepare(WeakLabelJob(reader, str(tmp_path / "w"), WEAK, 1), num_workers=2)
     assert contents(tmp_path / "w") == made["weak"][1]
-    prepare_superpixels(reader, str(tmp_path / "s"), PIXELS, num_workers=2)
+    prepare(SuperpixelJob(reader, str(tmp_path / "s"), PIXELS), num_workers=2)
     assert contents(tmp_path / "s") == made["pixels"][1]
 
 
 def test_two_ranks_make_the_same_bytes(reader, made, tmp_path, capsys):
-    def prepare(rank):
+    def both(rank):
         processes = {"rank": rank, "world_size": 2, "barrier": lambda: together.wait(60)}
-        result = prepare_weak_labels(reader, str(tmp_path / "w"), WEAK, 1, **processes)
-        prepare_superpixels(reader, str(tmp_path / "s"), PIXELS, **processes)
+        result = prepare(WeakLabelJob(reader, str(tmp_path / "w"), WEAK, 1), **processes)
+        prepare(SuperpixelJob(reader, str(tmp_path / "s"), PIXELS), **processes)
         return result
 
     together = threading.Barrier(2)
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(prepare, range(2))
+        first, second = pool.map(both, range(2))
     assert first is not None and second is None
     assert contents(tmp_path / "w") == made["weak"][1] and contents(tmp_path / "s") == made["pixels"][1]
     assert capsys.readouterr().out.count("weak labels of 5 frames: sparse") == 1
 
 
 def test_frames_do_not_depend_on_each_other(reader, made, tmp_path):
-    prepare_weak_labels(Streets(tmp_path, 2), str(tmp_path / "w"), WEAK, 1)
+    prepare(WeakLabelJob(Streets(tmp_path, 2), str(tmp_path / "w"), WEAK, 1))
     assert contents(tmp_path / "w")["frame1.npz"] == made["weak"][1]["frame1.npz"]
 
 
 def test_seed_changes_the_labels(reader, made, tmp_path):
-    prepare_weak_labels(reader, str(tmp_path), WEAK, 2)
+    prepare(WeakLabelJob(reader, str(tmp_path), WEAK, 2))
     other = read_weak_label(str(tmp_path), "frame0").sparse
     assert (other != read_weak_label(made["weak"][0], "frame0").sparse).any()
 
@@ -106,20 +107,20 @@ def test_interrupted_run_is_resumed(reader, made, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Streets, "load", interrupt)
-        prepare_weak_labels(reader, directory, WEAK, 1)
+        prepare(WeakLabelJob(reader, directory, WEAK, 1))
     assert sorted(os.listdir(directory)) == ["frame0.npz", "frame1.npz", "unfinished.json"]
 
     with pytest.raises(UserError, match=r"parameters.point_per_class = 1, now it is 2; remove .*another path"):
-        prepare_weak_labels(reader, directory, replace(WEAK, point_per_class=2), 1)
+        prepare(WeakLabelJob(reader, directory, replace(WEAK, point_per_class=2), 1))
     (tmp_path / "w" / ".unfinished-abc").write_text("left by a killed process")
-    prepare_weak_labels(reader, directory, WEAK, 1)
+    prepare(WeakLabelJob(reader, directory, WEAK, 1))
     assert contents(directory) == made["weak"][1]
 
 
 def test_lost_and_damaged_files_are_made_anew(reader, made, tmp_path):
-    for kind, prepare in (
-        ("weak", lambda d: prepare_weak_labels(reader, d, WEAK, 1)),
-        ("pixels", lambda d: prepare_superpixels(reader, d, PIXELS)),
+    for kind, job in (
+        ("weak", lambda d: WeakLabelJob(reader, d, WEAK, 1)),
+        ("pixels", lambda d: SuperpixelJob(reader, d, PIXELS)),
     ):
         directory = str(tmp_path / kind)
         os.makedirs(directory)
@@ -130,7 +131,7 @@ def test_lost_and_damaged_files_are_made_anew(reader, made, tmp_path):
         os.remove(files[0])
         os.truncate(files[1], 100)
         os.replace(files[3], files[2])  # one frame under another's name, one lost
-        prepare(directory)
+        prepare(job(directory))
         assert contents(directory) == made[kind][1]
 
 
@@ -138,7 +139,7 @@ def test_complete_directory_is_left_alone(reader, made, capsys, monkeypatch):
     directory, content = made["weak"]
     times = {name: os.stat(os.path.join(directory, name)).st_mtime_ns for name in content if name != "meta.json"}
     monkeypatch.setattr(Streets, "load", lambda self, path: pytest.fail("nothing should be read"))
-    statistics = prepare_weak_labels(reader, directory, WEAK, 1)
+    statistics = prepare(WeakLabelJob(reader, directory, WEAK, 1))
     assert contents(directory) == content
     assert all(os.stat(os.path.join(directory, name)).st_mtime_ns == t for name, t in times.items())
     printed = capsys.readouterr().out
@@ -156,7 +157,7 @@ def test_complete_directory_is_left_alone(reader, made, capsys, monkeypatch):
 def test_other_parameters_are_refused_up_front(reader, made, change, words):
     arguments = {"parameters": WEAK, "seed": 1, **change}
     with pytest.raises(UserError, match=words):
-        prepare_weak_labels(reader, made["weak"][0], **arguments)
+        prepare(WeakLabelJob(reader, made["weak"][0], **arguments))
 
 
 def test_superpixels_of_opencv(reader, made, tmp_path, monkeypatch):
@@ -164,7 +165,7 @@ def test_superpixels_of_opencv(reader, made, tmp_path, monkeypatch):
     import cv2
 
     directory, by_opencv = str(tmp_path / "s"), replace(PIXELS, implementation="opencv")
-    prepare_superpixels(reader, directory, by_opencv)
+    prepare(SuperpixelJob(reader, directory, by_opencv))
     meta = check_directory(directory, SUPERPIXEL, reader.tokens(), {"parameters": by_opencv})
     assert meta["opencv"] == cv2.__version__
     for frame in reader:
@@ -172,52 +173,52 @@ def test_superpixels_of_opencv(reader, made, tmp_path, monkeypatch):
         ours, theirs = (read_superpixels(folder, *what) for folder in (made["pixels"][0], directory))
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(UserError, match="parameters.implementation = opencv, now it is numba"):
-        prepare_superpixels(reader, directory, PIXELS)
+        prepare(SuperpixelJob(reader, directory, PIXELS))
     monkeypatch.setattr(cv2, "__version__", "4.12.0")
     with pytest.raises(UserError, match=r"opencv = 4.11.*, now it is 4.12.0"):
-        prepare_superpixels(reader, directory, by_opencv)
+        prepare(SuperpixelJob(reader, directory, by_opencv))
 
 
 def test_foreign_files_are_refused(reader, tmp_path):
     (tmp_path / "frame0.npy").write_bytes(b"x")
     with pytest.raises(UserError, match=r"frame0.npy\); remove it or choose another path"):
-        prepare_weak_labels(reader, str(tmp_path), WEAK, 1)
+        prepare(WeakLabelJob(reader, str(tmp_path), WEAK, 1))
 
 
 def test_file_of_other_parameters_among_ours_is_refused(reader, made, tmp_path):
     directory = str(tmp_path / "w")
-    prepare_weak_labels(Streets(tmp_path / "root", 2), directory, WEAK, 2)
+    prepare(WeakLabelJob(Streets(tmp_path / "root", 2), directory, WEAK, 2))
     with open(os.path.join(directory, "frame1.npz"), "wb") as file:
         file.write(made["weak"][1]["frame1.npz"])
     with pytest.raises(UserError, match=r"frame1.npz: made with other parameters.*remove"):
-        prepare_weak_labels(Streets(tmp_path / "root", 2), directory, WEAK, 2)
+        prepare(WeakLabelJob(Streets(tmp_path / "root", 2), directory, WEAK, 2))
 
 
 def test_directory_that_cannot_be_written(reader, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        prepare_weak_labels(reader, str(tmp_path / "file" / "w"), WEAK, 1)
+        prepare(WeakLabelJob(reader, str(tmp_path / "file" / "w"), WEAK, 1))
 
 
 def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="4.11.0"))
     with pytest.raises(UserError, match="opencv-contrib-python-headless==4.11.0.86"):
-        prepare_superpixels(reader, str(tmp_path / "s"), replace(PIXELS, implementation="opencv"))
+        prepare(SuperpixelJob(reader, str(tmp_path / "s"), replace(PIXELS, implementation="opencv")))
     monkeypatch.setitem(sys.modules, "hdbscan", None)
     with pytest.raises(UserError, match="pip install hdbscan"):
-        prepare_weak_labels(reader, str(tmp_path / "w"), WEAK, 1)
+        prepare(WeakLabelJob(reader, str(tmp_path / "w"), WEAK, 1))
     assert not os.path.exists(tmp_path / "w")
 
 
 def test_command_is_recorded(reader, tmp_path):
-    prepare_weak_labels(reader, str(tmp_path), WEAK, 1, command="python3 prepare_sparse_label.py my.yaml")
+    prepare(WeakLabelJob(reader, str(tmp_path), WEAK, 1), command="python3 prepare_sparse_label.py my.yaml")
     with pytest.raises(UserError, match="python3 prepare_sparse_label.py my.yaml"):
         read_weak_label(str(tmp_path), "frame99")
 
 
 def test_error_in_a_worker_arrives(reader, tmp_path):
     with pytest.raises(UserError, match="no points in 2"):
-        prepare_weak_labels(Streets(tmp_path / "root", 4, broken="2"), str(tmp_path / "w"), WEAK, 1, num_workers=1)
+        prepare(WeakLabelJob(Streets(tmp_path / "root", 4, broken="2"), str(tmp_path / "w"), WEAK, 1), num_workers=1)
 
 
 class Dying:
@@ -245,10 +246,10 @@ def test_two_processes_where_deleted_files_stay_in_sight(reader, made, tmp_path,
     together = threading.Barrier(2)
     for _ in range(3):  # made, found whole, found whole
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda rank: prepare(reader, tmp_path / "w", rank, together.wait), range(2)))
+            list(pool.map(lambda rank: prepare_part(reader, tmp_path / "w", rank, together.wait), range(2)))
     assert any("unfinished-" in path for path in deleted)
     assert {name: b for name, b in contents(tmp_path / "w").items() if name != ".lock"} == made["weak"][1]
 
 
-def prepare(reader, directory, rank, barrier):
-    return prepare_weak_labels(reader, str(directory), WEAK, 1, rank=rank, world_size=2, barrier=barrier)
+def prepare_part(reader, directory, rank, barrier):
+    return prepare(WeakLabelJob(reader, str(directory), WEAK, 1), rank=rank, world_size=2, barrier=barrier)

@@ -16,7 +16,8 @@ from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelP
 from core.labeling.annotation.weak_label import gather_sweeps, label_frame, pre_segment, read_key_frame
 from core.labeling.clusters import find_clusters
 from core.labeling.ground.ground import find_ground
-from core.labeling.over_data_set.prepare import prepare_superpixels
+from core.labeling.over_data_set.jobs import SuperpixelJob
+from core.labeling.over_data_set.prepare import prepare
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data", "nuscenes_keyframe")
 pytestmark = pytest.mark.skipif(not os.path.isdir(ROOT), reason="no real nuScenes frame beside the checkout")
@@ -122,7 +123,7 @@ def test_clusters_agree_with_the_package(scan, reader, with_sweeps):
 
 def test_superpixels(reader, tmp_path):
     parameters = SuperpixelParameters(image_size=(90, 160), num_superpixels=256)
-    assert prepare_superpixels(reader, str(tmp_path), parameters) == {"frames": 1, "images": 6}
+    assert prepare(SuperpixelJob(reader, str(tmp_path), parameters)) == {"frames": 1, "images": 6}
     frame = reader.frame(0)
     maps = read_superpixels(str(tmp_path), frame.token, [camera.token for camera in frame.cameras], (90, 160))
     assert all(100 < len(np.unique(ids)) < 400 for ids in maps)

@@ -10,7 +10,8 @@ import pytest
 
 from core import builder
 from core.label_files.files import BrokenFile, check_directory, label_path, read_pseudo_label, write_meta
-from core.labeling.over_data_set.prepare import prepare_weak_labels
+from core.labeling.over_data_set.jobs import WeakLabelJob
+from core.labeling.over_data_set.prepare import prepare
 from core.running.files import absent_files, why_absent
 from tests.audit import watched
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
@@ -59,7 +60,7 @@ def test_a_missing_file_among_many_lists_nothing(many):
 def test_preparation_lists_its_directory_as_often_for_any_number_of_frames(tmp_path, num_frames):
     reader, folder = Streets(tmp_path / "streets", num_frames), tmp_path / "w"
     with watched(folder) as counts:
-        prepare_weak_labels(reader, str(folder), WEAK, 1)
+        prepare(WeakLabelJob(reader, str(folder), WEAK, 1))
     assert counts["listed"] == 3  # what is there, and what a killed process left (glob counts twice)
     assert all(counts[f"frame{i}.npz"] <= 2 for i in range(num_frames))  # is it there? what are its statistics?
 

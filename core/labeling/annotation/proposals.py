@@ -126,19 +126,24 @@ class ProposalJob:
 
     reader: Reader
     directory: str
-    parameters: WeakLabelParameters
+    labels: WeakLabelParameters
     seed: int
     identity: str = ""
     kind: str = PROPOSAL
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """See Job."""
+        return proposal_parameters(self.labels)
+
     def check_packages(self) -> dict[str, Any]:
         """See Job."""
-        return check_packages(self.parameters)
+        return check_packages(self.labels)
 
     @cached_property
     def windows(self) -> dict[int, range]:
         """{index of its first frame: indices of its frames} of each window."""
-        return {window.start: window for window in windows_of(self.reader, self.parameters.window)}
+        return {window.start: window for window in windows_of(self.reader, self.labels.window)}
 
     def make(self, index: int) -> bool:
         """See Job."""
@@ -146,7 +151,7 @@ class ProposalJob:
         if self._are_whole(frames):
             return False
         rng = frame_rng(self.seed, frames[0].token)
-        write_window(self.directory, pre_segment_window(self.reader, frames, self.parameters, rng), self.identity)
+        write_window(self.directory, pre_segment_window(self.reader, frames, self.labels, rng), self.identity)
         return True
 
     def _are_whole(self, frames: Sequence[Frame]) -> bool:
@@ -161,7 +166,7 @@ class ProposalJob:
     def statistics(self) -> dict[str, Any]:
         """See Job."""
         components, shares = 0, []
-        smallest = min(self.parameters.small_component_sizes)
+        smallest = min(self.labels.small_component_sizes)
         for token in self.reader.tokens():
             path = label_path(self.directory, PROPOSAL, token)
             header, _ = read_archive(path, PROPOSAL, {})
@@ -171,3 +176,13 @@ class ProposalJob:
                 components += len(read_proposal(self.directory, token).queue(smallest))
         frames = len(self.reader)
         return {"frames": frames, "components": components, "proposed": float(np.mean(shares)) if frames else None}
+
+    def summary(self, statistics: dict[str, Any]) -> str:
+        """See Job."""
+        if not statistics["frames"]:
+            return "no frames to propose components for"
+        each = statistics["components"] / statistics["frames"]
+        return (
+            f"proposals for {statistics['frames']} frames: {statistics['components']} components to click on, "
+            f"{each:.1f} a frame; {100 * statistics['proposed']:.1f} % of the points are in one"
+        )

@@ -20,7 +20,7 @@ from core.label_files.files import (
     write_weak_label,
 )
 from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
-from core.labeling.annotation.statistics import average_statistics, scene_statistics
+from core.labeling.annotation.statistics import average_statistics, scene_statistics, statistics_lines
 from core.labeling.annotation.weak_label import check_packages
 from core.labeling.annotation.windows import label_window, windows_of
 from core.labeling.superpixels.superpixels import check_implementation, make_superpixels
@@ -41,11 +41,22 @@ class Job(Work, Protocol):
     @property
     def reader(self) -> Reader: ...
 
+    @property
+    def parameters(self) -> Any:
+        """What meta.json records of how the files are made."""
+
+    @property
+    def seed(self) -> int | None:
+        """Of what is drawn; None where nothing is."""
+
     def check_packages(self) -> dict[str, Any]:
         """Raises UserError where an optional package is missing; returns what meta.json records of the packages."""
 
     def statistics(self) -> dict[str, Any]:
         """Statistics over all frames, read from the files."""
+
+    def summary(self, statistics: dict[str, Any]) -> str:
+        """The statistics as lines to show."""
 
 
 @dataclass
@@ -92,6 +103,10 @@ class WeakLabelJob:
         scenes, names = [frame.scene for frame in self.reader], self.reader.classes.names
         return {**average_statistics(frames, names), "scenes": scene_statistics(frames, scenes, names)}
 
+    def summary(self, statistics: dict[str, Any]) -> str:
+        """See Job."""
+        return statistics_lines(statistics)
+
 
 @dataclass
 class SuperpixelJob:
@@ -100,6 +115,7 @@ class SuperpixelJob:
     reader: Reader
     directory: str
     parameters: SuperpixelParameters
+    seed: None = None
     identity: str = ""
     kind: str = SUPERPIXEL
 
@@ -127,6 +143,10 @@ class SuperpixelJob:
         """See Job."""
         return {"frames": len(self.reader), "images": sum(len(frame.cameras) for frame in self.reader)}
 
+    def summary(self, statistics: dict[str, Any]) -> str:
+        """See Job."""
+        return f"superpixels of {statistics['images']} images of {statistics['frames']} frames"
+
 
 @dataclass
 class ImageCacheJob:
@@ -135,6 +155,7 @@ class ImageCacheJob:
     reader: Reader
     directory: str
     image_size: tuple[int, int]
+    seed: None = None
     identity: str = ""
     kind: str = IMAGE_CACHE
 
@@ -161,3 +182,7 @@ class ImageCacheJob:
     def statistics(self) -> dict[str, Any]:
         """See Job."""
         return {"frames": len(self.reader), "images": sum(len(frame.cameras) for frame in self.reader)}
+
+    def summary(self, statistics: dict[str, Any]) -> str:
+        """See Job."""
+        return f"{statistics['images']} resized images of {statistics['frames']} frames"

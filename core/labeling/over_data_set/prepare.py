@@ -1,4 +1,4 @@
-"""Making weak labels and superpixels for a whole data set: shared out, resumable, with the same bytes every time."""
+"""Running a job over a whole data set: shared out, resumable, with the same bytes every time."""
 
 import glob
 import json
@@ -12,9 +12,7 @@ from core.datasets.image_cache import file_size
 from core.errors import UserError
 from core.label_files.errors import META_NAME, UNFINISHED_NAME
 from core.label_files.files import describe, first_difference, write_meta
-from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
-from core.labeling.annotation.statistics import statistics_lines
-from core.labeling.over_data_set.jobs import ImageCacheJob, Job, SuperpixelJob, WeakLabelJob
+from core.labeling.over_data_set.jobs import Job
 from core.running.files import UNFINISHED, check_room, remove_unfinished, write_json
 from core.running.locks import locked
 from core.running.progress import progress
@@ -23,78 +21,6 @@ from core.running.workers import make_all
 
 def no_barrier() -> None:
     """The barrier of a single process."""
-
-
-def prepare_weak_labels(
-    reader: Reader,
-    directory: str,
-    parameters: WeakLabelParameters,
-    seed: int,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-    barrier: Callable[[], None] = no_barrier,
-    command: str | None = None,
-) -> dict[str, Any] | None:
-    """Makes the weak labels of all frames in `directory`; what is there already and whole stays.
-
-    Args:
-        rank, world_size: this process makes frames rank, rank + world_size, ...; `barrier` waits for the others.
-        num_workers: processes beside this one; 0 = all in this one. Speed only: the files are the same.
-        command: the command to name in errors, recorded in meta.json.
-
-    Returns:
-        Statistics over all frames (see `average_statistics`) on rank 0; None on the others.
-
-    Raises:
-        UserError: the directory cannot be written or holds files of something else; a package or data file is missing.
-    """
-    job = WeakLabelJob(reader, directory, parameters, seed)
-    statistics = prepare(job, parameters, seed, rank, world_size, num_workers, barrier, command)
-    if statistics is not None:
-        print(statistics_lines(statistics), flush=True)
-    return statistics
-
-
-def prepare_superpixels(
-    reader: Reader,
-    directory: str,
-    parameters: SuperpixelParameters,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-    barrier: Callable[[], None] = no_barrier,
-    command: str | None = None,
-) -> dict[str, Any] | None:
-    """Makes the superpixels of all camera images in `directory`; arguments as for `prepare_weak_labels`.
-
-    Returns:
-        {"frames", "images"} on rank 0; None on the others.
-    """
-    job = SuperpixelJob(reader, directory, parameters)
-    statistics = prepare(job, parameters, None, rank, world_size, num_workers, barrier, command)
-    if statistics is not None:
-        print(f"superpixels of {statistics['images']} images of {statistics['frames']} frames", flush=True)
-    return statistics
-
-
-def prepare_image_cache(
-    reader: Reader,
-    directory: str,
-    image_size: tuple[int, int],
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-    barrier: Callable[[], None] = no_barrier,
-    command: str | None = None,
-) -> dict[str, Any] | None:
-    """Stores the images of all frames, resized to (height, width), in `directory`; see `prepare_weak_labels`.
-
-    Returns:
-        {"frames", "images"} on rank 0; None on the others.
-    """
-    job = ImageCacheJob(reader, directory, image_size)
-    return prepare(job, job.parameters, None, rank, world_size, num_workers, barrier, command)
 
 
 def check_image_cache_room(readers: Mapping[str, Reader], image_size: tuple[int, int], rank: int = 0) -> None:
@@ -110,17 +36,27 @@ def check_image_cache_room(readers: Mapping[str, Reader], image_size: tuple[int,
 
 def prepare(
     job: Job,
-    parameters: Any,
-    seed: int | None,
-    rank: int,
-    world_size: int,
-    num_workers: int,
-    barrier: Callable[[], None],
-    command: str | None,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    barrier: Callable[[], None] = no_barrier,
+    command: str | None = None,
 ) -> dict[str, Any] | None:
-    """Runs a job over the frames of its reader; arguments as for `prepare_weak_labels`."""
+    """Makes the label files of all frames of a job's reader; what is there already and whole stays.
+
+    Args:
+        rank, world_size: this process makes frames rank, rank + world_size, ...; `barrier` waits for the others.
+        num_workers: processes beside this one; 0 = all in this one. Speed only: the files are the same.
+        command: the command to name in errors, recorded in meta.json.
+
+    Returns:
+        Statistics over all frames (see the job's `statistics`) on rank 0; None on the others.
+
+    Raises:
+        UserError: the directory cannot be written or holds files of something else; a package or data file is missing.
+    """
     packages = job.check_packages()
-    description = describe(job.kind, parameters, seed, job.reader, packages)
+    description = describe(job.kind, job.parameters, job.seed, job.reader, packages)
     job.identity = description["parameters_hash"]
     with locked(job.directory, rank == 0):
         if rank == 0:
@@ -134,9 +70,10 @@ def prepare(
         if made == 0:
             print(f"{job.directory}: all files were there already", flush=True)
         statistics = job.statistics()
-        write_meta(job.directory, job.kind, parameters, seed, job.reader, statistics, packages, command)
+        write_meta(job.directory, job.kind, job.parameters, job.seed, job.reader, statistics, packages, command)
         finish_directory(job.directory)
-        return statistics
+    print(job.summary(statistics), flush=True)
+    return statistics
 
 
 def claim_directory(directory: str, description: Mapping[str, Any]) -> None:
