@@ -54,11 +54,15 @@ def read_windows(reader: Reader, directory: str, parameters_hash: str | None = N
             )
         if proposal.window == token:
             frames = [by_token[other] for other in proposal.frames]
-            yield ProposedWindow(frames, [_checked_proposal(reader, directory, f, parameters_hash) for f in frames])
+            yield ProposedWindow(
+                frames, [checked_proposal(directory, f, reader.load_points(f), parameters_hash) for f in frames]
+            )
 
 
-def _checked_proposal(reader: Reader, directory: str, frame: Frame, parameters_hash: str | None) -> Proposal:
-    points = reader.load_points(frame)
+def checked_proposal(
+    directory: str, frame: Frame, points: NDArray[np.float32], parameters_hash: str | None
+) -> Proposal:
+    """The proposals of a frame; UserError unless they were made of these points [N, >= 3]."""
     proposal = read_proposal(directory, frame.token, parameters_hash=parameters_hash)
     found = cloud_hash(points)
     if len(points) != len(proposal.component) or found != proposal.cloud:

@@ -93,8 +93,11 @@ class History:
         """Number of points clicked for the answers that stand."""
         return sum(len(answer.points) for answer in self.answers.values())
 
-    def apply(self, action: Mapping[str, Any], line: int) -> None:
+    def apply(self, action: Mapping[str, Any], line: int) -> Key | None:
         """Adds one action: label, skip, clear, undo or redo; undo takes back the last one that is not taken back yet.
+
+        Returns:
+            The component that it changed; None where there was nothing to undo or redo.
 
         Raises:
             ValueError, KeyError, TypeError: it is none.
@@ -102,10 +105,11 @@ class History:
         kind = action["action"]
         if kind in ("undo", "redo"):
             source, target = (self._done, self._undone) if kind == "undo" else (self._undone, self._done)
-            if source:
-                key, state = source.pop()
-                target.append((key, self._set(key, state)))
-            return
+            if not source:
+                return None
+            key, state = source.pop()
+            target.append((key, self._set(key, state)))
+            return key
         key = (str(action["window"]), int(action["component"]))
         if kind == "label":
             seconds = action.get("seconds")
@@ -119,6 +123,7 @@ class History:
             raise ValueError(f"unknown action {kind!r}")
         self._done.append((key, self._set(key, state)))
         self._undone.clear()
+        return key
 
     def _set(self, key: Key, state: State) -> State:
         """Puts a state in place, and returns the one before."""

@@ -66,7 +66,7 @@ def label_from_clicks(
     Raises:
         UserError: proposals or journal are missing, broken or do not fit; the directory holds other labels.
     """
-    identity = _check_proposals(reader, proposals, parameters)
+    identity = check_proposals(reader, proposals, parameters)
     history = read_journal(journal)
     if not history.answers:
         raise UserError(f"{journal}: no clicks in it; label components first, or give --simulate")
@@ -99,7 +99,7 @@ def label_from_clicks(
 
 def simulate_clicks(reader: Reader, proposals: str, journal: str, parameters: WeakLabelParameters, seed: int) -> int:
     """Answers every component that has no answer yet from the dense labels, into the journal; the number of answers."""
-    identity = _check_proposals(reader, proposals, parameters)
+    identity = check_proposals(reader, proposals, parameters)
     history, count = read_journal(journal), 0
     windows = read_windows(reader, proposals, identity)
     for window in progress(windows, _count(reader, parameters), "simulated clicks"):
@@ -113,7 +113,7 @@ def _count(reader: Reader, parameters: WeakLabelParameters) -> int:
     return len(windows_of(reader, parameters.window))
 
 
-def _check_proposals(reader: Reader, proposals: str, parameters: WeakLabelParameters) -> str:
+def check_proposals(reader: Reader, proposals: str, parameters: WeakLabelParameters) -> str:
     """Hash that each file of the proposals must carry."""
     expected = {"parameters": proposal_parameters(parameters)}
     meta = check_directory(proposals, PROPOSAL, reader.tokens(), expected, reader.name)

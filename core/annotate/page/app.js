@@ -1,0 +1,309 @@
+// The page: which component is shown, and what keys and clicks do.
+
+import * as api from './api.js';
+import { Model, keyOf } from './model.js';
+import { element, fillHelp, markClasses, showClasses, showList, showStatistics } from './panels.js';
+import { showPictures } from './pictures.js';
+import { Theme } from './theme.js';
+import { paint } from './paint.js';
+import { View } from './view.js';
+
+const POLL = 3000; // ms between questions for what another page changed
+
+class Page {
+  constructor(overview) {
+    this.model = new Model(overview);
+    this.view = new View(element('view'), (row) => this.clicked(row));
+    this.theme = new Theme((background) => { this.view.setBackground(background); this.repaint(); });
+    this.current = null; // item of the queue
+    this.cloud = null;
+    this.mixed = null; // {points: [{row, frame, class}], row, label}: the last two wait for each other
+    this.hideLabelled = false;
+    this.list = 'left';
+    this.busy = false;
+    showClasses(this.model, (id) => this.choose(id));
+    fillHelp();
+    this.listen();
+    setInterval(() => this.poll(), POLL);
+  }
+
+  // Runs one thing at a time; what is asked meanwhile is dropped, so that no key is for a component not yet seen.
+  async alone(work) {
+    if (this.busy) return;
+    this.busy = true;
+    element('message').textContent = '';
+    try {
+      await work();
+    } catch (error) {
+      element('message').textContent = `Not done: ${error.message}`;
+    } finally {
+      this.busy = false;
+      this.refresh();
+    }
+  }
+
+  // --- what is shown
+
+  async show(item, frame) {
+    const window = this.model.windows[item.window];
+    const found = await api.component(window.token, item.id, frame);
+    await this.openFrame(found.frame);
+    this.current = item;
+    this.mixed = null;
+    this.pictures = found.pictures;
+    this.repaint();
+    this.lookAtCurrent();
+    showPictures(element('pictures'), found.frame, found.pictures);
+    this.began = performance.now();
+    const after = this.model.next(item.key);
+    if (after) api.cloud(this.model.windows[after.window].frames[0]).catch(() => {});
+  }
+
+  async openFrame(token) {
+    if (this.cloud?.token === token) return;
+    const cloud = await api.cloud(token);
+    this.view.setCloud(cloud.xyz);
+    this.cloud = cloud;
+  }
+
+  lookAtCurrent() {
+    const ground = this.current !== null && this.current.id < this.model.windows[this.current.window].ground;
+    this.view.lookAt(this.rows(), ground);
+  }
+
+  // Rows of the current component in the frame that is shown.
+  rows() {
+    const rows = [];
+    if (!this.cloud) return rows;
+    if (this.current && this.frameWindow() === this.current.window) {
+      this.cloud.component.forEach((id, row) => { if (id === this.current.id) rows.push(row); });
+    }
+    return rows;
+  }
+
+  frameWindow() { return this.model.frames[this.model.frameIndex.get(this.cloud.token)].window; }
+
+  async next() {
+    const item = this.model.next(this.current?.key);
+    if (item) return this.show(item);
+    if (!this.cloud) await this.openFrame(this.model.frames[0].token);
+    this.current = null;
+    element('pictures').replaceChildren();
+    this.repaint();
+  }
+
+  async step(by) {
+    const index = this.model.frameIndex.get(this.cloud.token) + by;
+    const frame = this.model.frames[index];
+    if (!frame) return;
+    if (this.current?.window === frame.window && !this.mixed) return this.show(this.current, frame.token);
+    await this.openFrame(frame.token);
+    this.current = this.mixed = null;
+    element('pictures').replaceChildren();
+    this.repaint();
+    this.lookAtCurrent();
+  }
+
+  repaint() {
+    if (this.cloud) this.view.paint(paint(this));
+  }
+
+  refresh() {
+    const { model, current, mixed } = this;
+    showStatistics(model.statistics);
+    showList(model, this.list, current?.key, (item) => this.alone(() => this.show(item)));
+    const suggestion = current && model.suggestions.get(current.key);
+    const chosen = mixed ? [...mixed.points.map((p) => p.class), mixed.label ?? -1] : current ? model.state(current.key)?.classes ?? [] : [];
+    markClasses(suggestion?.label, chosen);
+    element('what').textContent = this.title();
+    element('hint').textContent = this.hint();
+    element('accept').hidden = !suggestion || Boolean(mixed);
+    if (suggestion) {
+      element('accept').lastElementChild.textContent = `Accept ${model.names[suggestion.label]} (${Math.round(100 * suggestion.confidence)} %)`;
+    }
+    for (const id of ['mixed', 'ignored', 'skip']) element(id).disabled = !current;
+    element('all-done').hidden = element('not-all').hidden = !mixed?.points.length;
+    if (this.cloud) {
+      const index = model.frameIndex.get(this.cloud.token);
+      element('frame').textContent = ` frame ${index + 1} of ${model.frames.length}: ${this.cloud.token} `;
+    }
+  }
+
+  title() {
+    const { model, current } = this;
+    if (!current) return model.next() ? 'No component chosen' : 'All components are labelled.';
+    const answer = model.answerText(current.key);
+    const kind = current.id < model.windows[current.window].ground ? 'ground' : 'cluster';
+    return `Component ${current.id} (${kind}, ${current.size} points)${answer ? `: ${answer}` : ''}`;
+  }
+
+  hint() {
+    const { mixed, current, model } = this;
+    if (mixed) {
+      if (mixed.row !== undefined) return 'Which class is the marked point? Press its key.';
+      if (mixed.label !== undefined) return `Click a point of ${model.names[mixed.label]}.`;
+      return mixed.points.length ? 'Click a point of the next class, or press Enter if that is all.' : 'Mixed: click a point of each class, and say which it is.';
+    }
+    if (current) return 'What are the orange points? Press the key of their class; M if several, X if none, S if unsure. ? shows all keys.';
+    return 'Click on a component, or press Esc for the next one of the queue.';
+  }
+
+  // --- what is done
+
+  async act(action) {
+    const answer = await api.act(action);
+    this.model.update(answer);
+    return answer;
+  }
+
+  target() {
+    return { window: this.model.windows[this.current.window].token, component: this.current.id };
+  }
+
+  async label(points, complete) {
+    const classes = [...new Set(points.map((p) => this.model.names[p.class]))];
+    const seconds = (performance.now() - this.began) / 1000;
+    const clicked = points.every((p) => p.row !== undefined);
+    const where = clicked
+      ? { points: points.map((p) => ({ frame: p.frame, row: p.row, class: this.model.names[p.class] })) }
+      : { frame: this.cloud.token };
+    await this.act({ action: 'label', ...this.target(), classes, complete, seconds, ...where });
+    await this.next();
+  }
+
+  choose(id) {
+    if (!this.current) return;
+    if (!this.mixed) { this.alone(() => this.label([{ class: id }], true)); return; }
+    if (this.mixed.row === undefined) this.mixed.label = id;
+    else this.addPoint(this.mixed.row, id);
+    this.repaint();
+    this.refresh();
+  }
+
+  clicked(row) {
+    if (row < 0 || this.busy) return;
+    const id = this.cloud.component[row], window = this.frameWindow();
+    const own = this.current && id === this.current.id && window === this.current.window;
+    if (!this.mixed) {
+      const item = this.model.queue[this.model.place.get(keyOf(window, id))];
+      if (item && !own) this.alone(() => this.show(item, this.cloud.token));
+      return;
+    }
+    if (!own) { element('message').textContent = 'That point is not of this component.'; return; }
+    element('message').textContent = '';
+    if (this.mixed.label === undefined) this.mixed.row = row;
+    else this.addPoint(row, this.mixed.label);
+    this.repaint();
+    this.refresh();
+  }
+
+  addPoint(row, id) {
+    this.mixed.points.push({ row, frame: this.cloud.token, class: id });
+    this.mixed.row = this.mixed.label = undefined;
+  }
+
+  async skip() {
+    await this.act({ action: 'skip', ...this.target() });
+    await this.next();
+  }
+
+  // Undo or redo; goes to the component that it changed.
+  async turnBack(kind) {
+    const { component } = await this.act({ action: kind });
+    if (!component) { element('message').textContent = `Nothing to ${kind}.`; return; }
+    const item = this.model.queue[this.model.place.get(keyOf(...component))];
+    if (item) await this.show(item);
+  }
+
+  async poll() {
+    if (this.busy) return;
+    try {
+      const revision = this.model.revision, answer = await api.changes(revision);
+      if (answer.revision === revision || this.busy) return;
+      this.model.update(answer);
+      this.repaint();
+      this.refresh();
+    } catch (error) {
+      element('message').textContent = `The server does not answer (${error.message}). What was labelled is saved.`;
+    }
+  }
+
+  // --- keys
+
+  listen() {
+    document.addEventListener('keydown', (event) => this.pressed(event));
+    const buttons = {
+      accept: () => this.enter(false), mixed: () => this.command('m'), ignored: () => this.command('x'), skip: () => this.command('s'),
+      'all-done': () => this.enter(false), 'not-all': () => this.enter(true), undo: () => this.alone(() => this.turnBack('undo')),
+      redo: () => this.alone(() => this.turnBack('redo')), previous: () => this.command('ArrowLeft'), next: () => this.command('ArrowRight'),
+      theme: () => this.theme.toggle(), 'help-button': () => this.command('?'),
+    };
+    for (const [id, work] of Object.entries(buttons)) {
+      element(id).addEventListener('click', () => { work(); element('view').focus(); });
+    }
+    for (const tab of document.querySelectorAll('[role="tab"]')) {
+      tab.addEventListener('click', () => {
+        this.list = tab.dataset.list;
+        for (const other of document.querySelectorAll('[role="tab"]')) other.setAttribute('aria-selected', String(other === tab));
+        this.refresh();
+      });
+    }
+  }
+
+  pressed(event) {
+    if (element('help').open || event.altKey || event.repeat) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (event.ctrlKey || event.metaKey) {
+      if (key !== 'z' && key !== 'y') return;
+      event.preventDefault();
+      this.alone(() => this.turnBack(key === 'y' || event.shiftKey ? 'redo' : 'undo'));
+      return;
+    }
+    const onButton = event.target instanceof HTMLButtonElement && (key === 'Enter' || key === ' ');
+    if (onButton) return;
+    const named = this.model.classes.find((c) => c.key === key);
+    if (named) this.choose(named.id);
+    else if (key === 'Enter') this.enter(event.shiftKey);
+    else if (!this.command(key)) return;
+    event.preventDefault();
+  }
+
+  enter(more) {
+    if (!this.current) return;
+    if (this.mixed?.points.length) { this.alone(() => this.label(this.mixed.points, !more)); return; }
+    const suggestion = this.model.suggestions.get(this.current.key);
+    if (suggestion && !this.mixed) this.choose(suggestion.label);
+  }
+
+  // Whether a key is a command; carries it out.
+  command(key) {
+    const withCurrent = {
+      m: () => { this.mixed = { points: [] }; },
+      x: () => (this.mixed ? this.choose(0) : this.alone(() => this.label([{ class: 0 }], true))),
+      s: () => this.alone(() => this.skip()),
+      Delete: () => this.alone(() => this.act({ action: 'clear', ...this.target() })),
+      Home: () => this.lookAtCurrent(),
+    };
+    const always = {
+      ArrowLeft: () => this.alone(() => this.step(-1)),
+      ArrowRight: () => this.alone(() => this.step(1)),
+      Escape: () => { if (this.mixed) this.mixed = null; else this.alone(() => this.next()); },
+      '+': () => this.view.setSize(this.view.size + 1),
+      '-': () => this.view.setSize(this.view.size - 1),
+      h: () => { this.hideLabelled = !this.hideLabelled; },
+      '?': () => element('help').showModal(),
+    };
+    const work = always[key] ?? (this.current ? withCurrent[key] : undefined);
+    if (!work || this.busy) return false;
+    work();
+    this.repaint();
+    this.refresh();
+    return true;
+  }
+}
+
+api.session().then((overview) => {
+  const page = new Page(overview);
+  window.page = page; // for tests and for the curious
+  return page.alone(() => page.next());
+}).catch((error) => { element('what').textContent = `The page cannot begin: ${error.message}`; });
