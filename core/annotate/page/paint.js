@@ -3,25 +3,23 @@
 import { CURRENT, HIDDEN, MARKED, PLAIN } from './view.js';
 import { keyOf } from './model.js';
 
-const ORANGE = [255, 154, 31];
-
 // Uint8Array [4 N] for View.paint: the current component orange, what is labelled in its class's colour, the rest grey
 export function paint({ model, cloud, current, mixed, hideLabelled, theme }) {
   const { xyz, component } = cloud, count = component.length, tint = new Uint8Array(4 * count);
   const window = model.frames[model.frameIndex.get(cloud.token)].window;
   const own = current?.window === window ? current.id : -2;
   const known = labelColors(model, window, component);
-  const [dark, bright] = theme.greys;
+  const { greys: [low, high], accent } = theme.scene;
   for (let row = 0, at = 0; row < count; row++, at += 4) {
     const id = component[row];
     let color = id >= 0 ? known[id] : undefined, kind = PLAIN;
-    if (id === own) [color, kind] = [ORANGE, CURRENT];
+    if (id === own) [color, kind] = [accent, CURRENT];
     else if (color && hideLabelled) kind = HIDDEN;
     if (color) {
       [tint[at], tint[at + 1], tint[at + 2]] = color;
     } else {
       const height = Math.min(Math.max((xyz[3 * row + 2] + 3) / 8, 0), 1); // of the sensor's surroundings, m
-      tint[at] = tint[at + 1] = tint[at + 2] = dark + (bright - dark) * height;
+      tint[at] = tint[at + 1] = tint[at + 2] = low + (high - low) * height;
     }
     tint[at + 3] = kind;
   }

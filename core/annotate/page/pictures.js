@@ -2,7 +2,7 @@
 
 import { imagePath } from './api.js';
 
-const HEIGHT = 150, MARGIN = 0.6, SMALLEST = 60; // pixels on the page; share of the extent; pixels of the image
+const HEIGHT = 130, MARGIN = 0.6, SMALLEST = 60; // pixels on the page; share of the extent; pixels of the image
 
 // pictures: see /api/component; at most two are shown
 export function showPictures(place, frame, pictures) {

@@ -1,6 +1,6 @@
 // Light or dark: as the system has it, until a person chooses.
 
-const SCENES = { dark: { back: 0x16181d, greys: [62, 150] }, light: { back: 0xf4f5f7, greys: [190, 110] } };
+const SCENES = { dark: { back: 0x16181d, greys: [62, 150], accent: [255, 154, 31] }, light: { back: 0xf4f5f7, greys: [190, 110], accent: [224, 100, 0] } };
 
 export class Theme {
   constructor(onChange) {
@@ -10,7 +10,8 @@ export class Theme {
     queueMicrotask(() => this.apply());
   }
 
-  get greys() { return SCENES[this.name].greys; }
+  // {back: colour behind the points, greys: of low and high points, accent: of the current component}
+  get scene() { return SCENES[this.name]; }
 
   toggle() {
     this.name = this.name === 'dark' ? 'light' : 'dark';
@@ -20,6 +21,6 @@ export class Theme {
 
   apply() {
     document.documentElement.dataset.theme = this.name;
-    this.onChange(SCENES[this.name].back);
+    this.onChange(this.scene.back);
   }
 }

@@ -1,0 +1,386 @@
+"""The annotation page's server: what it refuses, that nothing is lost, and labels made through it alone."""
+
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+from argparse import Namespace
+from contextlib import contextmanager
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+import pytest
+import torch
+
+from core.label_files.files import read_weak_label
+from core.labeling.annotation.clicks import read_windows, simulated_answers
+from core.labeling.annotation.journal import History, read_journal
+from core.labeling.annotation.proposals import read_proposal
+from core.labeling.annotation.uncertainty import UNCERTAINTY
+from core.synthetic.generate import City, generate_city
+from tests.entry import ROOT, Project, environment, refusal, run_script
+
+OWN = f"{ROOT}/configs/recordings"
+PRESEG, ANNOTATE = f"{OWN}/pretrain/preseg.yaml", f"{OWN}/annotate.yaml"
+SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=0, frames=2, azimuth_steps=90, image_size=(32, 48), seed=7)
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    """Two training recordings of two frames with their proposals, two frames a window; nobody changes them."""
+    place = tmp_path_factory.mktemp("street")
+    generate_city(str(place / "city"), City(format="recordings", **SIZES))
+    more = {f"dataset.splits.{split}": f'["{split}_*"]' for split in ("train", "val")}
+    more |= {"proposals.path": str(place / "proposals"), "proposals.window": 2, "dataset.small_component_class": 9}
+    names = {key: str(place / key) for key in ("index", "weak", "seeds")}
+    project = Project(str(place / "city"), more=more, **names)
+    run_script("prepare_sparse_label", PRESEG, *project.words())
+    return project
+
+
+@pytest.fixture
+def own(street, tmp_path):
+    more = {**street.more, "proposals.journal": str(tmp_path / "clicks.jsonl")}
+    return Project(street.root, street.index, str(tmp_path / "weak"), street.seeds, more)
+
+
+@contextmanager
+def serving(project, **arguments):
+    """A client of a server in this process."""
+    from core.annotate.run import make_server
+    from core.running.config import load_config
+    from core.running.runtime import Run
+
+    given = dict(order=None, suggestions=None, who="anna", host="127.0.0.1", port=0) | arguments
+    config = load_config(ANNOTATE, overrides=project.words())
+    server = make_server(Run(config, Namespace(**given), None, torch.device("cpu")))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield Client(server.address)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Client:
+    """Asks a server as the page does."""
+
+    def __init__(self, address):
+        self.address = address
+        self.netloc = urlsplit(address).netloc
+        self.headers = {"Authorization": "Bearer " + address.split("token=")[1], "Content-Type": "application/json"}
+
+    def ask(self, method, path, body=None, headers=None):
+        """(status, content)"""
+        connection = http.client.HTTPConnection(self.netloc, timeout=30)
+        try:
+            connection.request(method, path, body, self.headers if headers is None else headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def get(self, path):
+        status, content = self.ask("GET", path)
+        assert status == 200, content
+        return json.loads(content)
+
+    def act(self, action, status=200, **more):
+        found, content = self.ask("POST", "/api/action", json.dumps({"action": action, **more}))
+        assert found == status, content
+        return json.loads(content)
+
+    def target(self, place):
+        """Window and component of a place in the queue."""
+        overview = self.get("/api/session")
+        window, component, _ = overview["queue"][place]
+        return {"window": overview["windows"][window]["token"], "component": component}
+
+    def label(self, place, *names, **more):
+        target = self.target(place)
+        shown = self.get(f"/api/component/{quote(target['window'])}/{target['component']}")
+        return self.act("label", **target, classes=list(names), frame=shown["frame"], **more)
+
+
+def known(client):
+    """[window, component, state] of all components of which anything is known."""
+    return sorted((s for s in client.get("/api/session")["states"] if s[2] is not None), key=lambda s: s[:2])
+
+
+def size_of(path):
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def test_what_is_not_the_pages_is_refused(own):
+    journal = own.more["proposals.journal"]
+    with serving(own) as client:
+        port = client.netloc.split(":")[1]
+        undo = json.dumps({"action": "undo"})
+        for headers in (
+            {"Authorization": ""},
+            {"Authorization": "Bearer wrong"},
+            {"Host": "evil.example"},
+            {"Host": f"evil.example:{port}"},
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Origin": f"https://{client.netloc}"},
+        ):
+            for request in (("GET", "/api/session", None), ("GET", "/app.js", None), ("POST", "/api/action", undo)):
+                status, content = client.ask(*request, headers=client.headers | headers)
+                assert status == 403 and b"error" in content
+        assert client.ask("GET", "/?token=wrong", headers={})[0] == 403
+        for path in (
+            "/../app.js",
+            "/three/../../run.py",
+            "/%2e%2e/run.py",
+            "/api/frame/..%2f..%2fclasses.yaml",
+            "/api/frame/%2fetc%2fpasswd",
+            "/api/image/../0",
+            "//etc/passwd",
+            "/index.html/..",
+            "/api/frame/none",
+        ):
+            assert client.ask("GET", path)[0] == 404, path
+        for headers, status in (
+            ({"Content-Length": str(1 << 30)}, 413),
+            ({"Content-Length": "9" * 40}, 413),
+            ({"Content-Length": "-1"}, 411),
+            ({"Transfer-Encoding": "chunked"}, 411),
+            ({"Content-Type": "text/plain", "Content-Length": str(len(undo))}, 400),
+        ):
+            body = undo if status == 400 else None
+            assert client.ask("POST", "/api/action", body, client.headers | headers)[0] == status, headers
+        assert client.ask("POST", "/api/action", "[" * 100000)[0] == 400
+        same = {"Origin": f"http://{client.netloc}"}
+        assert client.ask("GET", "/app.js", headers=client.headers | same)[0] == 200
+        assert size_of(journal) == 0
+
+
+def test_the_token_becomes_a_cookie(own):
+    with serving(own) as client:
+        connection = http.client.HTTPConnection(client.netloc)
+        address = urlsplit(client.address)
+        connection.request("GET", f"/?{address.query}")
+        response = connection.getresponse()
+        response.read()
+        cookie = response.getheader("Set-Cookie")
+        assert response.status == 303 and response.getheader("Location") == "/"
+        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+        connection.request("GET", "/", headers={"Cookie": cookie.split(";")[0]})
+        response = connection.getresponse()
+        page = response.read().decode()
+        assert response.status == 200 and "default-src 'none'" in response.getheader("Content-Security-Policy")
+        for name in re.findall(r"(?:src|href)=\"([\w./]+)\"", page):
+            connection.request("GET", f"/{name}", headers={"Cookie": cookie.split(";")[0]})
+            response = connection.getresponse()
+            assert response.status == 200 and response.read(), name
+        assert not re.search(r"(?:src|href)=\"https?:", page)
+        connection.close()
+
+
+def test_frames_and_components(own):
+    """The binary of a frame is its points and components; a component's pixels lie in its cameras' images."""
+    with serving(own) as client:
+        overview = client.get("/api/session")
+        names = [c["name"] for c in overview["classes"]]
+        assert len({c["key"] for c in overview["classes"]}) == len(names)
+        assert overview["statistics"]["all_components"] == len(overview["queue"])
+        token = overview["windows"][0]["frames"][1]
+        status, content = client.ask("GET", f"/api/frame/{quote(token)}")
+        count = int(np.frombuffer(content, "<u4", 1)[0])
+        assert status == 200 and len(content) == 4 + 16 * count
+        proposal = read_proposal(own.more["proposals.path"], token)
+        np.testing.assert_array_equal(np.frombuffer(content, "<i4", offset=4 + 12 * count), proposal.component)
+        seen = 0
+        for window, component, size in overview["queue"][:20]:
+            place = f"/api/component/{quote(overview['windows'][window]['token'])}/{component}"
+            found = client.get(place)
+            assert sum(found["counts"]) == size
+            assert found["counts"][overview["windows"][window]["frames"].index(found["frame"])] == max(found["counts"])
+            for picture in found["pictures"]:
+                pixels = np.reshape(picture["pixels"], (-1, 2))
+                assert (pixels >= 0).all() and (pixels < [picture["width"], picture["height"]]).all()
+                image = client.ask("GET", f"/api/image/{quote(found['frame'])}/{picture['camera']}")
+                assert image[0] == 200 and image[1].startswith(b"\xff\xd8")
+                seen += 1
+        assert seen
+
+
+def test_undo_and_redo_without_limit(own):
+    with serving(own) as client:
+        states = [known(client)]
+        for place, name in enumerate(["car", "road", "ignored"]):
+            changed = client.label(place, name, seconds=1.5)
+            states.append(known(client))
+            assert changed["statistics"]["components"] == place + 1
+        client.act("skip", **client.target(0))
+        states.append(known(client))
+        client.act("clear", **client.target(1))
+        states.append(known(client))
+        for expected in states[-2::-1]:
+            assert client.act("undo")["component"] is not None
+            assert known(client) == expected
+        assert client.act("undo")["component"] is None
+        for expected in states[1:]:
+            client.act("redo")
+            assert known(client) == expected
+        statistics = client.get("/api/session")["statistics"]
+        assert (statistics["clicks"], statistics["median_seconds"], statistics["ignored"]) == (2, 1.5, 1)
+        # another page hears of what changed since it asked last
+        revision = client.get("/api/session")["revision"]
+        client.label(5, "pole")
+        assert len(client.get(f"/api/changes?since={revision}")["states"]) == 1
+        assert client.get(f"/api/changes?since={revision + 1}")["states"] == []
+        last = known(client)
+    with serving(own) as client:
+        assert known(client) == last
+
+
+def test_nonsense_leaves_the_journal_whole(own):
+    journal = own.more["proposals.journal"]
+    with serving(own) as client:
+        client.label(0, "car")
+        whole = size_of(journal)
+        good = {**client.target(1), "classes": ["car"], "frame": client.get("/api/session")["windows"][0]["frames"][0]}
+        point = {"frame": good["frame"], "row": 0, "class": "car"}
+        nonsense = [
+            None,
+            True,
+            -1,
+            1.5,
+            10**30,
+            "",
+            "nope",
+            "../x",
+            [],
+            [[]],
+            {},
+            [None],
+            [point],
+            [{**point, "row": -1}],
+        ]
+        rng = random.Random(3)
+        accepted = 0
+        for _ in range(300):
+            action = {"action": rng.choice(["label", "skip", "clear", "undo", "redo", 3]), **good, "seconds": 1}
+            for _ in range(rng.randint(1, 3)):
+                key = rng.choice(["action", "window", "component", "classes", "complete", "frame", "points", "seconds"])
+                action[key] = rng.choice(nonsense)
+            status, content = client.ask("POST", "/api/action", json.dumps(action))
+            assert status in (200, 400), (action, content)
+            accepted += status == 200
+        for body in (b"", b"null", b"[]", b"{", b'{"action": "label"}', b"\xff\xfe", b'{"action": NaN}'):
+            assert client.ask("POST", "/api/action", body)[0] == 400
+        states = known(client)
+    with open(journal, "rb") as file:
+        content = file.read()
+    assert size_of(journal) >= whole and content.count(b"\n") == 1 + accepted
+    read_journal(journal)
+    with serving(own) as client:
+        assert known(client) == states
+
+
+def start_server(project):
+    command = [sys.executable, f"{ROOT}/annotate.py", ANNOTATE, *project.words(), "--port", "0"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("Open in a browser: "):
+            return process, Client(line.split()[-1])
+    raise AssertionError("the server ended")
+
+
+def test_killed_between_two_clicks_and_started_again(own):
+    process, client = start_server(own)
+    try:
+        client.label(0, "car")
+        client.label(1, "road", seconds=2)
+        client.act("undo")
+        states = known(client)
+        assert "in use by another process" in refusal("annotate", ANNOTATE, *own.words(), "--port", "0")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    with open(own.more["proposals.journal"], "ab") as file:
+        file.write(b'{"format": 1, "time": 17')  # as if killed while it wrote
+    with serving(own) as client:
+        assert known(client) == states
+        assert client.act("redo")["component"] is not None
+        assert client.get("/api/session")["statistics"]["components"] == 2
+
+
+def test_a_scripted_annotator_gives_the_labels_of_the_simulated_one(own, tmp_path):
+    """Up to the choice of the point: all components are answered through the interface alone."""
+    from core import builder
+    from core.running.config import load_config
+
+    config = load_config(PRESEG, overrides=own.words())
+    reader = builder.make_reader(config, "train")
+    parameters = builder.weak_label_parameters(config)
+    expected = {}
+    for window in read_windows(reader, own.more["proposals.path"]):
+        for answer in simulated_answers(reader, window, History(), parameters, config.train.seed):
+            expected[answer.window, answer.component] = answer
+    with serving(own) as client:
+        overview = client.get("/api/session")
+        for index, component, _ in overview["queue"]:
+            target = {"window": overview["windows"][index]["token"], "component": component}
+            answer = expected.get(tuple(target.values()))
+            if answer is None:
+                client.act("skip", **target)
+                continue
+            where = {"frame": client.get(f"/api/component/{quote(answer.window)}/{component}")["frame"]}
+            if len(answer.classes) > 1:
+                where = {"points": [{"frame": p.frame, "row": p.row, "class": p.label} for p in answer.points]}
+            statistics = client.act("label", **target, classes=list(answer.classes), **where)["statistics"]
+        assert statistics["components"] == len(expected)
+    run_script("label_from_clicks", PRESEG, *own.words())
+    simulated = {"proposals__journal": tmp_path / "s/clicks.jsonl", "dataset__sparse_label_path": tmp_path / "d"}
+    run_script("label_from_clicks", PRESEG, "--simulate", *own.words(**simulated))
+    counts = np.zeros((2, 256), int)
+    for token in reader.tokens():
+        ours, theirs = read_weak_label(own.weak, token), read_weak_label(str(tmp_path / "d"), token)
+        np.testing.assert_array_equal(ours.propagated, theirs.propagated)
+        np.testing.assert_array_equal(ours.point_candidates(), theirs.point_candidates())
+        np.testing.assert_array_equal(ours.component, theirs.component)
+        counts += [np.bincount(label.sparse, minlength=256) for label in (ours, theirs)]
+    np.testing.assert_array_equal(*counts)
+
+
+def test_orders_and_suggestions(own, tmp_path):
+    with serving(own, order="size") as client:
+        sizes = [size for _, _, size in client.get("/api/session")["queue"]]
+        assert sizes == sorted(sizes, reverse=True)
+    with serving(own) as client:
+        overview = client.get("/api/session")
+        windows = [window for window, _, _ in overview["queue"]]
+        assert windows == sorted(windows)
+    with serving(own, order="random") as client:
+        shuffled = client.get("/api/session")["queue"]
+        assert shuffled != overview["queue"] and sorted(shuffled) == sorted(overview["queue"])
+    assert "needs --suggestions" in refusal("annotate", ANNOTATE, *own.words(), "--order", "uncertainty")
+    line = refusal("annotate", ANNOTATE, *own.words(), "--suggestions", tmp_path)
+    assert "write them with predict.py --uncertainty" in line
+
+    token = overview["windows"][1]["token"]
+    proposal = read_proposal(own.more["proposals.path"], token)
+    ids, points = np.unique(proposal.component[proposal.component >= 0], return_counts=True)
+    doubtful = int(ids[len(ids) // 2])
+    fields = dict(
+        component=ids, points=points, label=np.full(len(ids), 3, np.uint8), confidence=np.full(len(ids), 0.75)
+    )
+    fields["entropy"] = np.where(ids == doubtful, 1, 1e-6)
+    np.savez(tmp_path / (token + UNCERTAINTY), window=token, identity=proposal.identity, **fields)
+    with serving(own, suggestions=str(tmp_path)) as client:
+        overview = client.get("/api/session")
+        assert overview["queue"][0][:2] == [1, doubtful]
+        assert [1, doubtful, 3, 0.75] in overview["suggestions"] and len(overview["suggestions"]) == len(ids)
+    np.savez(tmp_path / (token + UNCERTAINTY), window=token, identity="other", **fields)
+    assert "of other components" in refusal("annotate", ANNOTATE, *own.words(), "--suggestions", tmp_path)
