@@ -2,125 +2,25 @@
 
 import http.client
 import json
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
-import threading
-from argparse import Namespace
-from contextlib import contextmanager
 from urllib.parse import quote, urlsplit
 
 import numpy as np
-import pytest
-import torch
 
 from core.label_files.files import read_weak_label
 from core.labeling.annotation.clicks import read_windows, simulated_answers
 from core.labeling.annotation.journal import History, read_journal
 from core.labeling.annotation.proposals import read_proposal
 from core.labeling.annotation.uncertainty import UNCERTAINTY
-from core.synthetic.generate import City, generate_city
-from tests.entry import ROOT, Project, environment, refusal, run_script
-
-OWN = f"{ROOT}/configs/recordings"
-PRESEG, ANNOTATE = f"{OWN}/pretrain/preseg.yaml", f"{OWN}/annotate.yaml"
-SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=0, frames=2, azimuth_steps=90, image_size=(32, 48), seed=7)
+from tests.annotating import ANNOTATE, PRESEG, known, serving, size_of, start_server
+from tests.entry import refusal, run_script
 
 
-@pytest.fixture(scope="module")
-def street(tmp_path_factory):
-    """Two training recordings of two frames with their proposals, two frames a window; nobody changes them."""
-    place = tmp_path_factory.mktemp("street")
-    generate_city(str(place / "city"), City(format="recordings", **SIZES))
-    more = {f"dataset.splits.{split}": f'["{split}_*"]' for split in ("train", "val")}
-    more |= {"proposals.path": str(place / "proposals"), "proposals.window": 2, "dataset.small_component_class": 9}
-    names = {key: str(place / key) for key in ("index", "weak", "seeds")}
-    project = Project(str(place / "city"), more=more, **names)
-    run_script("prepare_sparse_label", PRESEG, *project.words())
-    return project
-
-
-@pytest.fixture
-def own(street, tmp_path):
-    more = {**street.more, "proposals.journal": str(tmp_path / "clicks.jsonl")}
-    return Project(street.root, street.index, str(tmp_path / "weak"), street.seeds, more)
-
-
-@contextmanager
-def serving(project, **arguments):
-    """A client of a server in this process."""
-    from core.annotate.run import make_server
-    from core.running.config import load_config
-    from core.running.runtime import Run
-
-    given = dict(order=None, suggestions=None, who="anna", host="127.0.0.1", port=0) | arguments
-    config = load_config(ANNOTATE, overrides=project.words())
-    server = make_server(Run(config, Namespace(**given), None, torch.device("cpu")))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield Client(server.address)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class Client:
-    """Asks a server as the page does."""
-
-    def __init__(self, address):
-        self.address = address
-        self.netloc = urlsplit(address).netloc
-        self.headers = {"Authorization": "Bearer " + address.split("token=")[1], "Content-Type": "application/json"}
-
-    def ask(self, method, path, body=None, headers=None):
-        """(status, content)"""
-        connection = http.client.HTTPConnection(self.netloc, timeout=30)
-        try:
-            connection.request(method, path, body, self.headers if headers is None else headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def get(self, path):
-        status, content = self.ask("GET", path)
-        assert status == 200, content
-        return json.loads(content)
-
-    def act(self, action, status=200, **more):
-        found, content = self.ask("POST", "/api/action", json.dumps({"action": action, **more}))
-        assert found == status, content
-        return json.loads(content)
-
-    def target(self, place):
-        """Window and component of a place in the queue."""
-        overview = self.get("/api/session")
-        window, component, _ = overview["queue"][place]
-        return {"window": overview["windows"][window]["token"], "component": component}
-
-    def label(self, place, *names, **more):
-        target = self.target(place)
-        shown = self.get(f"/api/component/{quote(target['window'])}/{target['component']}")
-        return self.act("label", **target, classes=list(names), frame=shown["frame"], **more)
-
-
-def known(client):
-    """[window, component, state] of all components of which anything is known."""
-    return sorted((s for s in client.get("/api/session")["states"] if s[2] is not None), key=lambda s: s[:2])
-
-
-def size_of(path):
-    return os.path.getsize(path) if os.path.exists(path) else 0
-
-
-def test_what_is_not_the_pages_is_refused(own):
-    journal = own.more["proposals.journal"]
-    with serving(own) as client:
+def test_what_is_not_the_pages_is_refused(to_label):
+    journal = to_label.more["proposals.journal"]
+    with serving(to_label) as client:
         port = client.netloc.split(":")[1]
         undo = json.dumps({"action": "undo"})
         for headers in (
@@ -163,8 +63,8 @@ def test_what_is_not_the_pages_is_refused(own):
         assert size_of(journal) == 0
 
 
-def test_the_token_becomes_a_cookie(own):
-    with serving(own) as client:
+def test_the_token_becomes_a_cookie(to_label):
+    with serving(to_label) as client:
         connection = http.client.HTTPConnection(client.netloc)
         address = urlsplit(client.address)
         connection.request("GET", f"/?{address.query}")
@@ -185,9 +85,9 @@ def test_the_token_becomes_a_cookie(own):
         connection.close()
 
 
-def test_frames_and_components(own):
+def test_frames_and_components(to_label):
     """The binary of a frame is its points and components; a component's pixels lie in its cameras' images."""
-    with serving(own) as client:
+    with serving(to_label) as client:
         overview = client.get("/api/session")
         names = [c["name"] for c in overview["classes"]]
         assert len({c["key"] for c in overview["classes"]}) == len(names)
@@ -196,7 +96,7 @@ def test_frames_and_components(own):
         status, content = client.ask("GET", f"/api/frame/{quote(token)}")
         count = int(np.frombuffer(content, "<u4", 1)[0])
         assert status == 200 and len(content) == 4 + 16 * count
-        proposal = read_proposal(own.more["proposals.path"], token)
+        proposal = read_proposal(to_label.more["proposals.path"], token)
         np.testing.assert_array_equal(np.frombuffer(content, "<i4", offset=4 + 12 * count), proposal.component)
         seen = 0
         for window, component, size in overview["queue"][:20]:
@@ -213,8 +113,8 @@ def test_frames_and_components(own):
         assert seen
 
 
-def test_undo_and_redo_without_limit(own):
-    with serving(own) as client:
+def test_undo_and_redo_without_limit(to_label):
+    with serving(to_label) as client:
         states = [known(client)]
         for place, name in enumerate(["car", "road", "ignored"]):
             changed = client.label(place, name, seconds=1.5)
@@ -239,13 +139,13 @@ def test_undo_and_redo_without_limit(own):
         assert len(client.get(f"/api/changes?since={revision}")["states"]) == 1
         assert client.get(f"/api/changes?since={revision + 1}")["states"] == []
         last = known(client)
-    with serving(own) as client:
+    with serving(to_label) as client:
         assert known(client) == last
 
 
-def test_nonsense_leaves_the_journal_whole(own):
-    journal = own.more["proposals.journal"]
-    with serving(own) as client:
+def test_nonsense_leaves_the_journal_whole(to_label):
+    journal = to_label.more["proposals.journal"]
+    with serving(to_label) as client:
         client.label(0, "car")
         whole = size_of(journal)
         good = {**client.target(1), "classes": ["car"], "frame": client.get("/api/session")["windows"][0]["frames"][0]}
@@ -283,52 +183,43 @@ def test_nonsense_leaves_the_journal_whole(own):
         content = file.read()
     assert size_of(journal) >= whole and content.count(b"\n") == 1 + accepted
     read_journal(journal)
-    with serving(own) as client:
+    with serving(to_label) as client:
         assert known(client) == states
 
 
-def start_server(project):
-    command = [sys.executable, f"{ROOT}/annotate.py", ANNOTATE, *project.words(), "--port", "0"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith("Open in a browser: "):
-            return process, Client(line.split()[-1])
-    raise AssertionError("the server ended")
-
-
-def test_killed_between_two_clicks_and_started_again(own):
-    process, client = start_server(own)
+def test_killed_between_two_clicks_and_started_again(to_label):
+    process, client = start_server(to_label)
     try:
         client.label(0, "car")
         client.label(1, "road", seconds=2)
         client.act("undo")
         states = known(client)
-        assert "in use by another process" in refusal("annotate", ANNOTATE, *own.words(), "--port", "0")
+        assert "in use by another process" in refusal("annotate", ANNOTATE, *to_label.words(), "--port", "0")
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    with open(own.more["proposals.journal"], "ab") as file:
+    with open(to_label.more["proposals.journal"], "ab") as file:
         file.write(b'{"format": 1, "time": 17')  # as if killed while it wrote
-    with serving(own) as client:
+    with serving(to_label) as client:
         assert known(client) == states
         assert client.act("redo")["component"] is not None
         assert client.get("/api/session")["statistics"]["components"] == 2
 
 
-def test_a_scripted_annotator_gives_the_labels_of_the_simulated_one(own, tmp_path):
+def test_a_scripted_annotator_gives_the_labels_of_the_simulated_one(to_label, tmp_path):
     """Up to the choice of the point: all components are answered through the interface alone."""
     from core import builder
     from core.running.config import load_config
 
-    config = load_config(PRESEG, overrides=own.words())
+    config = load_config(PRESEG, overrides=to_label.words())
     reader = builder.make_reader(config, "train")
     parameters = builder.weak_label_parameters(config)
     expected = {}
-    for window in read_windows(reader, own.more["proposals.path"]):
+    for window in read_windows(reader, to_label.more["proposals.path"]):
         for answer in simulated_answers(reader, window, History(), parameters, config.train.seed):
             expected[answer.window, answer.component] = answer
-    with serving(own) as client:
+    with serving(to_label) as client:
         overview = client.get("/api/session")
         for index, component, _ in overview["queue"]:
             target = {"window": overview["windows"][index]["token"], "component": component}
@@ -341,12 +232,12 @@ def test_a_scripted_annotator_gives_the_labels_of_the_simulated_one(own, tmp_pat
                 where = {"points": [{"frame": p.frame, "row": p.row, "class": p.label} for p in answer.points]}
             statistics = client.act("label", **target, classes=list(answer.classes), **where)["statistics"]
         assert statistics["components"] == len(expected)
-    run_script("label_from_clicks", PRESEG, *own.words())
+    run_script("label_from_clicks", PRESEG, *to_label.words())
     simulated = {"proposals__journal": tmp_path / "s/clicks.jsonl", "dataset__sparse_label_path": tmp_path / "d"}
-    run_script("label_from_clicks", PRESEG, "--simulate", *own.words(**simulated))
+    run_script("label_from_clicks", PRESEG, "--simulate", *to_label.words(**simulated))
     counts = np.zeros((2, 256), int)
     for token in reader.tokens():
-        ours, theirs = read_weak_label(own.weak, token), read_weak_label(str(tmp_path / "d"), token)
+        ours, theirs = read_weak_label(to_label.weak, token), read_weak_label(str(tmp_path / "d"), token)
         np.testing.assert_array_equal(ours.propagated, theirs.propagated)
         np.testing.assert_array_equal(ours.point_candidates(), theirs.point_candidates())
         np.testing.assert_array_equal(ours.component, theirs.component)
@@ -354,23 +245,23 @@ def test_a_scripted_annotator_gives_the_labels_of_the_simulated_one(own, tmp_pat
     np.testing.assert_array_equal(*counts)
 
 
-def test_orders_and_suggestions(own, tmp_path):
-    with serving(own, order="size") as client:
+def test_orders_and_suggestions(to_label, tmp_path):
+    with serving(to_label, order="size") as client:
         sizes = [size for _, _, size in client.get("/api/session")["queue"]]
         assert sizes == sorted(sizes, reverse=True)
-    with serving(own) as client:
+    with serving(to_label) as client:
         overview = client.get("/api/session")
         windows = [window for window, _, _ in overview["queue"]]
         assert windows == sorted(windows)
-    with serving(own, order="random") as client:
+    with serving(to_label, order="random") as client:
         shuffled = client.get("/api/session")["queue"]
         assert shuffled != overview["queue"] and sorted(shuffled) == sorted(overview["queue"])
-    assert "needs --suggestions" in refusal("annotate", ANNOTATE, *own.words(), "--order", "uncertainty")
-    line = refusal("annotate", ANNOTATE, *own.words(), "--suggestions", tmp_path)
+    assert "needs --suggestions" in refusal("annotate", ANNOTATE, *to_label.words(), "--order", "uncertainty")
+    line = refusal("annotate", ANNOTATE, *to_label.words(), "--suggestions", tmp_path)
     assert "write them with predict.py --uncertainty" in line
 
     token = overview["windows"][1]["token"]
-    proposal = read_proposal(own.more["proposals.path"], token)
+    proposal = read_proposal(to_label.more["proposals.path"], token)
     ids, points = np.unique(proposal.component[proposal.component >= 0], return_counts=True)
     doubtful = int(ids[len(ids) // 2])
     fields = dict(
@@ -378,9 +269,9 @@ def test_orders_and_suggestions(own, tmp_path):
     )
     fields["entropy"] = np.where(ids == doubtful, 1, 1e-6)
     np.savez(tmp_path / (token + UNCERTAINTY), window=token, identity=proposal.identity, **fields)
-    with serving(own, suggestions=str(tmp_path)) as client:
+    with serving(to_label, suggestions=str(tmp_path)) as client:
         overview = client.get("/api/session")
         assert overview["queue"][0][:2] == [1, doubtful]
         assert [1, doubtful, 3, 0.75] in overview["suggestions"] and len(overview["suggestions"]) == len(ids)
     np.savez(tmp_path / (token + UNCERTAINTY), window=token, identity="other", **fields)
-    assert "of other components" in refusal("annotate", ANNOTATE, *own.words(), "--suggestions", tmp_path)
+    assert "of other components" in refusal("annotate", ANNOTATE, *to_label.words(), "--suggestions", tmp_path)
