@@ -10,6 +10,7 @@ from argparse import Namespace
 from contextlib import contextmanager
 from urllib.parse import quote, urlsplit
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,7 +84,16 @@ class Client:
         assert status == 200, content
         return json.loads(content)
 
+    def cloud(self, token):
+        """float32 [N, 3] and int32 [N]: points and components of a frame."""
+        status, content = self.ask("GET", f"/api/frame/{quote(token)}")
+        assert status == 200, content
+        count = int(np.frombuffer(content, "<u4", 1)[0])
+        xyz = np.frombuffer(content, "<f4", 3 * count, 4).reshape(-1, 3)
+        return xyz, np.frombuffer(content, "<i4", count, 4 + 12 * count)
+
     def act(self, action, status=200, **more):
+        """Carries out an action; what the server says."""
         found, content = self.ask("POST", "/api/action", json.dumps({"action": action, **more}))
         assert found == status, content
         return json.loads(content)

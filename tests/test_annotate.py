@@ -245,6 +245,59 @@ def test_a_scripted_annotator_gives_the_labels_of_the_simulated_one(to_label, tm
     np.testing.assert_array_equal(*counts)
 
 
+def cut_in_the_middle(client, place):
+    """Cuts a component by an upright plane through its middle; its target, and the rows in front in each frame."""
+    target = client.target(place)
+    window = next(w for w in client.get("/api/session")["windows"] if w["token"] == target["window"])
+    clouds = {token: client.cloud(token) for token in window["frames"]}
+    frame = window["frames"][0]
+    xyz, component = clouds[frame]
+    normal = np.array([0.6, 0.8, 0.0])
+    offset = -float(np.median(xyz[component == target["component"]] @ normal))
+    answer = client.act("cut", **target, frame=frame, plane=[*normal, offset])
+    assert answer["cut"] and answer["statistics"]["components"] == 0
+    return target, frame, (component == target["component"]) & (xyz.astype(float) @ normal + offset > 0)
+
+
+def test_a_cut(to_label):
+    """Two components, in all frames of the window, in the queue, and in the labels; undone and redone."""
+    with serving(to_label) as client:
+        before, whole = client.get("/api/session"), None
+        target, frame, front = cut_in_the_middle(client, 0)
+        after = client.get("/api/session")
+        whole = client.cloud(frame)[1]
+        part = int(whole.max())
+        np.testing.assert_array_equal(whole == part, front)
+        assert front.sum() > 0
+        index, component, size = before["queue"][0]
+        (_, _, rest), (_, found, cut_off) = after["queue"][:2]
+        assert (found, rest + cut_off) == (part, size) and len(after["queue"]) == len(before["queue"]) + 1
+        assert after["statistics"]["all_components"] == len(after["queue"])
+        other = client.get(f"/api/component/{quote(target['window'])}/{part}")
+        assert sum(other["counts"]) == cut_off and min(other["counts"]) > 0  # both frames
+        client.act("cut", 400, **target, frame=frame, plane=[0, 0, 1, 1000])
+        client.act("cut", 400, **target, frame=frame, plane=[0, 0, 1])
+        client.label(0, "car")
+        client.label(1, "road")
+        for _ in range(3):
+            assert client.act("undo")["component"][1] in (component, part)
+        assert client.get("/api/session")["queue"] == before["queue"]
+        client.act("undo", 200)
+        client.act("label", 400, **{**target, "component": part}, classes=["car"], frame=frame)
+        for _ in range(3):
+            client.act("redo")
+        assert client.get("/api/session")["queue"] == after["queue"]
+        states = known(client)
+    with serving(to_label) as client:  # opened again
+        assert client.get("/api/session")["queue"] == after["queue"] and known(client) == states
+        np.testing.assert_array_equal(client.cloud(frame)[1], whole)
+    run_script("label_from_clicks", PRESEG, *to_label.words())
+    label = read_weak_label(to_label.weak, frame)
+    assert len(np.unique(label.propagated[whole == part])) == 1
+    assert set(np.unique(label.propagated[whole == part])).isdisjoint(label.propagated[whole == component])
+    assert (label.propagated[whole == component] > 0).all() and (label.propagated[front] > 0).all()
+
+
 def test_orders_and_suggestions(to_label, tmp_path):
     with serving(to_label, order="size") as client:
         sizes = [size for _, _, size in client.get("/api/session")["queue"]]

@@ -68,6 +68,17 @@ class Hand:
         webdriver.ActionChains(self.browser).move_to_element_with_offset(canvas, x, y).click().perform()
         self.wait()
 
+    def cut(self):
+        """A stroke with Shift held, through the middle of the component, from above to below it."""
+        places = self.ask("return page.rows().map((row) => page.view.onScreen(row)).map((p) => [p.x, p.y]);")
+        canvas = self.browser.find_element("id", "view")
+        x = round(float(np.median([p[0] for p in places])) - canvas.size["width"] / 2)
+        y = canvas.size["height"] // 2 - 20
+        actions = webdriver.ActionChains(self.browser).key_down("\ue008")
+        actions.move_to_element_with_offset(canvas, x, -y).click_and_hold()
+        actions.move_to_element_with_offset(canvas, x, y).release().key_up("\ue008").perform()
+        self.wait()
+
     def ask(self, script, *arguments):
         return self.browser.execute_script(script, *arguments)
 
@@ -120,8 +131,14 @@ def test_labelling_by_keys_and_clicks(browser, to_label):
         hand.press("z", held=["\ue009"])
         assert known(client) == states
         hand.press("z", held=["\ue009", "\ue008"])
+        count = hand.ask("return page.model.queue.length;")
+        third, size = hand.current, hand.ask("return page.current.size;")
+        hand.cut()
+        assert hand.current == third and 0 < hand.ask("return page.current.size;") < size
+        assert hand.ask("return page.model.queue.length;") == count + 1
+        hand.press("2")
         states = known(client)
-        assert len(states) == 3
+        assert len(states) == 3  # the cut took back what was said of the whole
         browser.refresh()
         hand.wait()
         assert hand.ask("return page.model.statistics.components;") == 3 and known(client) == states

@@ -2,8 +2,9 @@
 
 import struct
 from collections import OrderedDict
-from dataclasses import dataclass
-from threading import Lock
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from core.datasets.base import Reader
 from core.datasets.frame import Frame
 from core.datasets.projection import Projection
 from core.labeling.annotation.clicks import checked_proposal
+from core.labeling.annotation.cuts import cut_proposals
+from core.labeling.annotation.journal import Cut
 from core.labeling.annotation.proposals import Proposal
 
 KEPT = 24
@@ -75,7 +78,8 @@ class Frames:
         self._reader, self._directory, self._hash = reader, directory, parameters_hash
         self._by_token = {frame.token: frame for frame in reader}
         self._open: OrderedDict[str, OpenFrame] = OrderedDict()
-        self._lock = Lock()
+        self._lock = RLock()
+        self._cut: dict[str, tuple[tuple[Cut, ...], list[Proposal]]] = {}
 
     def __contains__(self, token: str) -> bool:
         return token in self._by_token
@@ -89,6 +93,19 @@ class Frames:
                     self._open.popitem(last=False)
             self._open.move_to_end(token)
             return self._open[token]
+
+    def open_cut(self, token: str, window: Sequence[str], cuts: Sequence[Cut]) -> OpenFrame:
+        """A frame after cuts of its window, whose frames are `window`."""
+        if not cuts:
+            return self.open(token)
+        with self._lock:
+            known, proposals = self._cut.get(window[0], ((), []))
+            if known != tuple(cuts):
+                opened = [self.open(other) for other in window]
+                clouds = [frame.xyz for frame in opened]
+                proposals = cut_proposals(window, [frame.proposal for frame in opened], clouds, cuts)
+                self._cut[window[0]] = tuple(cuts), proposals
+            return replace(self.open(token), proposal=proposals[list(window).index(token)])
 
     def _load(self, frame: Frame) -> OpenFrame:
         points = self._reader.load_points(frame)

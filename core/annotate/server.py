@@ -19,7 +19,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from torchpack.utils.logging import logger
 
 from core.annotate.frames import Frames
-from core.annotate.session import BadRequest, Session
+from core.annotate.requests import BadRequest
+from core.annotate.session import Session
 from core.errors import UserError
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
@@ -203,7 +204,7 @@ class Handler(BaseHTTPRequestHandler):
             case ["api", "changes"]:
                 return _json(session.since(_number(query.get("since", "0"))))
             case ["api", "frame", token] if token in frames:
-                return "application/octet-stream", frames.open(token).content()
+                return "application/octet-stream", session.frame(token)
             case ["api", "component", token, component]:
                 return _json(session.component(token, _number(component), query.get("frame")))
             case ["api", "image", token, camera] if token in frames:

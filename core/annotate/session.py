@@ -5,15 +5,21 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
-from core.annotate.frames import Frames
+import numpy as np
+from numpy.typing import NDArray
+
+from core.annotate.frames import Frames, OpenFrame
 from core.annotate.queue import Suggestion, Window
-from core.datasets.frame import CLASS_KEYS, ClassTable
+from core.annotate.requests import BadRequest, class_keys, read_plane, read_seconds
+from core.datasets.frame import ClassTable
 from core.errors import UserError
 from core.labeling.annotation.clicks import ProposedWindow, check_answer, human_statistics
+from core.labeling.annotation.cuts import between
 from core.labeling.annotation.journal import (
     FORMAT,
     IGNORED,
     Answer,
+    Cut,
     Key,
     Point,
     State,
@@ -22,24 +28,6 @@ from core.labeling.annotation.journal import (
     label_action,
     read_journal,
 )
-
-COMMAND_KEYS = "hmsx?+-"
-"""Keys that are no class's."""
-LONGEST = 600.0
-"""s; who takes longer was away, and no time is noted."""
-
-
-class BadRequest(ValueError):
-    """A request that is not one of the page's; its text says why."""
-
-
-def class_keys(classes: ClassTable) -> tuple[str, ...]:
-    """The key of each class, "" for the ignored one; UserError where one is a command's."""
-    keys = classes.keys or ("", *CLASS_KEYS[: classes.num_classes - 1])
-    for name, key in zip(classes.names, keys, strict=True):
-        if key and key.lower() in COMMAND_KEYS:
-            raise UserError(f"key of class '{name}': '{key}' is a command of the page; choose none of {COMMAND_KEYS}")
-    return tuple(key.lower() for key in keys)
 
 
 class Session:
@@ -73,11 +61,12 @@ class Session:
         self._frames, self._journal, self._who, self._num_points = frames, journal, who, num_points
         self._keys = class_keys(classes)
         self._index = {window.token: i for i, window in enumerate(windows)}
+        self._window_of = {token: window for window in windows for token in window.frames}
         self._history = read_journal(journal)
         for answer in self._history.answers.values():
             class_ids(journal, answer, classes.names)
         self._lock = Lock()
-        self._changed: list[Key | None] = []
+        self._changed: list[tuple[Key | None, bool]] = []
 
     @property
     def changed_since(self) -> int:
@@ -99,7 +88,7 @@ class Session:
                 "windows": [
                     {"token": w.token, "frames": list(w.frames), "ground": w.num_ground} for w in self._windows
                 ],
-                "queue": [[i, k, int(self._windows[i].sizes[k])] for i, k in self._queue],
+                "queue": self._whole_queue(),
                 "suggestions": [
                     [self._index[window], k, found.label, round(found.confidence, 3)]
                     for (window, k), found in self._suggestions.items()
@@ -109,29 +98,31 @@ class Session:
             }
 
     def since(self, revision: int) -> dict[str, Any]:
-        """What has changed since an earlier revision."""
+        """What has changed since an earlier revision; "cut": components were, or are no more."""
         with self._lock:
-            keys = {key for key in self._changed[max(revision, 0) :] if key is not None}
-            return {"states": self._states(keys), **self._progress()}
+            changed = self._changed[max(revision, 0) :]
+            keys = {key for key, _ in changed if key is not None}
+            return {"states": self._states(keys), "cut": any(cut for _, cut in changed), **self._progress()}
 
     def component(self, window: str, component: int, frame: str | None = None) -> dict[str, Any]:
         """Where a component is: {"frame": the one to show (by default with most of its points), "counts": [points in
         each frame of its window], "pictures": see `OpenFrame.pictures`}."""
         proposed = self._window(window, component)
-        counts = [len(self._frames.open(token).rows(component)) for token in proposed.frames]
+        counts = [len(self._open(token, proposed).rows(component)) for token in proposed.frames]
         if frame is None:
             frame = proposed.frames[max(range(len(counts)), key=counts.__getitem__)]
         if frame not in proposed.frames:
             raise BadRequest("frame: not of this window")
-        return {"frame": frame, "counts": counts, "pictures": self._frames.open(frame).pictures(component)}
+        return {"frame": frame, "counts": counts, "pictures": self._open(frame, proposed).pictures(component)}
 
     def act(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Carries out an action: on disk in the journal first.
 
         Args:
-            request: {"action": label, skip, clear, undo or redo; "window", "component" but for the last two; for label
-                "classes": [names], "complete", "points": [{"frame", "row", "class"}] and "seconds"}. Without points the
-                most central one of "frame" stands for the only class.
+            request: {"action": label, skip, clear, cut, undo or redo; "window", "component" but for the last two}; for
+                label "classes": [names], "complete", "points": [{"frame", "row", "class"}] and "seconds"; without
+                points the most central one of "frame" stands for the only class; for cut "frame" and "plane":
+                [a, b, c, d] in its coordinates.
 
         Returns:
             As `since`, with "component": [index of its window, component] that changed, or None.
@@ -141,13 +132,16 @@ class Session:
         """
         action = self._action(request)
         with self._lock:
+            before = sum(map(len, self._history.cuts.values()))
             append(self._journal, [action])
             key = self._history.apply(action, 0)
-            self._changed.append(key)
+            cut = before != sum(map(len, self._history.cuts.values()))
+            self._changed.append((key, cut))
             known = key is not None and key[0] in self._index
             return {
                 "component": [self._index[key[0]], key[1]] if known and key is not None else None,
                 "states": self._states([key] if key is not None else []),
+                "cut": cut,
                 **self._progress(),
             }
 
@@ -160,10 +154,12 @@ class Session:
         component = int(request["component"])
         if kind in ("skip", "clear"):
             return {**now, "window": window.token, "component": component}
+        if kind == "cut":
+            return {**now, **self._cut(request, window, component)}
         if kind != "label":
-            raise BadRequest("action: expected label, skip, clear, undo or redo")
+            raise BadRequest("action: expected label, skip, clear, cut, undo or redo")
         answer = self._answer(request, window, component)
-        return label_action(answer, self._who, time.time(), _seconds(request.get("seconds")))
+        return label_action(answer, self._who, time.time(), read_seconds(request.get("seconds")))
 
     def _answer(self, request: Mapping[str, Any], window: Window, component: int) -> Answer:
         classes, complete = request.get("classes"), request.get("complete", True)
@@ -180,7 +176,7 @@ class Session:
             raise BadRequest("points: expected one of each class at least, and none of others")
         unique = tuple(dict.fromkeys(classes))
         answer = Answer(window.token, component, window.identity, unique, found, complete)
-        opened = [self._frames.open(token) for token in dict.fromkeys(point.frame for point in found)]
+        opened = [self._open(token, window) for token in dict.fromkeys(point.frame for point in found)]
         proposed = ProposedWindow([o.frame for o in opened], [o.proposal for o in opened])
         try:
             check_answer(self._journal, answer, proposed)
@@ -191,7 +187,7 @@ class Session:
     def _central(self, frame: Any, window: Window, component: int, classes: Sequence[str]) -> dict[str, Any]:
         if len(classes) != 1 or frame not in window.frames:
             raise BadRequest("points: needed for several classes; else frame, one of the window's")
-        return {"frame": frame, "row": self._frames.open(frame).central_row(component), "class": classes[0]}
+        return {"frame": frame, "row": self._open(frame, window).central_row(component), "class": classes[0]}
 
     def _point(self, point: Mapping[str, Any], window: Window) -> Point:
         frame, row, name = point.get("frame"), point.get("row"), point.get("class")
@@ -203,9 +199,51 @@ class Session:
         if not isinstance(token, str) or token not in self._index or type(component) is not int:
             raise BadRequest("window, component: not proposed")
         window = self._windows[self._index[token]]
-        if not 0 <= component < len(window.sizes):
+        if not 0 <= component < len(window.sizes) + len(self._cuts(window)):
             raise BadRequest("component: not proposed")
         return window
+
+    def _cuts(self, window: Window) -> tuple[Cut, ...]:
+        return tuple(cut for cut in self._history.cuts.get(window.token, ()) if cut.proposal == window.identity)
+
+    def _open(self, token: str, window: Window) -> OpenFrame:
+        return self._frames.open_cut(token, window.frames, self._cuts(window))
+
+    def frame(self, token: str) -> bytes:
+        """Content of a frame, see `OpenFrame.content`, after the cuts of its window."""
+        with self._lock:
+            return self._open(token, self._window_of[token]).content()
+
+    def _sizes(self, window: Window) -> NDArray[np.int64]:
+        return self._open(window.frames[0], window).proposal.sizes if self._cuts(window) else window.sizes
+
+    def _whole_queue(self) -> list[list[int]]:
+        """[index of the window, component, points]; what was cut off a component follows it."""
+        found: list[list[int]] = []
+        parts: dict[tuple[int, int], list[int]] = {}
+        sizes = [self._sizes(window) for window in self._windows]
+        for i, window in enumerate(self._windows):
+            for part, cut in enumerate(self._cuts(window), len(window.sizes)):
+                parts.setdefault((i, cut.component), []).append(part)
+        waiting = list(reversed(self._queue))
+        while waiting:
+            i, k = waiting.pop()
+            found.append([i, k, int(sizes[i][k])])
+            waiting += [(i, part) for part in reversed(parts.get((i, k), []))]
+        return found
+
+    def _cut(self, request: Mapping[str, Any], window: Window, component: int) -> dict[str, Any]:
+        frame = request.get("frame")
+        if frame not in window.frames:
+            raise BadRequest("frame: expected one of the window's")
+        plane = read_plane(request.get("plane"))
+        poses = {token: self._frames.open(token).frame.to_world for token in window.frames}
+        planes = {token: plane if token == frame else between(plane, poses[frame], poses[token]) for token in poses}
+        cut = Cut(window.token, component, window.identity, planes)
+        proposal = self._frames.open_cut(window.frames[0], window.frames, (*self._cuts(window), cut)).proposal
+        if not proposal.sizes[-1] or not proposal.sizes[component]:
+            raise BadRequest("the cut leaves all points on one side")
+        return {"window": window.token, "component": component, "proposal": window.identity, "planes": planes}
 
     def _states(self, keys: Any) -> list[list[Any]]:
         """[index of the window, component, state] of components; the state is None where nothing is known."""
@@ -230,23 +268,15 @@ class Session:
             for key, answer in self._history.answers.items()
             if key[0] in self._index and answer.proposal == self._windows[self._index[key[0]]].identity
         }
-        points = sum(int(self._windows[self._index[window]].sizes[k]) for window, k in standing)
+        points = sum(int(self._sizes(self._windows[self._index[window]])[k]) for window, k in standing)
         known = human_statistics(self._history)
         statistics = {
             "clicks": sum(len(answer.points) for answer in standing.values()),
             "median_seconds": known["median_seconds"],
             "components": len(standing),
-            "all_components": len(self._queue),
+            "all_components": len(self._queue) + sum(len(self._cuts(window)) for window in self._windows),
             "ignored": sum(answer.classes == (IGNORED,) for answer in standing.values()),
             "points": points,
             "all_points": self._num_points,
         }
         return {"revision": len(self._changed), "statistics": statistics}
-
-
-def _seconds(value: Any) -> float | None:
-    if value is None:
-        return None
-    if type(value) not in (int, float) or not value >= 0:
-        raise BadRequest("seconds: expected a number from 0 on")
-    return round(float(value), 2) if value <= LONGEST else None

@@ -38,6 +38,9 @@ export function cloud(token) {
   return clouds.get(token);
 }
 
+// After a cut the components are others.
+export const forgetClouds = () => clouds.clear();
+
 async function load(token) {
   const content = await (await answered(await fetch(`/api/frame/${encodeURIComponent(token)}`))).arrayBuffer();
   const count = new DataView(content).getUint32(0, true);

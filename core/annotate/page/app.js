@@ -7,13 +7,15 @@ import { showPictures } from './pictures.js';
 import { Theme } from './theme.js';
 import { paint } from './paint.js';
 import { View } from './view.js';
+import { hintOf, titleOf } from './words.js';
 
 const POLL = 3000; // ms between questions for what another page changed
 
 class Page {
   constructor(overview) {
     this.model = new Model(overview);
-    this.view = new View(element('view'), (row) => this.clicked(row));
+    const [line] = element('stroke').children;
+    this.view = new View(element('view'), line, (row) => this.clicked(row), (plane) => this.alone(() => this.cut(plane)));
     this.theme = new Theme((background) => { this.view.setBackground(background); this.repaint(); });
     this.current = null; // item of the queue
     this.cloud = null;
@@ -115,12 +117,13 @@ class Page {
     const suggestion = current && model.suggestions.get(current.key);
     const chosen = mixed ? [...mixed.points.map((p) => p.class), mixed.label ?? -1] : current ? model.state(current.key)?.classes ?? [] : [];
     markClasses(suggestion?.label, chosen);
-    element('what').textContent = this.title();
-    element('hint').textContent = this.hint();
+    element('what').textContent = titleOf(this);
+    element('hint').textContent = hintOf(this);
     element('accept').hidden = !suggestion || Boolean(mixed);
     if (suggestion) {
       element('accept').lastElementChild.textContent = `Accept ${model.names[suggestion.label]} (${Math.round(100 * suggestion.confidence)} %)`;
     }
+    element('cut').disabled = !current || Boolean(mixed);
     for (const id of ['mixed', 'ignored', 'skip']) element(id).disabled = !current;
     element('all-done').hidden = element('not-all').hidden = !mixed?.points.length;
     if (this.cloud) {
@@ -129,31 +132,30 @@ class Page {
     }
   }
 
-  title() {
-    const { model, current } = this;
-    if (!current) return model.next() ? 'No component chosen' : 'All components are labelled.';
-    const answer = model.answerText(current.key);
-    const kind = current.id < model.windows[current.window].ground ? 'ground' : 'cluster';
-    return `Component ${current.id} (${kind}, ${current.size} points)${answer ? `: ${answer}` : ''}`;
-  }
-
-  hint() {
-    const { mixed, current, model } = this;
-    if (mixed) {
-      if (mixed.row !== undefined) return 'Which class is the marked point? Press its key.';
-      if (mixed.label !== undefined) return `Click a point of ${model.names[mixed.label]}.`;
-      return mixed.points.length ? 'Click a point of the next class, or press Enter if that is all.' : 'Mixed: click a point of each class, and say which it is.';
-    }
-    if (current) return 'What are the orange points? Press the key of their class; M if several, X if none, S if unsure. ? shows all keys.';
-    return 'Click on a component, or press Esc for the next one of the queue.';
-  }
-
   // --- what is done
 
   async act(action) {
     const answer = await api.act(action);
-    this.model.update(answer);
+    if (answer.cut) await this.reload();
+    else this.model.update(answer);
     return answer;
+  }
+
+  // Reads all again: after a cut, or the undoing of one, the components are others.
+  async reload() {
+    this.model = new Model(await api.session());
+    api.forgetClouds();
+    if (!this.cloud) return;
+    this.cloud = await api.cloud(this.cloud.token);
+    this.current = this.current && (this.model.queue[this.model.place.get(this.current.key)] ?? null);
+    this.mixed = null;
+  }
+
+  // Splits the current component by a plane in the shown frame's coordinates.
+  async cut(plane) {
+    if (!this.current || this.mixed) return;
+    await this.act({ action: 'cut', ...this.target(), frame: this.cloud.token, plane });
+    await this.show(this.current, this.cloud.token);
   }
 
   target() {
@@ -220,6 +222,7 @@ class Page {
     try {
       const revision = this.model.revision, answer = await api.changes(revision);
       if (answer.revision === revision || this.busy) return;
+      if (answer.cut) { this.alone(() => this.reload().then(() => this.repaint())); return; }
       this.model.update(answer);
       this.repaint();
       this.refresh();
@@ -235,7 +238,7 @@ class Page {
     const buttons = {
       accept: () => this.enter(false), mixed: () => this.command('m'), ignored: () => this.command('x'), skip: () => this.command('s'),
       'all-done': () => this.enter(false), 'not-all': () => this.enter(true), undo: () => this.alone(() => this.turnBack('undo')),
-      redo: () => this.alone(() => this.turnBack('redo')), previous: () => this.command('ArrowLeft'), next: () => this.command('ArrowRight'),
+      redo: () => this.alone(() => this.turnBack('redo')), cut: () => this.view.stroke.arm(), previous: () => this.command('ArrowLeft'), next: () => this.command('ArrowRight'),
       theme: () => this.theme.toggle(), 'help-button': () => this.command('?'),
     };
     for (const [id, work] of Object.entries(buttons)) {

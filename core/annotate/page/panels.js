@@ -82,6 +82,7 @@ const KEYS = [
   ['Ctrl+Z, Ctrl+Shift+Z', 'undo, redo; without limit'],
   ['Delete', 'take the answer to this component back'],
   ['click on a point', 'label its component next'],
+  ['Shift + left drag', 'cut: a line across the component splits it in two'],
   ['Esc', 'leave what was begun; else go to the next component of the queue'],
   ['← →', 'previous and next frame'],
   ['left drag, right drag, wheel', 'turn, shift, zoom to the pointer'],

@@ -1,6 +1,7 @@
 // The point cloud: drawing, moving about, and finding the point under the pointer.
 
 import * as THREE from 'three';
+import { Stroke } from './stroke.js';
 import { OrbitControls } from './three/OrbitControls.js';
 
 const REACH = 6; // pixels around the pointer in which a point counts
@@ -45,7 +46,8 @@ function material(vertexShader, fragmentShader, uniforms) {
 }
 
 export class View {
-  constructor(canvas, onClick) {
+  // onClick: with the row of the point, or -1; onStroke: with a plane [a, b, c, d]
+  constructor(canvas, stroke, onClick, onStroke) {
     this.canvas = canvas;
     this.renderer = new THREE.WebGLRenderer({ canvas, antialias: false, powerPreference: 'high-performance' });
     this.renderer.outputColorSpace = THREE.LinearSRGBColorSpace; // colours are shown as given
@@ -69,13 +71,14 @@ export class View {
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     this.resize();
     this.listen(onClick);
+    this.stroke = new Stroke(canvas, stroke, (from, to) => onStroke(this.planeThrough(from, to)));
   }
 
   listen(onClick) {
     let down = null;
     this.canvas.addEventListener('pointerdown', (event) => { down = event; });
     this.canvas.addEventListener('pointerup', (event) => {
-      const still = down && Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY) < 4;
+      const still = down && !down.shiftKey && Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY) < 4;
       if (still && event.button === 0) onClick(this.pick(event.offsetX, event.offsetY));
       down = null;
     });
@@ -157,6 +160,14 @@ export class View {
     const point = new THREE.Vector3().fromArray(this.xyz, 3 * row).project(this.camera);
     const { clientWidth, clientHeight } = this.canvas;
     return { x: (point.x + 1) * clientWidth / 2, y: (1 - point.y) * clientHeight / 2 };
+  }
+
+  // The plane through the camera and a line on the canvas: [a, b, c, d], in front is ax + by + cz + d > 0.
+  planeThrough(from, to) {
+    const ray = ({ x, y }) => new THREE.Vector3(2 * x / this.canvas.clientWidth - 1, 1 - 2 * y / this.canvas.clientHeight, 0.5)
+      .unproject(this.camera).sub(this.camera.position).normalize();
+    const normal = ray(from).cross(ray(to)).normalize();
+    return [...normal.toArray(), -normal.dot(this.camera.position)];
   }
 
   // Row of the point nearest to a place on the canvas; -1 where there is none. The points' numbers are drawn off-screen.

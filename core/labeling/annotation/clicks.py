@@ -111,7 +111,7 @@ def labels_of_window(
     A component of one class is propagated; of several that are said to be all, it has candidates; else its clicked
     points alone are labelled. Components too small for their classes are left out, as the simulated annotator does.
     """
-    sizes, num_ground = window.proposals[0].sizes, window.proposals[0].num_ground
+    sizes, ground = window.proposals[0].sizes, window.proposals[0].ground
     only, candidates = np.zeros(len(sizes), np.uint8), np.zeros(len(sizes), np.uint32)
     kept = np.zeros(len(sizes), bool)
     clicked: list[Point] = []
@@ -120,7 +120,7 @@ def labels_of_window(
         if answer is None:
             continue
         ids = class_ids(journal, answer, classes.names)
-        if component >= num_ground and _is_small(ids, int(sizes[component]), classes, parameters):
+        if not ground[component] and _is_small(ids, int(sizes[component]), classes, parameters):
             continue
         clicked += answer.points
         kept[component] = answer.complete

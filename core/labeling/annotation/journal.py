@@ -1,6 +1,7 @@
 """The journal of clicks: append-only, one JSON line an action; what is known of each component follows from them."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -71,17 +72,36 @@ class State:
     skipped: bool = False
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A component that was cut in two by a plane (see `cuts.cut_proposals`).
+
+    Attributes:
+        window, component: which one; proposal: hash of what was proposed in the window.
+        planes: (a, b, c, d) in the coordinates of each frame of the window; in front is ax + by + cz + d > 0.
+        line: of the journal, from 1.
+    """
+
+    window: str
+    component: int
+    proposal: str
+    planes: Mapping[str, tuple[float, ...]]
+    line: int = 0
+
+
 @dataclass
 class History:
     """What the lines of a journal add up to.
 
     Attributes:
         states: of each component that an action was about.
+        cuts: of each window, in order.
     """
 
     states: dict[Key, State] = field(default_factory=dict)
-    _done: list[tuple[Key, State]] = field(default_factory=list)
-    _undone: list[tuple[Key, State]] = field(default_factory=list)
+    cuts: dict[str, list[Cut]] = field(default_factory=dict)
+    _done: list[tuple[Key, State, Cut | None]] = field(default_factory=list)
+    _undone: list[tuple[Key, State, Cut | None]] = field(default_factory=list)
 
     @property
     def answers(self) -> dict[Key, Answer]:
@@ -94,7 +114,7 @@ class History:
         return sum(len(answer.points) for answer in self.answers.values())
 
     def apply(self, action: Mapping[str, Any], line: int) -> Key | None:
-        """Adds one action: label, skip, clear, undo or redo; undo takes back the last one that is not taken back yet.
+        """Adds one action: label, skip, clear, cut, undo or redo; undo takes back the last one that is not taken back.
 
         Returns:
             The component that it changed; None where there was nothing to undo or redo.
@@ -107,10 +127,13 @@ class History:
             source, target = (self._done, self._undone) if kind == "undo" else (self._undone, self._done)
             if not source:
                 return None
-            key, state = source.pop()
-            target.append((key, self._set(key, state)))
+            key, state, cut = source.pop()
+            if cut is not None:  # the last of its window: what was done later is taken back already
+                self._take_back(cut) if kind == "undo" else self._cut(cut)
+            target.append((key, self._set(key, state), cut))
             return key
         key = (str(action["window"]), int(action["component"]))
+        cut = None
         if kind == "label":
             seconds = action.get("seconds")
             taken = None if seconds is None else float(seconds)
@@ -119,11 +142,20 @@ class History:
             state = replace(self.states.get(key, State()), skipped=True)
         elif kind == "clear":
             state = State()
+        elif kind == "cut":
+            state, cut = State(), _read_cut(action, line)
+            self._cut(cut)
         else:
             raise ValueError(f"unknown action {kind!r}")
-        self._done.append((key, self._set(key, state)))
+        self._done.append((key, self._set(key, state), cut))
         self._undone.clear()
         return key
+
+    def _cut(self, cut: Cut) -> None:
+        self.cuts.setdefault(cut.window, []).append(cut)
+
+    def _take_back(self, cut: Cut) -> None:
+        self.cuts[cut.window].pop()
 
     def _set(self, key: Key, state: State) -> State:
         """Puts a state in place, and returns the one before."""
@@ -141,6 +173,13 @@ def _answer(action: Mapping[str, Any], line: int) -> Answer:
     return Answer(
         str(action["window"]), int(action["component"]), str(action["proposal"]), classes, points, complete, line
     )
+
+
+def _read_cut(action: Mapping[str, Any], line: int) -> Cut:
+    planes = {str(frame): tuple(map(float, plane)) for frame, plane in action["planes"].items()}
+    if not planes or any(len(plane) != 4 or not all(map(math.isfinite, plane)) for plane in planes.values()):
+        raise ValueError("its planes should be of four numbers")
+    return Cut(str(action["window"]), int(action["component"]), str(action["proposal"]), planes, line)
 
 
 def label_action(answer: Answer, who: str, time: float, seconds: float | None = None) -> dict[str, Any]:
