@@ -245,6 +245,35 @@ def test_a_scripted_annotator_gives_the_labels_of_the_simulated_one(to_label, tm
     np.testing.assert_array_equal(*counts)
 
 
+def test_all_ground_at_once(to_label):
+    """Of one window, but for what has an answer; one undo takes it back, one redo brings it again."""
+    with serving(to_label) as client:
+        overview = client.get("/api/session")
+        window = overview["windows"][1]
+        ground = [k for i, k, _ in overview["queue"] if i == 1 and k < window["ground"]]
+        assert len(ground) > 1
+        frame = client.get(f"/api/component/{quote(window['token'])}/{ground[0]}")["frame"]
+        target = {"window": window["token"], "component": ground[0]}
+        client.act("label", **target, classes=["sidewalk"], frame=frame)
+        before = known(client)
+        answer = client.act("ground", window=window["token"], classes=["road"], seconds=3)
+        assert answer["statistics"]["components"] == len(ground)
+        after = known(client)
+        road = [c["name"] for c in overview["classes"]].index("road") + 1
+        assert [s[:2] for s in after if s[2]["classes"] == [road]] == [
+            [1, k] for k in sorted(ground)[:] if k != ground[0]
+        ]
+        client.act("ground", 400, window=window["token"], classes=["road"])
+        client.act("undo")
+        assert known(client) == before
+        client.act("redo")
+        assert known(client) == after
+    with serving(to_label) as client:
+        assert known(client) == after
+        client.act("undo")
+        assert known(client) == before
+
+
 def cut_in_the_middle(client, place):
     """Cuts a component by an upright plane through its middle; its target, and the rows in front in each frame."""
     target = client.target(place)

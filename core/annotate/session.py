@@ -1,5 +1,6 @@
 """What is asked and what was answered. The journal is the only state: all else is read from it at the start."""
 
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from threading import Lock
@@ -66,7 +67,7 @@ class Session:
         for answer in self._history.answers.values():
             class_ids(journal, answer, classes.names)
         self._lock = Lock()
-        self._changed: list[tuple[Key | None, bool]] = []
+        self._changed: list[tuple[list[Key], bool]] = []
 
     @property
     def changed_since(self) -> int:
@@ -101,7 +102,7 @@ class Session:
         """What has changed since an earlier revision; "cut": components were, or are no more."""
         with self._lock:
             changed = self._changed[max(revision, 0) :]
-            keys = {key for key, _ in changed if key is not None}
+            keys = {key for keys, _ in changed for key in keys}
             return {"states": self._states(keys), "cut": any(cut for _, cut in changed), **self._progress()}
 
     def component(self, window: str, component: int, frame: str | None = None) -> dict[str, Any]:
@@ -122,7 +123,8 @@ class Session:
             request: {"action": label, skip, clear, cut, undo or redo; "window", "component" but for the last two}; for
                 label "classes": [names], "complete", "points": [{"frame", "row", "class"}] and "seconds"; without
                 points the most central one of "frame" stands for the only class; for cut "frame" and "plane":
-                [a, b, c, d] in its coordinates.
+                [a, b, c, d] in its coordinates. {"action": "ground", "window", "classes": [name], "seconds"} labels all
+                ground of a window that has no answer yet; one undo takes it back.
 
         Returns:
             As `since`, with "component": [index of its window, component] that changed, or None.
@@ -130,17 +132,17 @@ class Session:
         Raises:
             BadRequest: it is none, or does not fit the proposals; UserError: it cannot be written.
         """
-        action = self._action(request)
+        actions = self._ground(request) if request.get("action") == "ground" else [self._action(request)]
         with self._lock:
             before = sum(map(len, self._history.cuts.values()))
-            append(self._journal, [action])
-            key = self._history.apply(action, 0)
+            append(self._journal, actions)
+            keys = [key for action in actions for key in self._history.apply(action, 0)]
             cut = before != sum(map(len, self._history.cuts.values()))
-            self._changed.append((key, cut))
-            known = key is not None and key[0] in self._index
+            self._changed.append((keys, cut))
+            known = [[self._index[window], k] for window, k in keys if window in self._index]
             return {
-                "component": [self._index[key[0]], key[1]] if known and key is not None else None,
-                "states": self._states([key] if key is not None else []),
+                "component": known[-1] if known else None,
+                "states": self._states(keys),
                 "cut": cut,
                 **self._progress(),
             }
@@ -160,6 +162,23 @@ class Session:
             raise BadRequest("action: expected label, skip, clear, cut, undo or redo")
         answer = self._answer(request, window, component)
         return label_action(answer, self._who, time.time(), read_seconds(request.get("seconds")))
+
+    def _ground(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        window = self._window(request.get("window"), 0)
+        opened = {token: self._open(token, window) for token in window.frames}
+        proposal = opened[window.frames[0]].proposal
+        answered = self._history.answers
+        actions = []
+        for k in map(int, np.flatnonzero(proposal.ground & (proposal.sizes > 0))):
+            given = answered.get((window.token, k))
+            if given is None or given.proposal != window.identity:
+                frame = max(opened, key=lambda token: len(opened[token].rows(k)))
+                actions.append(self._action({**request, "action": "label", "component": k, "frame": frame}))
+        if not actions:
+            raise BadRequest("all ground patches here are labelled")
+        seconds = read_seconds(request.get("seconds"))
+        each, batch = None if seconds is None else round(seconds / len(actions), 3), secrets.token_hex(4)
+        return [action | {"seconds": each, "batch": batch} for action in actions]
 
     def _answer(self, request: Mapping[str, Any], window: Window, component: int) -> Answer:
         classes, complete = request.get("classes"), request.get("complete", True)

@@ -1,6 +1,7 @@
 // The page: which component is shown, and what keys and clicks do.
 
 import * as api from './api.js';
+import { listen } from './keys.js';
 import { Model, keyOf } from './model.js';
 import { element, fillHelp, markClasses, showClasses, showList, showStatistics } from './panels.js';
 import { showPictures } from './pictures.js';
@@ -25,7 +26,7 @@ class Page {
     this.busy = false;
     showClasses(this.model, (id) => this.choose(id));
     fillHelp();
-    this.listen();
+    listen(this);
     setInterval(() => this.poll(), POLL);
   }
 
@@ -51,7 +52,7 @@ class Page {
     const found = await api.component(window.token, item.id, frame);
     await this.openFrame(found.frame);
     this.current = item;
-    this.mixed = null;
+    this.mixed = this.ground = null;
     this.pictures = found.pictures;
     this.repaint();
     this.lookAtCurrent();
@@ -119,6 +120,8 @@ class Page {
     markClasses(suggestion?.label, chosen);
     element('what').textContent = titleOf(this);
     element('hint').textContent = hintOf(this);
+    element('ground').disabled = !this.cloud || !model.groundLeft(this.frameWindow()).length;
+    document.querySelector('[data-list="contradicted"]').hidden = !model.suggestions.size;
     element('accept').hidden = !suggestion || Boolean(mixed);
     if (suggestion) {
       element('accept').lastElementChild.textContent = `Accept ${model.names[suggestion.label]} (${Math.round(100 * suggestion.confidence)} %)`;
@@ -174,6 +177,7 @@ class Page {
   }
 
   choose(id) {
+    if (this.ground) { this.alone(() => this.labelGround(id)); return; }
     if (!this.current) return;
     if (!this.mixed) { this.alone(() => this.label([{ class: id }], true)); return; }
     if (this.mixed.row === undefined) this.mixed.label = id;
@@ -204,6 +208,23 @@ class Page {
     this.mixed.row = this.mixed.label = undefined;
   }
 
+  // Labels all ground patches of the shown window that have no answer yet; class 0 (ignored) as well.
+  async labelGround(id) {
+    const window = this.model.windows[this.frameWindow()].token, seconds = (performance.now() - this.began) / 1000;
+    this.ground = false;
+    await this.act({ action: 'ground', window, classes: [this.model.names[id]], seconds });
+    await this.next();
+  }
+
+  askForGround() {
+    if (this.busy || !this.cloud) return;
+    this.mixed = null;
+    this.ground = !this.ground;
+    this.began = performance.now();
+    this.repaint();
+    this.refresh();
+  }
+
   async skip() {
     await this.act({ action: 'skip', ...this.target() });
     await this.next();
@@ -229,79 +250,6 @@ class Page {
     } catch (error) {
       element('message').textContent = `The server does not answer (${error.message}). What was labelled is saved.`;
     }
-  }
-
-  // --- keys
-
-  listen() {
-    document.addEventListener('keydown', (event) => this.pressed(event));
-    const buttons = {
-      accept: () => this.enter(false), mixed: () => this.command('m'), ignored: () => this.command('x'), skip: () => this.command('s'),
-      'all-done': () => this.enter(false), 'not-all': () => this.enter(true), undo: () => this.alone(() => this.turnBack('undo')),
-      redo: () => this.alone(() => this.turnBack('redo')), cut: () => this.view.stroke.arm(), previous: () => this.command('ArrowLeft'), next: () => this.command('ArrowRight'),
-      theme: () => this.theme.toggle(), 'help-button': () => this.command('?'),
-    };
-    for (const [id, work] of Object.entries(buttons)) {
-      element(id).addEventListener('click', () => { work(); element('view').focus(); });
-    }
-    for (const tab of document.querySelectorAll('[role="tab"]')) {
-      tab.addEventListener('click', () => {
-        this.list = tab.dataset.list;
-        for (const other of document.querySelectorAll('[role="tab"]')) other.setAttribute('aria-selected', String(other === tab));
-        this.refresh();
-      });
-    }
-  }
-
-  pressed(event) {
-    if (element('help').open || event.altKey || event.repeat) return;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if (event.ctrlKey || event.metaKey) {
-      if (key !== 'z' && key !== 'y') return;
-      event.preventDefault();
-      this.alone(() => this.turnBack(key === 'y' || event.shiftKey ? 'redo' : 'undo'));
-      return;
-    }
-    const onButton = event.target instanceof HTMLButtonElement && (key === 'Enter' || key === ' ');
-    if (onButton) return;
-    const named = this.model.classes.find((c) => c.key === key);
-    if (named) this.choose(named.id);
-    else if (key === 'Enter') this.enter(event.shiftKey);
-    else if (!this.command(key)) return;
-    event.preventDefault();
-  }
-
-  enter(more) {
-    if (!this.current) return;
-    if (this.mixed?.points.length) { this.alone(() => this.label(this.mixed.points, !more)); return; }
-    const suggestion = this.model.suggestions.get(this.current.key);
-    if (suggestion && !this.mixed) this.choose(suggestion.label);
-  }
-
-  // Whether a key is a command; carries it out.
-  command(key) {
-    const withCurrent = {
-      m: () => { this.mixed = { points: [] }; },
-      x: () => (this.mixed ? this.choose(0) : this.alone(() => this.label([{ class: 0 }], true))),
-      s: () => this.alone(() => this.skip()),
-      Delete: () => this.alone(() => this.act({ action: 'clear', ...this.target() })),
-      Home: () => this.lookAtCurrent(),
-    };
-    const always = {
-      ArrowLeft: () => this.alone(() => this.step(-1)),
-      ArrowRight: () => this.alone(() => this.step(1)),
-      Escape: () => { if (this.mixed) this.mixed = null; else this.alone(() => this.next()); },
-      '+': () => this.view.setSize(this.view.size + 1),
-      '-': () => this.view.setSize(this.view.size - 1),
-      h: () => { this.hideLabelled = !this.hideLabelled; },
-      '?': () => element('help').showModal(),
-    };
-    const work = always[key] ?? (this.current ? withCurrent[key] : undefined);
-    if (!work || this.busy) return false;
-    work();
-    this.repaint();
-    this.refresh();
-    return true;
   }
 }
 

@@ -41,6 +41,18 @@ export class Model {
     }
   }
 
+  // Ground patches of a window that have no answer yet.
+  groundLeft(window) {
+    return this.queue.filter((item) => item.window === window && item.id < this.windows[window].ground && !this.state(item.key)?.classes);
+  }
+
+  // Components for which the network suggests what their answer does not name, the surest first.
+  contradicted() {
+    const against = ({ key }) => this.state(key)?.classes && this.suggestions.has(key)
+      && !this.state(key).classes.includes(this.suggestions.get(key).label);
+    return this.queue.filter(against).sort((a, b) => this.suggestions.get(b.key).confidence - this.suggestions.get(a.key).confidence);
+  }
+
   // The next component to ask for: those left first, then those skipped; null where none is.
   next(after) {
     const last = after && this.place.has(after) ? this.place.get(after) : -1;

@@ -4,16 +4,16 @@ import { CURRENT, HIDDEN, MARKED, PLAIN } from './view.js';
 import { keyOf } from './model.js';
 
 // Uint8Array [4 N] for View.paint: the current component orange, what is labelled in its class's colour, the rest grey
-export function paint({ model, cloud, current, mixed, hideLabelled, theme }) {
+export function paint({ model, cloud, current, mixed, ground, hideLabelled, theme }) {
   const { xyz, component } = cloud, count = component.length, tint = new Uint8Array(4 * count);
   const window = model.frames[model.frameIndex.get(cloud.token)].window;
-  const own = current?.window === window ? current.id : -2;
+  const asked = new Set(ground ? model.groundLeft(window).map((item) => item.id) : current?.window === window ? [current.id] : []);
   const known = labelColors(model, window, component);
   const { greys: [low, high], accent } = theme.scene;
   for (let row = 0, at = 0; row < count; row++, at += 4) {
     const id = component[row];
     let color = id >= 0 ? known[id] : undefined, kind = PLAIN;
-    if (id === own) [color, kind] = [accent, CURRENT];
+    if (asked.has(id)) [color, kind] = [accent, CURRENT];
     else if (color && hideLabelled) kind = HIDDEN;
     if (color) {
       [tint[at], tint[at + 1], tint[at + 2]] = color;

@@ -56,12 +56,14 @@ function compact(number) {
 
 export function showList(model, kind, current, onChoose) {
   const rows = [];
-  for (const item of model.list(kind, kind === 'left' && current ? (model.place.get(current) ?? 0) - 1 : -1)) {
+  const from = kind === 'left' && current ? (model.place.get(current) ?? 0) - 1 : -1;
+  for (const item of kind === 'contradicted' ? model.contradicted() : model.list(kind, from)) {
     if (rows.length === LISTED) break;
     const row = node('li'), button = node('button'), state = model.state(item.key);
     const suggestion = model.suggestions.get(item.key);
     if (state?.classes) button.append(swatch(model.colors[state.classes[0]]));
-    const text = model.answerText(item.key) || (suggestion ? `${model.names[suggestion.label]}?` : 'component');
+    const against = kind === 'contradicted' ? `, not ${model.names[suggestion.label]}?` : '';
+    const text = (model.answerText(item.key) && model.answerText(item.key) + against) || (suggestion ? `${model.names[suggestion.label]}?` : 'component');
     button.append(node('span', `${text} #${item.id}`), node('span', `${item.size} points`, 'size'));
     button.title = model.windows[item.window].token;
     if (item.key === current) button.className = 'current';

@@ -12,21 +12,26 @@ export function showPictures(place, frame, pictures) {
     const caption = document.createElement('figcaption'), image = new Image();
     caption.textContent = picture.name;
     figure.append(canvas, caption);
+    figure.title = 'the pointer on it hides the points';
     place.append(figure);
-    image.onload = () => drawCrop(canvas, image, picture);
+    image.onload = () => drawCrop(canvas, image, picture, true);
+    figure.addEventListener('pointerenter', () => image.complete && drawCrop(canvas, image, picture, false));
+    figure.addEventListener('pointerleave', () => image.complete && drawCrop(canvas, image, picture, true));
     image.onerror = () => { caption.textContent = `${picture.name}: image cannot be shown`; };
     image.src = imagePath(frame, picture.camera);
   }
 }
 
-function drawCrop(canvas, image, picture) {
+function drawCrop(canvas, image, picture, withPoints) {
   canvas.width = canvas.clientWidth * devicePixelRatio;
   canvas.height = HEIGHT * devicePixelRatio;
   const { left, top, scale } = crop(picture, canvas.width, canvas.height);
   const context = canvas.getContext('2d');
   context.drawImage(image, -left * scale, -top * scale, picture.width * scale, picture.height * scale);
+  if (!withPoints) return;
   context.fillStyle = '#ff9a1f';
-  const dot = 2 * devicePixelRatio;
+  context.globalAlpha = picture.pixels.length > 3000 ? 0.45 : 0.9;
+  const dot = (picture.pixels.length > 3000 ? 1 : 2) * devicePixelRatio;
   for (let i = 0; i < picture.pixels.length; i += 2) {
     const x = (picture.pixels[i] + 0.5 - left) * scale, y = (picture.pixels[i + 1] + 0.5 - top) * scale;
     context.fillRect(x - dot / 2, y - dot / 2, dot, dot);

@@ -7,7 +7,8 @@ export function titleOf({ model, current }) {
   return `Component ${current.id} (${kind}, ${current.size} points)${answer ? `: ${answer}` : ''}`;
 }
 
-export function hintOf({ mixed, current, model }) {
+export function hintOf({ mixed, ground, current, model }) {
+  if (ground) return 'All orange ground patches at once: press the key of their class; Esc leaves.';
   if (mixed) return hintOfMixed(mixed, model);
   if (!current) return 'Click on a component, or press Esc for the next one of the queue.';
   return 'What are the orange points? Press the key of their class; M if several, X if none, S if unsure. ? shows all keys.';

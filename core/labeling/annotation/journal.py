@@ -89,6 +89,17 @@ class Cut:
     line: int = 0
 
 
+@dataclass(frozen=True)
+class _Change:
+    """What an action did, or its undoing: the component, what was known of it before, and the cut, if it was one.
+    Changes of one batch are taken back together."""
+
+    key: Key
+    before: State
+    cut: Cut | None
+    batch: str | None
+
+
 @dataclass
 class History:
     """What the lines of a journal add up to.
@@ -100,8 +111,8 @@ class History:
 
     states: dict[Key, State] = field(default_factory=dict)
     cuts: dict[str, list[Cut]] = field(default_factory=dict)
-    _done: list[tuple[Key, State, Cut | None]] = field(default_factory=list)
-    _undone: list[tuple[Key, State, Cut | None]] = field(default_factory=list)
+    _done: list[_Change] = field(default_factory=list)
+    _undone: list[_Change] = field(default_factory=list)
 
     @property
     def answers(self) -> dict[Key, Answer]:
@@ -113,25 +124,19 @@ class History:
         """Number of points clicked for the answers that stand."""
         return sum(len(answer.points) for answer in self.answers.values())
 
-    def apply(self, action: Mapping[str, Any], line: int) -> Key | None:
-        """Adds one action: label, skip, clear, cut, undo or redo; undo takes back the last one that is not taken back.
+    def apply(self, action: Mapping[str, Any], line: int) -> list[Key]:
+        """Adds one action: label, skip, clear, cut, undo or redo; undo takes back the last one that is not taken back,
+        with all others of its batch.
 
         Returns:
-            The component that it changed; None where there was nothing to undo or redo.
+            The components that it changed; none where there was nothing to undo or redo.
 
         Raises:
             ValueError, KeyError, TypeError: it is none.
         """
         kind = action["action"]
         if kind in ("undo", "redo"):
-            source, target = (self._done, self._undone) if kind == "undo" else (self._undone, self._done)
-            if not source:
-                return None
-            key, state, cut = source.pop()
-            if cut is not None:  # the last of its window: what was done later is taken back already
-                self._take_back(cut) if kind == "undo" else self._cut(cut)
-            target.append((key, self._set(key, state), cut))
-            return key
+            return self._turn_back(kind)
         key = (str(action["window"]), int(action["component"]))
         cut = None
         if kind == "label":
@@ -147,9 +152,23 @@ class History:
             self._cut(cut)
         else:
             raise ValueError(f"unknown action {kind!r}")
-        self._done.append((key, self._set(key, state), cut))
+        batch = action.get("batch")
+        self._done.append(_Change(key, self._set(key, state), cut, None if batch is None else str(batch)))
         self._undone.clear()
-        return key
+        return [key]
+
+    def _turn_back(self, kind: str) -> list[Key]:
+        """Undoes or redoes the last change and those of its batch."""
+        source, target = (self._done, self._undone) if kind == "undo" else (self._undone, self._done)
+        changed: list[Key] = []
+        batch = source[-1].batch if source else None
+        while source and (not changed or (batch is not None and source[-1].batch == batch)):
+            change = source.pop()
+            if change.cut is not None:  # the last of its window: what was done later is taken back already
+                self._take_back(change.cut) if kind == "undo" else self._cut(change.cut)
+            target.append(replace(change, before=self._set(change.key, change.before)))
+            changed.append(change.key)
+        return changed
 
     def _cut(self, cut: Cut) -> None:
         self.cuts.setdefault(cut.window, []).append(cut)
