@@ -72,10 +72,8 @@ class Session:
     @property
     def changed_since(self) -> int:
         """Number of answers to components that were proposed anew since."""
-        return sum(
-            answer.window in self._index and answer.proposal != self._windows[self._index[answer.window]].identity
-            for answer in self._history.answers.values()
-        )
+        identity = {window.token: window.identity for window in self._windows}
+        return sum(a.proposal != identity.get(a.window, a.proposal) for a in self._history.answers.values())
 
     def overview(self) -> dict[str, Any]:
         """All that the page needs to begin."""
@@ -176,9 +174,9 @@ class Session:
                 actions.append(self._action({**request, "action": "label", "component": k, "frame": frame}))
         if not actions:
             raise BadRequest("all ground patches here are labelled")
-        seconds = read_seconds(request.get("seconds"))
-        each, batch = None if seconds is None else round(seconds / len(actions), 3), secrets.token_hex(4)
-        return [action | {"seconds": each, "batch": batch} for action in actions]
+        batch = secrets.token_hex(4)
+        untimed = [{**action, "seconds": None} for action in actions[1:]]  # one decision
+        return [{**action, "batch": batch} for action in (actions[0], *untimed)]
 
     def _answer(self, request: Mapping[str, Any], window: Window, component: int) -> Answer:
         classes, complete = request.get("classes"), request.get("complete", True)

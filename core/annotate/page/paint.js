@@ -9,6 +9,7 @@ export function paint({ model, cloud, current, mixed, ground, hideLabelled, them
   const window = model.frames[model.frameIndex.get(cloud.token)].window;
   const asked = new Set(ground ? model.groundLeft(window).map((item) => item.id) : current?.window === window ? [current.id] : []);
   const known = labelColors(model, window, component);
+  for (const id in known) known[id] = theme.readable(known[id]);
   const { greys: [low, high], accent } = theme.scene;
   for (let row = 0, at = 0; row < count; row++, at += 4) {
     const id = component[row];

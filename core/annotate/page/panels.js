@@ -41,7 +41,7 @@ export function markClasses(suggested, chosen) {
 export function showStatistics({ clicks, median_seconds: seconds, components, all_components: all, points, all_points: allPoints }) {
   const share = (part, whole) => (whole ? ` (${(100 * part / whole).toFixed(1)} %)` : '');
   const rows = [
-    ['components', `${components} of ${all}`],
+    ['labelled', `${components} of ${all}`],
     ['clicks', `${clicks}${seconds === null ? '' : `, ${seconds.toFixed(1)} s`}`],
     ['points', `${compact(points)}${share(points, allPoints)}`],
   ];

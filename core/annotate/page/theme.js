@@ -13,6 +13,16 @@ export class Theme {
   // {back: colour behind the points, greys: of low and high points, accent: of the current component}
   get scene() { return SCENES[this.name]; }
 
+  // A colour that stands out against the scene's background: lighter, or darker, where it is too near to it.
+  readable(color) {
+    const brightness = (0.3 * color[0] + 0.6 * color[1] + 0.1 * color[2]) / 255;
+    if (this.name === 'dark') {
+      const share = Math.max(0, 0.35 - brightness) / (1 - Math.min(brightness, 0.35));
+      return color.map((value) => value + (255 - value) * share);
+    }
+    return brightness > 0.7 ? color.map((value) => value * 0.7 / brightness) : color;
+  }
+
   toggle() {
     this.name = this.name === 'dark' ? 'light' : 'dark';
     localStorage.setItem('theme', this.name);

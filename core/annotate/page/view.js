@@ -4,6 +4,7 @@ import * as THREE from 'three';
 import { Stroke } from './stroke.js';
 import { OrbitControls } from './three/OrbitControls.js';
 
+THREE.ColorManagement.enabled = false; // colours are shown as given
 const REACH = 6; // pixels around the pointer in which a point counts
 export const HIDDEN = 0, PLAIN = 85, CURRENT = 170, MARKED = 255; // fourth byte of a point's colour
 
@@ -50,7 +51,7 @@ export class View {
   constructor(canvas, stroke, onClick, onStroke) {
     this.canvas = canvas;
     this.renderer = new THREE.WebGLRenderer({ canvas, antialias: false, powerPreference: 'high-performance' });
-    this.renderer.outputColorSpace = THREE.LinearSRGBColorSpace; // colours are shown as given
+    this.renderer.outputColorSpace = THREE.LinearSRGBColorSpace;
     this.camera = new THREE.PerspectiveCamera(50, 1, 0.2, 2000);
     this.camera.up.set(0, 0, 1);
     this.controls = new OrbitControls(this.camera, canvas);
