@@ -8,6 +8,7 @@ import signal
 from urllib.parse import quote, urlsplit
 
 import numpy as np
+import yaml
 
 from core.label_files.files import read_weak_label
 from core.labeling.annotation.clicks import read_windows, simulated_answers
@@ -325,6 +326,15 @@ def test_a_cut(to_label):
     assert len(np.unique(label.propagated[whole == part])) == 1
     assert set(np.unique(label.propagated[whole == part])).isdisjoint(label.propagated[whole == component])
     assert (label.propagated[whole == component] > 0).all() and (label.propagated[front] > 0).all()
+
+
+def test_a_class_with_a_commands_key_is_refused(to_label, tmp_path):
+    with open(f"{to_label.root}/classes.yaml") as file:
+        classes = yaml.safe_load(file)
+    classes["classes"][2]["key"] = "x"
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(classes))
+    words = to_label.words(dataset__classes=tmp_path / "classes.yaml")
+    assert "'x' is a command of the page" in refusal("annotate", ANNOTATE, *words)
 
 
 def test_orders_and_suggestions(to_label, tmp_path):

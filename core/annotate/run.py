@@ -48,6 +48,8 @@ def make_server(run: Run) -> Server:
     if arguments.order == "uncertainty" and arguments.suggestions is None:
         raise UserError("--order uncertainty: needs --suggestions DIR, written by predict.py --uncertainty")
     reader = builder.make_reader(config, "train")
+    if not len(reader):
+        raise UserError("dataset.splits.train: has no frames, and nothing to label")
     reader.check_files(labels=False)
     parameters = builder.weak_label_parameters(config)
     identity = check_proposals(reader, config.proposals.path, parameters)
