@@ -41,7 +41,8 @@ MEASURE = """
     const shown = page.cloud;
     page.cloud = { token: shown.token, xyz, component };
     const open = timed(() => { view.setCloud(xyz); page.repaint(); draw(); }, 1);
-    const frame = timed(draw, 20), recolour = timed(() => page.repaint(), 5), pick = timed(() => view.pick(400, 250), 5);
+    const frame = timed(draw, 20), recolour = timed(() => page.repaint(), 5);
+    const pick = timed(() => view.pick(400, 250), 5);
     page.cloud = shown;
     return JSON.stringify({ open, frame, recolour, pick });"""
 

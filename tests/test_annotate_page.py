@@ -162,6 +162,8 @@ def test_leaving_the_queue(browser, to_label):
         assert sorted(s[1] for s in known(client) if s[2]["classes"] == [6]) == sorted(ground) != []
         assert not browser.find_element("id", "ground").is_enabled()
         hand.press("1")
+        hand.ask("page.view.lookAt(page.cloud.component.map((_, row) => row), true);")  # all of the frame
+        hand.wait()
         shown = hand.pixels()
         hand.press("h")
         assert not np.array_equal(shown, hand.pixels())
