@@ -75,6 +75,7 @@ def _train(run: Run, run_dir: str) -> None:
         amp_dtype=builder.amp_dtype(config),
         log_every=config.train.log_every,
         network_input=network_input,
+        gradients_every=config.train.gradients_every,
     )
     stage = os.path.basename(folder).replace("checkpoints", "train")
     saver = CheckpointSaver(folder, config.train.checkpoints_to_keep, config.train.checkpoint_every_steps)

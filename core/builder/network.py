@@ -120,6 +120,8 @@ def make_loss_weights(config: Config) -> LossWeights:
         association=weight("asso"),
         visit=c.visit_weight,
         temperature=c.temperature,
+        normalize=c.normalize,
+        ramp=c.asso_ramp,
     )
 
 
@@ -127,7 +129,7 @@ def check_criterion(config: Config) -> None:
     """Raises UserError when no term of training's loss has a weight, or when the network lacks the projections that an
     association term needs."""
     m, weights = config.model, make_loss_weights(config)
-    if not any(vars(dataclasses.replace(weights, visit=0, temperature=0)).values()):
+    if not any(vars(dataclasses.replace(weights, visit=0, temperature=0, normalize=False, ramp=0)).values()):
         raise UserError(
             f"criterion: every weight that takes part in '{config.criterion.name}' is 0, so that there is nothing to "
             "train; give one of them a value > 0"

@@ -10,9 +10,9 @@ from torchpack.train import Trainer
 
 from core.loader.collate import LABELLED, Batch
 from core.loader.sampler import EpochSampler
-from core.losses import LossWeights, Targets, loss_terms
+from core.losses import LossWeights, Targets, gradient_sizes, loss_terms
 from core.models.batch_norm import batch_counters
-from core.models.two_branch import Outputs, without_unread_heads
+from core.models.two_branch import Outputs, keeping_image_map, without_unread_heads
 from core.training.checkpoint import network_state
 from core.training.network_input import STORED
 from core.training.state import RandomState, epoch_seed, restore_random_state
@@ -33,6 +33,7 @@ class SegmentationTrainer(Trainer):
         amp_dtype: torch.bfloat16 or torch.float16 for mixed precision (float16 with a gradient scaler), or None.
         log_every: scalars of the losses are written every so many iterations.
         network_input: what the network's input means, for its checkpoints (see core/training/network_input.py).
+        gradients_every: the size of each term's gradient is measured and written every so many iterations; 0: never.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class SegmentationTrainer(Trainer):
         amp_dtype: torch.dtype | None = None,
         log_every: int = 10,
         network_input: Mapping[str, Any] | None = None,
+        gradients_every: int = 0,
     ):
         self.model, self.weights, self.optimizer = model, weights, optimizer
         self.device, self.amp_dtype, self.log_every = device, amp_dtype, log_every
         self.network_input = dict(network_input or {})
+        self.gradients_every, self.gradients = gradients_every, dict[str, float]()
         self.seed = torch.initial_seed()
         self.batch_counters = batch_counters(model)
         self.steps_done = 0  # more: the next epoch is the rest of an interrupted one
@@ -95,12 +98,15 @@ class SegmentationTrainer(Trainer):
         Raises TrainingError, before the update, where one is not finite.
         """
         batch = batch.to(self.device, non_blocking=True)
-        with self._autocast():
+        measures = self.gradients_every > 0 and (self.iteration + 1) % self.gradients_every == 0
+        with self._autocast(), keeping_image_map(self.network, measures):
             outputs = self.model(**network_inputs(batch))
         if self.batch_counters:
             torch._foreach_add_(self.batch_counters, 1)
-        terms = loss_terms(outputs, targets_of(batch), self.weights)
+        weights = self.weights.at(self.iteration)
+        terms = loss_terms(outputs, targets_of(batch), weights)
         read = _read_later(torch.stack([term.detach() for term in terms.values()]))
+        self.gradients = self._gradient_sizes(terms, weights, outputs) if measures else {}
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms["total"]).backward()
         values = dict(zip(terms, read(), strict=True))
@@ -109,6 +115,17 @@ class SegmentationTrainer(Trainer):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return values
+
+    def _gradient_sizes(
+        self, terms: Mapping[str, torch.Tensor], weights: LossWeights, outputs: Outputs
+    ) -> dict[str, float]:
+        """Size of each term's gradient in this process, by branch and term; see `gradient_sizes`."""
+        features = {"point": outputs.features}
+        if outputs.image_map is not None:
+            features["image"] = outputs.image_map
+        sizes = gradient_sizes(terms, weights, features, self.scaler.scale)
+        values = (torch.stack(list(sizes.values())) / self.scaler.get_scale()).tolist()
+        return dict(zip(sizes, values, strict=True))
 
     def evaluation_step(self, batch: Batch) -> Outputs:
         """The network's logits in evaluation mode, without gradient, in training's precision."""
@@ -120,6 +137,8 @@ class SegmentationTrainer(Trainer):
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
 
     def _write_scalars(self, values: dict[str, float]) -> None:
+        for name, value in self.gradients.items():
+            self.summary.add_scalar(f"gradient/{name}", value, max_to_keep=1)
         if self.global_step % self.log_every and self.local_step != self.steps_per_epoch:
             return
         for name, value in values.items():
@@ -133,6 +152,11 @@ class SegmentationTrainer(Trainer):
             f"(all terms: {values}; frames: {', '.join(batch.tokens)}). A lower optimizer.lr or amp_enabled false may "
             "help; the command goes on from the last checkpoint."
         )
+
+    @property
+    def iteration(self) -> int:
+        """The iteration that the schedules are at, from 0; checkpoints hold it."""
+        return self.scheduler.last_epoch
 
     @property
     def network(self) -> nn.Module:
