@@ -30,6 +30,7 @@ from core.models.two_branch import Outputs, without_unread_heads
 from core.running.comm import barrier, in_first_process, sum_over_processes
 from core.running.progress import progress
 from core.scores.evaluation import ConfusionCounts, batch_points, labels_of_points
+from core.training.checkpoint import MODEL, named_weights
 from core.training.network_input import STORED
 from core.training.precision import reproducible_float32
 
@@ -46,6 +47,7 @@ def run_estep(
     network_input: Mapping[str, Any],
     command: str | None = None,
     device: torch.device | str = "cpu",
+    weights: str = MODEL,
 ) -> dict[str, Any] | None:
     """Writes one pseudo-label file per frame, then meta.json with the statistics.
 
@@ -61,6 +63,7 @@ def run_estep(
         checkpoint_hash: of the checkpoint that the network was loaded from.
         network_input: what it takes, and its precision (see core/training/network_input.py).
         device: where labels are made and counted.
+        weights: of the checkpoint that were loaded, as `load_weights` says.
     Returns the statistics on the first process, None on the others.
     """
     reader = dataset.reader
@@ -69,6 +72,7 @@ def run_estep(
         "checkpoint": checkpoint_hash,
         "labels": sorted(dataset.labels.hashes.values()),
         STORED: dict(network_input),
+        **named_weights(weights),
     }
     description = describe(PSEUDO_LABEL, parameters, None, reader)
     identity = description["parameters_hash"]
