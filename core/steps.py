@@ -150,7 +150,7 @@ def _estep(run: Run, run_dir: str) -> None:
     _compare_pseudo_labels(dataset, network_input)
     weights = load_weights(network, run.arguments.weight_path, network_input, config.eval_weights)
     statistics = run_estep(
-        no_grad_inference(network, device, image_head=False),
+        no_grad_inference(network, device, image_head=False, views=builder.inference_views(config)),
         dataset,
         lambda indices: builder.make_remaining_loader(config, dataset, indices),
         directory,
@@ -159,7 +159,7 @@ def _estep(run: Run, run_dir: str) -> None:
         network_input,
         command=command_line(),
         device=device,
-        weights=weights,
+        inferred=builder.describe_inference(config, weights),
     )
     if statistics is not None:
         share = statistics["labelled"] / max(statistics["points"], 1)

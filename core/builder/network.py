@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,8 +13,9 @@ from core.errors import UserError
 from core.losses import LossWeights
 from core.models import SPVCNN, TwoBranchNetwork
 from core.models.synchronized_norm import synchronize_batch_norm
+from core.models.views import View, make_views
 from core.sparse import choose_engine
-from core.training.checkpoint import load_imagenet
+from core.training.checkpoint import MODEL, WEIGHTS, load_imagenet
 
 LIDAR_ALONE = "spvcnn"
 """The network without image branch."""
@@ -80,6 +82,21 @@ def _hold_still(network: TwoBranchNetwork, weights: LossWeights) -> None:
     for part, trains in parts.items():
         if part is not None:
             part.requires_grad_(trains)
+
+
+def inference_views(config: Config) -> tuple[View, ...]:
+    """The views of the points over which E-steps, evaluations and predictions average."""
+    return make_views(config.eval_turns, config.eval_flips)
+
+
+def describe_inference(config: Config, weights: str) -> dict[str, Any]:
+    """What files say of how the network was run; nothing where it was as published.
+
+    Args:
+        weights: that were loaded, as `load_weights` says.
+    """
+    views = {"turns": config.eval_turns, "flips": config.eval_flips} if len(inference_views(config)) > 1 else {}
+    return views | ({} if weights == MODEL else {WEIGHTS: weights})
 
 
 def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.Module:

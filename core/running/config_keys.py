@@ -145,6 +145,8 @@ KEYS: dict[str, Rule] = {
     "workers_per_gpu": whole(0, 256),
     "eval_batch_size": whole(1, 1024),
     "eval_weights": choice("auto", "model", "teacher"),
+    "eval_turns": whole(1, 4),
+    "eval_flips": flag(),
     "optimizer.name": choice("sgd", "adamw"),
     "optimizer.lr": number(0, 100),
     "optimizer.weight_decay": number(0, 100),

@@ -33,7 +33,7 @@ from core.scores.evaluation import batch_points, values_of_points
 from core.scores.metrics import IGNORED
 from core.scores.point_files import FORMATS
 from core.steps import command_line
-from core.training.checkpoint import file_hash, load_weights, named_weights
+from core.training.checkpoint import file_hash, load_weights
 from core.training.precision import say_float32
 
 UNCERTAINTY = "_uncertainty.npz"
@@ -53,11 +53,13 @@ def predict(run: Run) -> None:
     network = builder.make_model(config, run.device, imagenet=False)
     network_input = builder.network_input(config, reader)
     weights = load_weights(network, arguments.weight_path, network_input, config.eval_weights)
-    infer = no_grad_inference(network, run.device, image_head=arguments.uncertainty)
+    infer = no_grad_inference(
+        network, run.device, image_head=arguments.uncertainty, views=builder.inference_views(config)
+    )
 
     parameters = {"checkpoint": file_hash(arguments.weight_path), "format": arguments.format, "seed": config.train.seed}
     parameters |= {"voxel_size": config.dataset.voxel_size, "uncertainty": arguments.uncertainty}
-    parameters |= named_weights(weights)
+    parameters |= builder.describe_inference(config, weights)
     description = describe(PREDICTION, parameters, None, reader)
     in_first_process(lambda: claim_directory(arguments.output, description))
     own = range(dist.rank(), len(reader), dist.size())

@@ -29,7 +29,7 @@ from core.scores.evaluation import (
 from core.scores.metrics import IGNORED
 from core.scores.predictions import PredictionWriter
 from core.scores.results import SCOPES, class_table, result_row, save_row
-from core.training.checkpoint import load_weights, named_weights
+from core.training.checkpoint import load_weights
 from core.training.network_input import STORED
 from core.training.precision import say_float32
 
@@ -54,7 +54,7 @@ def evaluate(run: Run) -> None:
     network = builder.make_model(config, device, imagenet=False)
     network_input = builder.network_input(config, reader)
     weights = load_weights(network, arguments.weight_path, network_input, config.eval_weights)
-    infer = no_grad_inference(network, device, image_head=scored)
+    infer = no_grad_inference(network, device, image_head=scored, views=builder.inference_views(config))
     writer = PredictionWriter(arguments.save_predictions, reader) if arguments.save_predictions else None
     submission = reader.open_submission(arguments.submission) if arguments.submission else None
 
@@ -86,7 +86,7 @@ def evaluate(run: Run) -> None:
             counts if scored else None,
             writer,
             submission,
-            {STORED: network_input, **named_weights(weights)},
+            {STORED: network_input, **builder.describe_inference(config, weights)},
         )
     barrier()  # a long submission should not be left alone by the other processes
 

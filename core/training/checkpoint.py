@@ -21,7 +21,7 @@ from core.training.teacher import TEACHER, teacher_state
 MODEL, AUTO = "model", "auto"
 """Weights of a checkpoint to load, beside TEACHER."""
 WEIGHTS = "weights"
-"""Key of which were loaded, in what is made with them."""
+"""Key of which were loaded, in what is made with them; absent: MODEL."""
 
 RESNETS = {"resnet18": "resnet18-5c106cde.pth", "resnet34": "resnet34-b627a593.pth"}
 """torchvision's files of ImageNet weights."""
@@ -100,11 +100,6 @@ def load_weights(model: nn.Module, path: str, own_input: Mapping[str, Any] | Non
         check_input(content, own_input, path)
     model.load_state_dict(state)
     return MODEL if averaged is None else TEACHER
-
-
-def named_weights(weights: str) -> dict[str, str]:
-    """What files say of the weights behind them; nothing where they are the network's own, as published."""
-    return {} if weights == MODEL else {WEIGHTS: weights}
 
 
 def check_fits(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
