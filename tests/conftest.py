@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from core.synthetic.generate import City, generate_city
+from tests.annotating import proposed_street, to_label  # noqa: F401 (fixtures)
 from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, PRETRAIN, Project, logged, prepare, run_script
 
 SIZES = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from core.datasets.lens import Lens
 
+CLASS_KEYS = "123456789abcdefgijklnopqrtuvwyz"
+"""Keys of the keyboard for classes that name none; without those of commands: h, m, s, x."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClassTable:

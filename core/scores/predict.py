@@ -21,7 +21,7 @@ from core.estep import no_grad_inference
 from core.label_files.errors import PREDICTION
 from core.label_files.files import describe, write_meta
 from core.labeling.annotation.proposals import cloud_hash, read_proposal
-from core.labeling.annotation.uncertainty import component_uncertainty
+from core.labeling.annotation.uncertainty import UNCERTAINTY, component_uncertainty
 from core.labeling.over_data_set.prepare import claim_directory, finish_directory
 from core.loader.collate import Batch
 from core.models.two_branch import Outputs
@@ -35,9 +35,6 @@ from core.scores.point_files import FORMATS
 from core.steps import command_line
 from core.training.checkpoint import file_hash, load_weights
 from core.training.precision import say_float32
-
-UNCERTAINTY = "_uncertainty.npz"
-"""End of the files of components' uncertainties."""
 
 
 def predict(run: Run) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from core.datasets.frame import ClassTable
+from core.datasets.frame import CLASS_KEYS, ClassTable
 from core.errors import UserError
 
 UNKNOWN = 255  # in `from_raw`: no such raw label
 MAX_CLASSES = 31  # beside the ignored one: candidate classes are the bits of 32
 FILE = "classes.yaml"
-KEYS = "123456789abcdefgijklnopqrtuvwyz"  # without those that a page needs: h, m, s, x
 _KNOWN = ("name", "color", "thing", "ground", "key", "raw")
 _EXAMPLE = "write it as docs/recordings.md shows"
 
@@ -37,7 +36,7 @@ def read_classes(path: str) -> ClassTable:
     for row in rows:
         _check_row(path, row)
     names = ["ignored", *(str(row["name"]) for row in rows)]
-    keys = ["", *(str(row.get("key", KEYS[i])) for i, row in enumerate(rows))]
+    keys = ["", *(str(row.get("key", CLASS_KEYS[i])) for i, row in enumerate(rows))]
     _check_distinct(path, "name", names)
     _check_distinct(path, "key", keys)
     raw = [_raw_ids(path, "ignored", content.get("ignored", [])), *(_row_raw(path, i, r) for i, r in enumerate(rows))]

@@ -54,11 +54,15 @@ def read_windows(reader: Reader, directory: str, parameters_hash: str | None = N
             )
         if proposal.window == token:
             frames = [by_token[other] for other in proposal.frames]
-            yield ProposedWindow(frames, [_checked_proposal(reader, directory, f, parameters_hash) for f in frames])
+            yield ProposedWindow(
+                frames, [checked_proposal(directory, f, reader.load_points(f), parameters_hash) for f in frames]
+            )
 
 
-def _checked_proposal(reader: Reader, directory: str, frame: Frame, parameters_hash: str | None) -> Proposal:
-    points = reader.load_points(frame)
+def checked_proposal(
+    directory: str, frame: Frame, points: NDArray[np.float32], parameters_hash: str | None
+) -> Proposal:
+    """The proposals of a frame; UserError unless they were made of these points [N, >= 3]."""
     proposal = read_proposal(directory, frame.token, parameters_hash=parameters_hash)
     found = cloud_hash(points)
     if len(points) != len(proposal.component) or found != proposal.cloud:
@@ -107,7 +111,7 @@ def labels_of_window(
     A component of one class is propagated; of several that are said to be all, it has candidates; else its clicked
     points alone are labelled. Components too small for their classes are left out, as the simulated annotator does.
     """
-    sizes, num_ground = window.proposals[0].sizes, window.proposals[0].num_ground
+    sizes, ground = window.proposals[0].sizes, window.proposals[0].ground
     only, candidates = np.zeros(len(sizes), np.uint8), np.zeros(len(sizes), np.uint32)
     kept = np.zeros(len(sizes), bool)
     clicked: list[Point] = []
@@ -116,7 +120,7 @@ def labels_of_window(
         if answer is None:
             continue
         ids = class_ids(journal, answer, classes.names)
-        if component >= num_ground and _is_small(ids, int(sizes[component]), classes, parameters):
+        if not ground[component] and _is_small(ids, int(sizes[component]), classes, parameters):
             continue
         clicked += answer.points
         kept[component] = answer.complete

@@ -1,6 +1,7 @@
 """The journal of clicks: append-only, one JSON line an action; what is known of each component follows from them."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -71,17 +72,47 @@ class State:
     skipped: bool = False
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A component that was cut in two by a plane (see `cuts.cut_proposals`).
+
+    Attributes:
+        window, component: which one; proposal: hash of what was proposed in the window.
+        planes: (a, b, c, d) in the coordinates of each frame of the window; in front is ax + by + cz + d > 0.
+        line: of the journal, from 1.
+    """
+
+    window: str
+    component: int
+    proposal: str
+    planes: Mapping[str, tuple[float, ...]]
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What an action did, or its undoing: the component, what was known of it before, and the cut, if it was one.
+    Changes of one batch are taken back together."""
+
+    key: Key
+    before: State
+    cut: Cut | None
+    batch: str | None
+
+
 @dataclass
 class History:
     """What the lines of a journal add up to.
 
     Attributes:
         states: of each component that an action was about.
+        cuts: of each window, in order.
     """
 
     states: dict[Key, State] = field(default_factory=dict)
-    _done: list[tuple[Key, State]] = field(default_factory=list)
-    _undone: list[tuple[Key, State]] = field(default_factory=list)
+    cuts: dict[str, list[Cut]] = field(default_factory=dict)
+    _done: list[_Change] = field(default_factory=list)
+    _undone: list[_Change] = field(default_factory=list)
 
     @property
     def answers(self) -> dict[Key, Answer]:
@@ -93,20 +124,21 @@ class History:
         """Number of points clicked for the answers that stand."""
         return sum(len(answer.points) for answer in self.answers.values())
 
-    def apply(self, action: Mapping[str, Any], line: int) -> None:
-        """Adds one action: label, skip, clear, undo or redo; undo takes back the last one that is not taken back yet.
+    def apply(self, action: Mapping[str, Any], line: int) -> list[Key]:
+        """Adds one action: label, skip, clear, cut, undo or redo; undo takes back the last one that is not taken back,
+        with all others of its batch.
+
+        Returns:
+            The components that it changed; none where there was nothing to undo or redo.
 
         Raises:
             ValueError, KeyError, TypeError: it is none.
         """
         kind = action["action"]
         if kind in ("undo", "redo"):
-            source, target = (self._done, self._undone) if kind == "undo" else (self._undone, self._done)
-            if source:
-                key, state = source.pop()
-                target.append((key, self._set(key, state)))
-            return
+            return self._turn_back(kind)
         key = (str(action["window"]), int(action["component"]))
+        cut = None
         if kind == "label":
             seconds = action.get("seconds")
             taken = None if seconds is None else float(seconds)
@@ -115,10 +147,34 @@ class History:
             state = replace(self.states.get(key, State()), skipped=True)
         elif kind == "clear":
             state = State()
+        elif kind == "cut":
+            state, cut = State(), _read_cut(action, line)
+            self._cut(cut)
         else:
             raise ValueError(f"unknown action {kind!r}")
-        self._done.append((key, self._set(key, state)))
+        batch = action.get("batch")
+        self._done.append(_Change(key, self._set(key, state), cut, None if batch is None else str(batch)))
         self._undone.clear()
+        return [key]
+
+    def _turn_back(self, kind: str) -> list[Key]:
+        """Undoes or redoes the last change and those of its batch."""
+        source, target = (self._done, self._undone) if kind == "undo" else (self._undone, self._done)
+        changed: list[Key] = []
+        batch = source[-1].batch if source else None
+        while source and (not changed or (batch is not None and source[-1].batch == batch)):
+            change = source.pop()
+            if change.cut is not None:  # the last of its window: what was done later is taken back already
+                self._take_back(change.cut) if kind == "undo" else self._cut(change.cut)
+            target.append(replace(change, before=self._set(change.key, change.before)))
+            changed.append(change.key)
+        return changed
+
+    def _cut(self, cut: Cut) -> None:
+        self.cuts.setdefault(cut.window, []).append(cut)
+
+    def _take_back(self, cut: Cut) -> None:
+        self.cuts[cut.window].pop()
 
     def _set(self, key: Key, state: State) -> State:
         """Puts a state in place, and returns the one before."""
@@ -136,6 +192,13 @@ def _answer(action: Mapping[str, Any], line: int) -> Answer:
     return Answer(
         str(action["window"]), int(action["component"]), str(action["proposal"]), classes, points, complete, line
     )
+
+
+def _read_cut(action: Mapping[str, Any], line: int) -> Cut:
+    planes = {str(frame): tuple(map(float, plane)) for frame, plane in action["planes"].items()}
+    if not planes or any(len(plane) != 4 or not all(map(math.isfinite, plane)) for plane in planes.values()):
+        raise ValueError("its planes should be of four numbers")
+    return Cut(str(action["window"]), int(action["component"]), str(action["proposal"]), planes, line)
 
 
 def label_action(answer: Answer, who: str, time: float, seconds: float | None = None) -> dict[str, Any]:

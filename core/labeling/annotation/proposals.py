@@ -41,6 +41,7 @@ class Proposal:
         frames: tokens of its frames.
         identity: hash of all that was proposed in the window; clicks refer to it.
         cloud: hash of the frame's points.
+        parents: of the last components, which a person cut off others: off which.
     """
 
     component: NDArray[np.int32]
@@ -50,10 +51,20 @@ class Proposal:
     frames: tuple[str, ...]
     identity: str
     cloud: str
+    parents: tuple[int, ...] = ()
+
+    @cached_property
+    def ground(self) -> NDArray[np.bool_]:
+        """bool [K], which components are ground; the part of one is what the whole was."""
+        proposed = len(self.sizes) - len(self.parents)
+        ground = np.arange(len(self.sizes)) < self.num_ground
+        for part, parent in enumerate(self.parents, proposed):
+            ground[part] = ground[parent]
+        return ground
 
     def queue(self, smallest: int) -> NDArray[np.int64]:
         """The components to ask for, largest first: all ground, and clusters of at least `smallest` points."""
-        wanted = (np.arange(len(self.sizes)) < self.num_ground) | (self.sizes >= smallest)
+        wanted = self.ground | (self.sizes >= smallest)
         order = np.argsort(-self.sizes, kind="stable")
         return order[wanted[order]]
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+UNCERTAINTY = "_uncertainty.npz"
+"""End of the names of the files that hold a frame's."""
+
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:

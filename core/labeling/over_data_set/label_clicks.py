@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from core.labeling.annotation.clicks import (
     read_windows,
     simulated_answers,
 )
+from core.labeling.annotation.cuts import cut_proposals
 from core.labeling.annotation.journal import Answer, History, Key, append, label_action, read_journal
 from core.labeling.annotation.parameters import WeakLabelParameters
 from core.labeling.annotation.proposals import proposal_parameters
@@ -66,17 +68,18 @@ def label_from_clicks(
     Raises:
         UserError: proposals or journal are missing, broken or do not fit; the directory holds other labels.
     """
-    identity = _check_proposals(reader, proposals, parameters)
+    identity = check_proposals(reader, proposals, parameters)
     history = read_journal(journal)
     if not history.answers:
         raise UserError(f"{journal}: no clicks in it; label components first, or give --simulate")
     with locked(directory, True):
-        extra = {"journal": _hash(history.answers)}
+        extra = {"journal": _hash(history)}
         description = describe(WEAK_LABEL, parameters, seed, reader, extra)
         _take_over(directory, description)
         left_out = 0
         windows = read_windows(reader, proposals, identity)
         for window in progress(windows, _count(reader, parameters), "labels from clicks"):
+            window = cut_window(reader, journal, window, history, skip_changed)
             answers, changed = _fitting(journal, history, window, skip_changed)
             left_out += changed
             labels = labels_of_window(journal, window, answers, reader.classes, parameters)
@@ -99,10 +102,11 @@ def label_from_clicks(
 
 def simulate_clicks(reader: Reader, proposals: str, journal: str, parameters: WeakLabelParameters, seed: int) -> int:
     """Answers every component that has no answer yet from the dense labels, into the journal; the number of answers."""
-    identity = _check_proposals(reader, proposals, parameters)
+    identity = check_proposals(reader, proposals, parameters)
     history, count = read_journal(journal), 0
     windows = read_windows(reader, proposals, identity)
     for window in progress(windows, _count(reader, parameters), "simulated clicks"):
+        window = cut_window(reader, journal, window, history, skip_changed=False)
         answers = list(simulated_answers(reader, window, history, parameters, seed))
         append(journal, (label_action(answer, SIMULATED, time.time()) for answer in answers))
         count += len(answers)
@@ -113,7 +117,7 @@ def _count(reader: Reader, parameters: WeakLabelParameters) -> int:
     return len(windows_of(reader, parameters.window))
 
 
-def _check_proposals(reader: Reader, proposals: str, parameters: WeakLabelParameters) -> str:
+def check_proposals(reader: Reader, proposals: str, parameters: WeakLabelParameters) -> str:
     """Hash that each file of the proposals must carry."""
     expected = {"parameters": proposal_parameters(parameters)}
     meta = check_directory(proposals, PROPOSAL, reader.tokens(), expected, reader.name)
@@ -138,6 +142,32 @@ def _fitting(
     return fitting, len(own) - len(fitting)
 
 
+def cut_window(
+    reader: Reader, journal: str, window: ProposedWindow, history: History, skip_changed: bool
+) -> ProposedWindow:
+    """A window after the cuts of a journal.
+
+    Raises:
+        UserError: a cut of components that were proposed anew since, or that are not there.
+    """
+    cuts = history.cuts.get(window.token, [])
+    fitting = [cut for cut in cuts if cut.proposal == window.identity]
+    if len(fitting) < len(cuts) and not skip_changed:
+        line = next(cut.line for cut in cuts if cut.proposal != window.identity)
+        raise UserError(
+            f"{journal}: line {line} cuts other components of {window.token}; restore the proposals, or leave such "
+            "lines out with --skip-changed"
+        )
+    if not fitting:
+        return window
+    for part, cut in enumerate(fitting, len(window.proposals[0].sizes)):
+        if not 0 <= cut.component < part:
+            raise UserError(f"{journal}: line {cut.line} cuts component {cut.component}, which is not there; remove it")
+    clouds = [reader.load_points(frame) for frame in window.frames]
+    tokens = [frame.token for frame in window.frames]
+    return replace(window, proposals=cut_proposals(tokens, window.proposals, clouds, fitting))
+
+
 def _take_over(directory: str, description: Mapping[str, Any]) -> None:
     """Makes the directory ready for the labels of this journal; those of an older one are written over."""
     make_folder(directory)
@@ -155,10 +185,12 @@ def _take_over(directory: str, description: Mapping[str, Any]) -> None:
     claim_directory(directory, description)
 
 
-def _hash(answers: Mapping[Key, Answer]) -> str:
+def _hash(history: History) -> str:
     lines = sorted(
-        f"{a.window} {a.component} {a.proposal} {a.classes} {a.complete} {a.points}" for a in answers.values()
+        f"{a.window} {a.component} {a.proposal} {a.classes} {a.complete} {a.points}" for a in history.answers.values()
     )
+    cuts = [f"{c.component} {c.proposal} {c.planes}" for window in sorted(history.cuts) for c in history.cuts[window]]
+    lines += cuts
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
