@@ -1,7 +1,7 @@
 """E-step: runs the network over the training frames and writes pseudo-labels."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from core.labeling.over_data_set.prepare import claim_directory, finish_director
 from core.labeling.pseudo_labels import PseudoLabelRules, pseudo_labels
 from core.loader.collate import Batch
 from core.models.two_branch import Outputs, without_unread_heads
+from core.models.views import View, average
 from core.running.comm import barrier, in_first_process, sum_over_processes
 from core.running.progress import progress
 from core.scores.evaluation import ConfusionCounts, batch_points, labels_of_points
@@ -46,6 +47,7 @@ def run_estep(
     network_input: Mapping[str, Any],
     command: str | None = None,
     device: torch.device | str = "cpu",
+    inferred: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Writes one pseudo-label file per frame, then meta.json with the statistics.
 
@@ -61,6 +63,7 @@ def run_estep(
         checkpoint_hash: of the checkpoint that the network was loaded from.
         network_input: what it takes, and its precision (see core/training/network_input.py).
         device: where labels are made and counted.
+        inferred: how, where it is not as published (see `builder.describe_inference`).
     Returns the statistics on the first process, None on the others.
     """
     reader = dataset.reader
@@ -69,6 +72,7 @@ def run_estep(
         "checkpoint": checkpoint_hash,
         "labels": sorted(dataset.labels.hashes.values()),
         STORED: dict(network_input),
+        **(inferred or {}),
     }
     description = describe(PSEUDO_LABEL, parameters, None, reader)
     identity = description["parameters_hash"]
@@ -214,11 +218,17 @@ def quality_table(statistics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def no_grad_inference(network: torch.nn.Module, device: torch.device | str, image_head: bool = True) -> Infer:
+def no_grad_inference(
+    network: torch.nn.Module,
+    device: torch.device | str,
+    image_head: bool = True,
+    views: Sequence[View] = (View(),),
+) -> Infer:
     """Runs the network in evaluation mode, in float32 whatever training uses, and with the same result in every run.
 
     Args:
         image_head: its logits are wanted.
+        views: of the points, over which outputs are averaged.
     """
     from core.training.trainer import network_inputs
 
@@ -226,6 +236,6 @@ def no_grad_inference(network: torch.nn.Module, device: torch.device | str, imag
 
     def infer(batch: Batch) -> Outputs:
         with torch.no_grad(), reproducible_float32(), without_unread_heads(network, image_head):
-            return network(**network_inputs(batch.to(device, non_blocking=True)))
+            return average(network, network_inputs(batch.to(device, non_blocking=True)), views)
 
     return infer

@@ -17,20 +17,21 @@ torch.set_num_threads(1)  # as each of two processes has: results are equal to t
 
 
 @pytest.fixture(autouse=True)
-def switches(monkeypatch):
+def switches():
     """Each test finds float32 products without TF32, and leaves PyTorch's switches as they were."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    for place, name in ((matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark"), (cudnn, "deterministic")):
-        monkeypatch.setattr(place, name, name != "allow_tf32" and getattr(place, name))  # which puts it back
+    places = ((matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark"), (cudnn, "deterministic"))
     algorithms = partial(
         torch.use_deterministic_algorithms, warn_only=torch.is_deterministic_algorithms_warn_only_enabled()
     )
     kept = [
+        *((partial(setattr, place, name), getattr(place, name)) for place, name in places),
         (algorithms, torch.are_deterministic_algorithms_enabled()),
         (torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
         (torch.set_default_dtype, torch.get_default_dtype()),
         (torch.set_num_threads, torch.get_num_threads()),
     ]
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
     yield
     for put_back, value in kept:
         put_back(value)

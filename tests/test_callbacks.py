@@ -24,11 +24,13 @@ from tests import made_up
 CPU = torch.device("cpu")
 
 
-def make_trainer(seed=0, dropout=0.0):
+def make_trainer(seed=0, dropout=0.0, ramp=0, ema=0.0):
     network = made_up.SmallNetwork(seed, dropout)
     torch.manual_seed(0)  # as every start of the command does
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    return SegmentationTrainer(network, LossWeights(), optimizer, lambda k: 1 / (k + 1), CPU, log_every=1)
+    return SegmentationTrainer(
+        network, LossWeights(ramp=ramp), optimizer, lambda k: 1 / (k + 1), CPU, log_every=1, ema=ema
+    )
 
 
 def train(folder, num_epochs, callbacks=(), path=None, stop_after=None, **network):
@@ -55,17 +57,22 @@ def assert_same(a, b):
         assert torch.equal(ours, theirs), name
     ours, theirs = (trainer.optimizer.state_dict()["state"] for trainer in (a, b))
     assert all(torch.equal(ours[key]["momentum_buffer"], theirs[key]["momentum_buffer"]) for key in ours)
+    averages = [trainer.teacher.state if trainer.teacher else {} for trainer in (a, b)]
+    assert averages[0].keys() == averages[1].keys()
+    assert all(torch.equal(value, averages[1][name]) for name, value in averages[0].items())
     assert a.scheduler.state_dict() == b.scheduler.state_dict()
     assert (a.epoch_num, a.global_step) == (b.epoch_num, b.global_step)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_resumed_training_ends_where_uninterrupted_training_does(tmp_path, dropout):
-    """Sample order, augmentation (both follow the epoch) and dropout go on as if nothing had happened."""
-    whole = train(tmp_path / "whole", 2, dropout=dropout)
-    first = train(tmp_path / "parts", 2, stop_after=1, dropout=dropout)
+@pytest.mark.parametrize(
+    "options", [{}, {"dropout": 0.3}, {"ramp": 3}, {"ema": 0.9}], ids=["plain", "dropout", "ramp", "teacher"]
+)
+def test_resumed_training_ends_where_uninterrupted_training_does(tmp_path, options):
+    """Sample order, augmentation (both follow the epoch), dropout, ramp and teacher go on as if never stopped."""
+    whole = train(tmp_path / "whole", 2, **options)
+    first = train(tmp_path / "parts", 2, stop_after=1, **options)
     assert first.epoch_num == 1
-    second = train(tmp_path / "parts", 2, seed=5, dropout=dropout)
+    second = train(tmp_path / "parts", 2, seed=5, **options)
     assert_same(second, whole)
 
 

@@ -140,3 +140,26 @@ def test_full_supervision_uses_dense_labels_alone():
     result = loss_terms(outputs, targets, weights)
     assert set(result) == {"dense/vox", "dense/pix", "total"}
     torch.testing.assert_close(result["dense/vox"], of_one_head(terms.segmentation, x["x_vox"], x["prop_label"]))
+
+
+def test_cosines_do_not_depend_on_the_length_of_embeddings():
+    """Two points and two pixels at right angles: each walks to its own pixel with the odds of the temperature."""
+    points, pixels, labels = 30 * torch.eye(2), 0.1 * torch.eye(2), torch.tensor([1, 2])
+    walker, visit = terms.association(points, pixels, labels, 0.5, normalize=True)
+    own = torch.sigmoid(torch.tensor(1 / 0.5))
+    assert walker.item() == pytest.approx(-torch.log(own**2 + (1 - own) ** 2).item(), abs=1e-6)
+    assert visit.item() == pytest.approx(0, abs=1e-6)
+    longer = terms.association(7 * points, pixels, labels, 0.5, normalize=True)
+    torch.testing.assert_close(longer, (walker, visit))
+    assert terms.association(points, pixels, labels, 0.5)[0].item() != pytest.approx(walker.item(), abs=1e-3)
+
+
+def test_association_rises_along_its_ramp():
+    weights = LossWeights(association=0.5, ramp=4)
+    assert [weights.at(k).association for k in range(6)] == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
+    assert weights.at(1).sparse == weights.sparse and LossWeights().at(0) == LossWeights()
+    x = inputs("main", "cpu")
+    values = total(x, weights.at(0))
+    whole = total(x, weights.at(9))
+    share = values["walker"] + 0.5 * values["visit"]
+    torch.testing.assert_close(whole["total"] - values["total"], 0.375 * share, rtol=1e-4, atol=1e-4)

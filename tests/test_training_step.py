@@ -17,12 +17,12 @@ from torchpack.callbacks import LambdaCallback, TFEventWriter
 from benchmarks.operations import count
 from core import builder, steps
 from core.loader.collate import collate
-from core.losses import LossWeights
+from core.losses import LossWeights, loss_terms
 from core.running.runtime import Run
 from core.sparse import Coordinates, RowMap, SparseTensor
 from core.sparse.kernel_map import KernelMap
 from core.training.callbacks import ScalarsWriter
-from core.training.trainer import SegmentationTrainer, TrainingError, targets_of
+from core.training.trainer import SegmentationTrainer, TrainingError, network_inputs, targets_of
 from tests import made_up
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
 from tests.fake_nuscenes import write_fake_nuscenes
@@ -168,6 +168,39 @@ def test_scalars_and_events(tmp_path):
     accumulator = EventAccumulator(str(events)).Reload()
     assert {f"loss/{name}" for name in steps[0]} | {"lr"} == set(accumulator.Tags()["scalars"])
     assert [event.step for event in accumulator.Scalars("loss/total")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_gradient_sizes_are_measured_and_change_nothing(device, tmp_path):
+    """Every second step, each term on the branches that it reaches; the weights afterwards are the same to the bit."""
+    path = tmp_path / "scalars.jsonl"
+    trainer = make_trainer(device, gradients_every=2, log_every=100)
+    train(trainer, SAMPLES, epochs=3, callbacks=[ScalarsWriter(str(path), "train")])
+    plain = make_trainer(device, log_every=100)
+    train(plain, SAMPLES, epochs=3)
+    assert all(torch.equal(a, b) for a, b in zip(trainer.network.parameters(), plain.network.parameters(), strict=True))
+    (line,) = [line for line in map(json.loads, path.read_text().splitlines()) if "gradient/point/total" in line]
+    found = {name.removeprefix("gradient/") for name in line if name.startswith("gradient/")}
+    labels = ("sparse", "propagated", "negative")
+    own = {f"{branch}/{label}/{head}" for branch, head in (("point", "vox"), ("image", "pix")) for label in labels}
+    assert line["step"] == 2 and found == own | {f"{b}/{term}" for b in ("point", "image") for term in ASSOCIATION}
+
+
+@pytest.mark.parametrize("ramp", [0, 10])
+def test_gradient_sizes_are_those_of_the_weighted_terms(ramp):
+    trainer, batch = make_trainer(gradients_every=1), made_up.batch()
+    trainer.weights = LossWeights(sparse=3.0, propagated=0, negative=0, ramp=ramp)
+    outputs = trainer.model(**network_inputs(batch))
+    outputs.features.retain_grad()
+    values = loss_terms(outputs, targets_of(batch), trainer.weights)
+    expected = {"sparse/vox": 3 * values["sparse/vox"], "walker": 0.5 * values["walker"] / max(ramp, 1)}
+    for name, value in expected.items():
+        outputs.features.grad = None
+        value.backward(retain_graph=True)
+        expected[name] = outputs.features.grad.norm().item()
+    trainer.update(batch)
+    for name, size in expected.items():
+        assert trainer.gradients[f"point/{name}"] == pytest.approx(size, rel=1e-4), name
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -11,7 +11,16 @@ from core.builder.dataset import (
     weak_label_parameters,
 )
 from core.builder.loader import make_loader, make_remaining_loader, worker_context
-from core.builder.network import LIDAR_ALONE, NETWORKS, check_criterion, distribute, make_loss_weights, make_model
+from core.builder.network import (
+    LIDAR_ALONE,
+    NETWORKS,
+    check_criterion,
+    describe_inference,
+    distribute,
+    inference_views,
+    make_loss_weights,
+    make_model,
+)
 from core.builder.optimizer import amp_dtype, make_optimizer, make_schedule, training_precision
 from core.builder.reader import image_size, make_reader, network_input, point_features, reads_images
 
@@ -35,7 +44,9 @@ __all__ = [
     "LIDAR_ALONE",
     "NETWORKS",
     "check_criterion",
+    "describe_inference",
     "distribute",
+    "inference_views",
     "make_loss_weights",
     "make_model",
     "amp_dtype",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,8 +13,9 @@ from core.errors import UserError
 from core.losses import LossWeights
 from core.models import SPVCNN, TwoBranchNetwork
 from core.models.synchronized_norm import synchronize_batch_norm
+from core.models.views import View, make_views
 from core.sparse import choose_engine
-from core.training.checkpoint import load_imagenet
+from core.training.checkpoint import MODEL, WEIGHTS, load_imagenet
 
 LIDAR_ALONE = "spvcnn"
 """The network without image branch."""
@@ -82,6 +84,21 @@ def _hold_still(network: TwoBranchNetwork, weights: LossWeights) -> None:
             part.requires_grad_(trains)
 
 
+def inference_views(config: Config) -> tuple[View, ...]:
+    """The views of the points over which E-steps, evaluations and predictions average."""
+    return make_views(config.eval_turns, config.eval_flips)
+
+
+def describe_inference(config: Config, weights: str) -> dict[str, Any]:
+    """What files say of how the network was run; nothing where it was as published.
+
+    Args:
+        weights: that were loaded, as `load_weights` says.
+    """
+    views = {"turns": config.eval_turns, "flips": config.eval_flips} if len(inference_views(config)) > 1 else {}
+    return views | ({} if weights == MODEL else {WEIGHTS: weights})
+
+
 def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.Module:
     """Wraps the network for training with several processes: synchronised batch norm on GPUs, averaged gradients."""
     if dist.size() == 1 or not config.ddp:
@@ -120,6 +137,8 @@ def make_loss_weights(config: Config) -> LossWeights:
         association=weight("asso"),
         visit=c.visit_weight,
         temperature=c.temperature,
+        normalize=c.normalize,
+        ramp=c.asso_ramp,
     )
 
 
@@ -127,7 +146,7 @@ def check_criterion(config: Config) -> None:
     """Raises UserError when no term of training's loss has a weight, or when the network lacks the projections that an
     association term needs."""
     m, weights = config.model, make_loss_weights(config)
-    if not any(vars(dataclasses.replace(weights, visit=0, temperature=0)).values()):
+    if not any(vars(dataclasses.replace(weights, visit=0, temperature=0, normalize=False, ramp=0)).values()):
         raise UserError(
             f"criterion: every weight that takes part in '{config.criterion.name}' is 0, so that there is nothing to "
             "train; give one of them a value > 0"

@@ -80,7 +80,9 @@ def multi_hot(candidates: Tensor, num_classes: int) -> Tensor:
     return (candidates[:, None] >> torch.arange(num_classes, device=candidates.device)) & 1 == 1
 
 
-def association(annotated: Tensor, targeted: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def association(
+    annotated: Tensor, targeted: Tensor, labels: Tensor, temperature: float, normalize: bool = False
+) -> tuple[Tensor, Tensor]:
     """Walker and visit loss of association learning (Haeusser et al., CVPR 2017) from points to pixels and back.
 
     Over the whole batch; S = A Bᵀ / temperature; P_ab and P_ba are row softmaxes of S and Sᵀ. walker is
@@ -91,12 +93,16 @@ def association(annotated: Tensor, targeted: Tensor, labels: Tensor, temperature
         annotated: [a, D], A: point embeddings of annotated voxels.
         targeted: [b, D], B: pixel embeddings of points with an association target.
         labels: int64 [a], sparse labels of A.
+        normalize: embeddings are scaled to length 1 first: S holds cosines, from -1 to 1, over the temperature.
     Returns (walker, visit).
     """
     if not (len(annotated) and len(targeted)):
         zero = _zero(annotated) + _zero(targeted)
         return zero, zero
-    similarity = annotated.float() @ targeted.float().t() / temperature
+    annotated, targeted = annotated.float(), targeted.float()
+    if normalize:
+        annotated, targeted = F.normalize(annotated, dim=1), F.normalize(targeted, dim=1)
+    similarity = annotated @ targeted.t() / temperature
     to_pixels, to_points = similarity.softmax(1), similarity.t().softmax(1)
     same = (labels[:, None] == labels[None]).to(similarity.dtype)
     walk = same / same.sum(1, keepdim=True)

@@ -1,7 +1,7 @@
 """The weighted sum of the terms: the one place that adds them up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ class LossWeights:
         association: weight of walker + visit * the visit loss.
         visit: see above.
         temperature: divides the similarities of the association.
+        normalize: these are cosines of the embeddings.
+        ramp: iterations over which the weight of the association rises; 0: it is whole from the first.
     """
 
     sparse: float = 1.0
@@ -30,6 +32,22 @@ class LossWeights:
     association: float = 0.5
     visit: float = 0.5
     temperature: float = 0.5
+    normalize: bool = False
+    ramp: int = 0
+
+    def at(self, iteration: int) -> "LossWeights":
+        """The weights of an iteration k, counted from 0: below `ramp` the association's is (k + 1) / ramp of its own.
+
+        It is never 0: its projections would have no gradient, for which DDP waits.
+        """
+        if iteration >= self.ramp:
+            return self
+        return replace(self, association=self.association * (iteration + 1) / self.ramp, ramp=0)
+
+    def of_term(self, name: str) -> float:
+        """The weight that a value of `loss_terms` has in the total; the total's own is 1."""
+        others = {"total": 1.0, "walker": self.association, "visit": self.association * self.visit}
+        return others[name] if name in others else getattr(self, name.split("/")[0])
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,7 @@ def loss_terms(outputs: Outputs, targets: Targets, weights: LossWeights) -> dict
             raise ValueError("association loss needs a network with projections (model.proj_channel > 0)")
         annotated, labels = targets.select("sparse", outputs.embedding_vox)
         targeted = outputs.embedding_pix.index_select(0, targets.rows["association"])
-        walker, visit = terms.association(annotated, targeted, labels, weights.temperature)
+        walker, visit = terms.association(annotated, targeted, labels, weights.temperature, weights.normalize)
         result |= {"walker": walker, "visit": visit}
         total = total + weights.association * (walker + weights.visit * visit)
     return {**result, "total": total}

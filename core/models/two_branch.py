@@ -29,6 +29,8 @@ class Outputs:
             camera sees the point, and is None where it is not asked for, or the network has no image head.
         embedding_vox, embedding_pix: [M, proj_channel] projections for association, or None without projections.
         features: [M, C] decoder features of the point branch, from which the E-step makes prototypes.
+        image_map: [B * K, C', H', W'] of the image branch, what its head and projection read; where it is asked for
+            (`keeping_image_map`), since it is large.
     """
 
     x_vox: Tensor
@@ -36,6 +38,7 @@ class Outputs:
     embedding_vox: Tensor | None
     embedding_pix: Tensor | None
     features: Tensor
+    image_map: Tensor | None = None
 
 
 class TwoBranchNetwork(nn.Module):
@@ -66,7 +69,7 @@ class TwoBranchNetwork(nn.Module):
         project: bool = True,
     ):
         super().__init__()
-        self.project, self.image_head = project, True
+        self.project, self.image_head, self.keep_image_map = project, True, False
         self.image_normalize = image_normalize
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         c = pb.scaled_widths(cr)
@@ -132,7 +135,8 @@ class TwoBranchNetwork(nn.Module):
             if self.project and self.projector2d is not None and self.projector3d is not None:
                 embedding_vox = self.projector3d(features)
                 embedding_pix = self._read_linear(self.projector2d[:3](image_map), self.projector2d[3], sample)
-        return Outputs(self.classifier_vox(features), x_pix, embedding_vox, embedding_pix, features)
+        kept = image_map if self.keep_image_map else None
+        return Outputs(self.classifier_vox(features), x_pix, embedding_vox, embedding_pix, features, kept)
 
     def _point_branch(self, x: SparseTensor, levels: list[Tensor], sample: Callable[[Tensor], Tensor]) -> Tensor:
         x0 = self.stem(x)
@@ -191,3 +195,16 @@ def without_unread_heads(network: nn.Module, image_head: bool = True) -> Iterato
         yield
     finally:
         network.project, network.image_head = before
+
+
+@contextmanager
+def keeping_image_map(network: nn.Module, keep: bool) -> Iterator[None]:
+    """Within it a two-branch network's outputs have `image_map`, with `keep`. Other networks stay as they are."""
+    if not (keep and isinstance(network, TwoBranchNetwork)):
+        yield
+        return
+    network.keep_image_map = True
+    try:
+        yield
+    finally:
+        network.keep_image_map = False

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from core.errors import UserError
 from core.running.files import write_json
 from core.scores.metrics import IGNORED, class_iou, mean_iou
+from core.training.checkpoint import WEIGHTS
 
 SCOPES = ("vox/in_view", "pix/in_view", "vox/all")
 """What is scored: point head and image head on the points in view (the paper's protocol), point head on all points
@@ -65,13 +66,20 @@ def _percent(value: float) -> float | None:
 
 
 def save_row(path: str, row: dict[str, Any]) -> None:
-    """Adds a row to results.json, in place of an earlier one of the same checkpoint, split and points."""
+    """Adds a row to results.json, in place of an earlier one of the same checkpoint, weights, views, split, points."""
     rows = [r for r in read_rows(path) if _key(r) != _key(row)]
     write_json(path, [*rows, row])
 
 
-def _key(row: dict[str, Any]) -> tuple[str, str, str]:
-    return os.path.realpath(row["checkpoint"]), row["split"], row["points"]
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        os.path.realpath(row["checkpoint"]),
+        row.get(WEIGHTS),
+        row.get("turns"),
+        row.get("flips"),
+        row["split"],
+        row["points"],
+    )
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:

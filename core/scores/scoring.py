@@ -53,8 +53,8 @@ def evaluate(run: Run) -> None:
     loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval", every_point=True, scored=scored))
     network = builder.make_model(config, device, imagenet=False)
     network_input = builder.network_input(config, reader)
-    load_weights(network, arguments.weight_path, network_input)
-    infer = no_grad_inference(network, device, image_head=scored)
+    weights = load_weights(network, arguments.weight_path, network_input, config.eval_weights)
+    infer = no_grad_inference(network, device, image_head=scored, views=builder.inference_views(config))
     writer = PredictionWriter(arguments.save_predictions, reader) if arguments.save_predictions else None
     submission = reader.open_submission(arguments.submission) if arguments.submission else None
 
@@ -80,7 +80,14 @@ def evaluate(run: Run) -> None:
     counts = sum_over_processes(confusion.numpy())
     barrier()
     if dist.is_master():
-        _finish(run, reader, counts if scored else None, writer, submission, network_input)
+        _finish(
+            run,
+            reader,
+            counts if scored else None,
+            writer,
+            submission,
+            {STORED: network_input, **builder.describe_inference(config, weights)},
+        )
     barrier()  # a long submission should not be left alone by the other processes
 
 
@@ -111,12 +118,13 @@ def _finish(
     counts: np.ndarray | None,
     writer: PredictionWriter | None,
     submission: Submission | None,
-    network_input: dict[str, Any],
+    loaded: dict[str, Any],
 ) -> None:
     """What the first process does when all frames are predicted: checks what was written, saves and shows scores.
 
     Args:
         counts: [3, C, C] in the order of SCOPES; None: no labels.
+        loaded: what results.json says of the network besides.
     """
     config, arguments = run.config, run.arguments
     if writer:
@@ -137,7 +145,7 @@ def _finish(
             reader.benchmark_iou(counts[SCOPES.index("vox/all")]),
         )
         row["stage"] = BASELINES.get(config.criterion.name, row["stage"])
-        row[STORED] = network_input
+        row |= loaded
         path = os.path.join(_run_dir(arguments.run_dir, arguments.weight_path), "results.json")
         save_row(path, row)
         logger.info(

@@ -1,6 +1,7 @@
 """One training loop for pretraining, M-steps, baselines and full supervision: they differ in label sources alone."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,12 +11,14 @@ from torchpack.train import Trainer
 
 from core.loader.collate import LABELLED, Batch
 from core.loader.sampler import EpochSampler
-from core.losses import LossWeights, Targets, loss_terms
+from core.losses import LossWeights, Targets, gradient_sizes, loss_terms
 from core.models.batch_norm import batch_counters
-from core.models.two_branch import Outputs, without_unread_heads
+from core.models.two_branch import Outputs, keeping_image_map, without_unread_heads
+from core.running.comm import broadcast_buffers
 from core.training.checkpoint import network_state
 from core.training.network_input import STORED
 from core.training.state import RandomState, epoch_seed, restore_random_state
+from core.training.teacher import TEACHER, Teacher, teacher_state
 
 
 class TrainingError(RuntimeError):
@@ -33,6 +36,8 @@ class SegmentationTrainer(Trainer):
         amp_dtype: torch.bfloat16 or torch.float16 for mixed precision (float16 with a gradient scaler), or None.
         log_every: scalars of the losses are written every so many iterations.
         network_input: what the network's input means, for its checkpoints (see core/training/network_input.py).
+        gradients_every: the size of each term's gradient is measured and written every so many iterations; 0: never.
+        ema: decay of the teacher (see core/training/teacher.py), which validation then scores; 0: none.
     """
 
     def __init__(
@@ -45,12 +50,16 @@ class SegmentationTrainer(Trainer):
         amp_dtype: torch.dtype | None = None,
         log_every: int = 10,
         network_input: Mapping[str, Any] | None = None,
+        gradients_every: int = 0,
+        ema: float = 0.0,
     ):
         self.model, self.weights, self.optimizer = model, weights, optimizer
         self.device, self.amp_dtype, self.log_every = device, amp_dtype, log_every
         self.network_input = dict(network_input or {})
+        self.gradients_every, self.gradients = gradients_every, dict[str, float]()
         self.seed = torch.initial_seed()
         self.batch_counters = batch_counters(model)
+        self.teacher = Teacher(self.network, ema) if ema else None
         self.steps_done = 0  # more: the next epoch is the rest of an interrupted one
         self.random: RandomState | None = None
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
@@ -95,12 +104,15 @@ class SegmentationTrainer(Trainer):
         Raises TrainingError, before the update, where one is not finite.
         """
         batch = batch.to(self.device, non_blocking=True)
-        with self._autocast():
+        measures = self.gradients_every > 0 and (self.iteration + 1) % self.gradients_every == 0
+        with self._autocast(), keeping_image_map(self.network, measures):
             outputs = self.model(**network_inputs(batch))
         if self.batch_counters:
             torch._foreach_add_(self.batch_counters, 1)
-        terms = loss_terms(outputs, targets_of(batch), self.weights)
+        weights = self.weights.at(self.iteration)
+        terms = loss_terms(outputs, targets_of(batch), weights)
         read = _read_later(torch.stack([term.detach() for term in terms.values()]))
+        self.gradients = self._gradient_sizes(terms, weights, outputs) if measures else {}
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms["total"]).backward()
         values = dict(zip(terms, read(), strict=True))
@@ -108,18 +120,44 @@ class SegmentationTrainer(Trainer):
             raise TrainingError(self._describe(values, batch))
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.teacher is not None:
+            self.teacher.update(self.iteration)
         return values
 
+    def _gradient_sizes(
+        self, terms: Mapping[str, torch.Tensor], weights: LossWeights, outputs: Outputs
+    ) -> dict[str, float]:
+        """Size of each term's gradient in this process, by branch and term; see `gradient_sizes`."""
+        features = {"point": outputs.features}
+        if outputs.image_map is not None:
+            features["image"] = outputs.image_map
+        sizes = gradient_sizes(terms, weights, features, self.scaler.scale)
+        values = (torch.stack(list(sizes.values())) / self.scaler.get_scale()).tolist()
+        return dict(zip(sizes, values, strict=True))
+
     def evaluation_step(self, batch: Batch) -> Outputs:
-        """The network's logits in evaluation mode, without gradient, in training's precision."""
+        """The network's logits in evaluation mode, the teacher's where there is one, without gradient, in training's
+        precision."""
         self.model.eval()
-        with torch.no_grad(), self._autocast(), without_unread_heads(self.network):
+        with torch.no_grad(), self._autocast(), without_unread_heads(self.network), self._as_teacher():
             return self.network(**network_inputs(batch.to(self.device, non_blocking=True)))
+
+    def share_buffers(self) -> None:
+        """Gives all processes the first one's statistics of batch norm, as evaluation needs."""
+        broadcast_buffers(self.network)
+        if self.teacher is not None:
+            with self.teacher.in_place():
+                broadcast_buffers(self.network)
+
+    def _as_teacher(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.teacher is None else self.teacher.in_place()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
 
     def _write_scalars(self, values: dict[str, float]) -> None:
+        for name, value in self.gradients.items():
+            self.summary.add_scalar(f"gradient/{name}", value, max_to_keep=1)
         if self.global_step % self.log_every and self.local_step != self.steps_per_epoch:
             return
         for name, value in values.items():
@@ -135,6 +173,11 @@ class SegmentationTrainer(Trainer):
         )
 
     @property
+    def iteration(self) -> int:
+        """The iteration that the schedules are at, from 0; checkpoints hold it."""
+        return self.scheduler.last_epoch
+
+    @property
     def network(self) -> nn.Module:
         """The network itself, out of DDP."""
         return self.model.module if isinstance(self.model, nn.parallel.DistributedDataParallel) else self.model
@@ -146,6 +189,7 @@ class SegmentationTrainer(Trainer):
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             STORED: self.network_input,
+            **({} if self.teacher is None else {TEACHER: self.teacher.state}),
         }
 
     def _load_state_dict(self, state: dict[str, Any]) -> None:
@@ -153,6 +197,12 @@ class SegmentationTrainer(Trainer):
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.teacher is not None:
+            averaged = teacher_state(state)
+            if averaged is None:  # training of before had none
+                self.teacher.restart()
+            else:
+                self.teacher.load(averaged)
 
 
 def network_inputs(batch: Batch) -> dict[str, Any]:

@@ -1,0 +1,252 @@
+"""What each kind of label, the association and the rounds are worth: all of them trained alike, on one data set.
+
+    python3 -m benchmarks.accuracy --data city --run-dir runs/accuracy/city
+    python3 -m benchmarks.accuracy --data pandaset --source PANDASET --run-dir runs/accuracy/pandaset
+
+Makes the data, weak labels of each seed and superpixels, trains every row of ROWS with each seed for the same number of
+iterations, and writes a table (accuracy.json, accuracy.md) and the curves (accuracy.png) to the run directory. What is
+there already stays: after an interruption run it again. Commands with other --seeds or --rows may share a run directory
+one after the other; the table is of all trainings that have finished. Sizes are in benchmarks/configs; any key can be
+overridden.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.accuracy_report import write_report
+from core.errors import UserError
+from core.running.arguments import split_overrides
+from core.running.config import load_config
+from core.running.files import make_folder, write_json
+
+PRETRAIN, MSTEP = "train_lc_sparse_assop2p_nusc.py", "train_lc_sparse_assop2p_mstep_nusc.py"
+SEEDS = (1588147245, 1, 2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training of the matrix.
+
+    Attributes:
+        title: in the table.
+        config: below the data set's configurations.
+        keys: configuration keys of this row.
+        after: the row that it goes on from, in the same run directory, by an E-step.
+        estep: script and configuration of this E-step.
+        stage: name of the training in scalars.jsonl.
+        checkpoints: folder of its checkpoints in the run directory.
+    """
+
+    title: str
+    config: str
+    keys: dict[str, str] = field(default_factory=dict)
+    after: str | None = None
+    estep: tuple[str, str] = ("", "")
+    stage: str = "train"
+    checkpoints: str = "checkpoints"
+
+
+ROWS = {
+    "full": Row("full supervision", "pretrain/full.yaml"),
+    "sparse": Row(
+        "sparse labels alone",
+        "pretrain/sparse_baseline.yaml",
+        {"criterion.propagated_weight": "0", "criterion.negative_weight": "0"},
+    ),
+    "propagated": Row("+ propagated labels", "pretrain/sparse_baseline.yaml", {"criterion.negative_weight": "0"}),
+    "negative": Row("+ negative labels", "pretrain/sparse_baseline.yaml"),
+    "association": Row("+ association (iteration 0)", "pretrain/assop2p.yaml"),
+    "iteration_1": Row(
+        "iteration 1",
+        "mstep/assop2p.yaml",
+        after="association",
+        estep=("train_lc_estep_nusc.py", "estep/it1.yaml"),
+        stage="train_mstep_0",
+        checkpoints="checkpoints_mstep_0",
+    ),
+    "iteration_2": Row(
+        "iteration 2",
+        "mstep/assop2p_it2.yaml",
+        after="iteration_1",
+        estep=("train_lc_estep_nusc_2.py", "estep/it2.yaml"),
+        stage="train_mstep_1",
+        checkpoints="checkpoints_mstep_1",
+    ),
+    "lidar": Row("LiDAR alone, weak labels", "pretrain/sparse_baseline.yaml", {"model.name": "spvcnn"}),
+    "lidar_full": Row("LiDAR alone, full supervision", "pretrain/full.yaml", {"model.name": "spvcnn"}),
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set of the benchmark: folder of its configurations, files laid over them, command that makes its root."""
+
+    configs: str
+    overlays: tuple[str, ...]
+    make: tuple[str, ...]
+
+
+DATA = {
+    "city": Data(
+        "configs/nuscenes", ("benchmarks/configs/city.yaml",), ("prepare_synthetic_nusc.py", "--root", "{root}")
+    ),
+    "pandaset": Data(
+        "configs/recordings",
+        ("configs/recordings/pandaset.yaml", "benchmarks/configs/pandaset.yaml"),
+        ("import_recording.py", "{source}", "{root}", "--from", "pandaset"),
+    ),
+}
+
+
+class Matrix:
+    """Runs the commands of the rows.
+
+    Args:
+        data: which data set.
+        run_dir: where everything goes.
+        words: of the command line, `--with FILE` and overrides, for all commands.
+        root: data root.
+        processes: that train together.
+    """
+
+    def __init__(self, data: Data, run_dir: str, words: Sequence[str], root: str, processes: int):
+        self.configs, self.run_dir, self.words, self.processes = data.configs, run_dir, list(words), processes
+        self.keys = {
+            "dataset.root": root,
+            "dataset.index_path": f"{run_dir}/index",
+            "dataset.superpixel": f"{run_dir}/superpixels",
+        }
+
+    def run(self, names: Iterable[str], seed: int) -> None:
+        """The rows of a seed, with its weak labels."""
+        self._call("prepare_sparse_label.py", "pretrain/preseg.yaml", [], seed)
+        self._call("prepare_nusc_superpixel.py", "default.yaml", [], seed)
+        for name in names:
+            row, run = ROWS[name], self.folder(name, seed)
+            if row.after is not None:
+                weights = f"{run}/{ROWS[row.after].checkpoints}/max-iou-vox-val.pt"
+                self._call(*row.estep, ["--run-dir", run, "--weight-path", weights], seed)
+            script = MSTEP if row.after else PRETRAIN
+            self._call(script, row.config, ["--run-dir", run], seed, row.keys)
+
+    def folder(self, name: str, seed: int) -> str:
+        """Run directory of a row: that of the row it goes on from, where it does."""
+        while (after := ROWS[name].after) is not None:
+            name = after
+        return f"{self.run_dir}/seed_{seed}/{name}"
+
+    def _call(
+        self, script: str, config: str, arguments: list[str], seed: int, keys: dict[str, str] | None = None
+    ) -> None:
+        own = {
+            **self.keys,
+            "dataset.sparse_label_path": f"{self.run_dir}/seed_{seed}/weak_label",
+            "train.seed": str(seed),
+        }
+        given = [word for key, value in {**own, **(keys or {})}.items() for word in (f"--{key}", value)]
+        run_script([script, f"{self.configs}/{config}", *arguments, *self.words, *given], self.processes)
+
+
+def run_script(words: Sequence[str], processes: int = 1) -> None:
+    """Runs an entry script, and prints how long it took."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    begin = time.perf_counter()
+    print(f"\n$ python3 {shlex.join(words)}", flush=True)
+    if subprocess.run([sys.executable, *(launcher if processes > 1 else []), *words], check=False).returncode:
+        raise UserError(f"{words[0]}: stopped, the reason stands above; run the same command again to resume")
+    print(f"{time.perf_counter() - begin:.0f} s: {' '.join(words[:2])}", flush=True)
+
+
+def with_ancestors(names: Iterable[str]) -> list[str]:
+    """The rows, and those that they go on from, in the order of ROWS."""
+    wanted = set[str]()
+    for name in names:
+        step: str | None = name
+        while step is not None:
+            wanted.add(step)
+            step = ROWS[step].after
+    return [name for name in ROWS if name in wanted]
+
+
+def check_settings(path: str, settings: dict[str, Any]) -> None:
+    """Writes down what the trainings of a run directory share; raises UserError where an earlier command had others."""
+    if not os.path.exists(path):
+        write_json(path, settings)
+        return
+    with open(path, encoding="utf-8") as file:
+        earlier = json.load(file)
+    for key in settings.keys() & earlier.keys():
+        if settings[key] != earlier[key]:
+            raise UserError(
+                f"{path}: '{key}' was {earlier[key]} in earlier commands of this run directory, now it is "
+                f"{settings[key]}; give the same, or another --run-dir"
+            )
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested keys by dotted keys, as JSON holds them."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= inner
+    return json.loads(json.dumps(found))
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The benchmark's own arguments, and overrides of configuration keys."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--data", choices=DATA, default="city")
+    parser.add_argument("--run-dir", required=True)
+    parser.add_argument(
+        "--source", help="pandaset: folder of its scenes; city: a city that is there, in place of a new one"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of weak labels and training")
+    parser.add_argument("--rows", choices=ROWS, nargs="+", default=list(ROWS), help="default: all")
+    parser.add_argument("--processes", type=int, default=1, help="that train together (default: 1)")
+    parser.add_argument("--with", dest="overlays", metavar="FILE", action="append", default=[])
+    own, overrides = split_overrides(parser, argv)
+    arguments = parser.parse_args(own)
+    if arguments.data == "pandaset" and arguments.source is None:
+        parser.error("--data pandaset needs --source, the folder of PandaSet's scenes")
+    return arguments, overrides
+
+
+def main() -> None:
+    arguments, overrides = parse(sys.argv[1:])
+    data, run = DATA[arguments.data], arguments.run_dir
+    overlays = [*data.overlays, *arguments.overlays]
+    config = load_config(f"{data.configs}/default.yaml", overlays, overrides)
+    make_folder(run)
+    given = {"--data": arguments.data, "--processes": arguments.processes}
+    check_settings(f"{run}/settings.json", {**given, **flat(config.dict())})
+    root = f"{run}/data"
+    if arguments.data == "city" and arguments.source is not None:
+        root = arguments.source
+    else:
+        run_script([word.format(root=root, source=arguments.source) for word in data.make])
+    words = [*(word for path in overlays for word in ("--with", path)), *overrides]
+    matrix = Matrix(data, run, words, root, arguments.processes)
+    for seed in arguments.seeds:
+        matrix.run(with_ancestors(arguments.rows), seed)
+        print(write_report(run, ROWS, matrix.folder, config.num_epochs), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to resume", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,126 @@
+"""The accuracy benchmark: its commands at toy size, and its table of made-up scores."""
+
+import json
+import sys
+from unittest.mock import patch
+
+import pytest
+
+from benchmarks import accuracy
+from benchmarks.accuracy_report import markdown, mean_and_spread, read_scores, scores_of, summary
+from core.errors import UserError
+from tests.entry import SHRINK, overrides, run_script
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The benchmark's commands as it gives them; they run in this process."""
+    given = []
+
+    def run(words, processes=1):
+        given.append(list(words))
+        run_script(words[0].removesuffix(".py"), *words[1:])
+
+    monkeypatch.setattr(accuracy, "run_script", run)
+    return given
+
+
+def benchmark(*words):
+    with patch.object(sys, "argv", ["accuracy", *map(str, words)]):
+        accuracy.main()
+
+
+def test_rows_of_the_city_are_trained_and_tabled(commands, city, tmp_path, capsys):
+    """Full supervision, LiDAR alone, and a round on top of the association that it needs; again, nothing is trained."""
+    keys = {**SHRINK, "dataset.image_crop_rate": 0.4, "num_epochs": 2, "train.gradients_every": 3}
+    run = tmp_path / "run"
+    words = ["--run-dir", run, "--source", city, "--seeds", 3, *overrides(keys)]
+    benchmark(*words, "--rows", "iteration_1", "full", "lidar")
+    trained = [words[1] for words in commands if words[0].startswith("train_")]
+    names = ["pretrain/full", "pretrain/assop2p", "estep/it1", "mstep/assop2p", "pretrain/sparse_baseline"]
+    assert trained == [f"configs/nuscenes/{name}.yaml" for name in names]
+    table = capsys.readouterr().out
+    assert "8 iterations (2 epochs) a training" in table and "LiDAR alone, weak labels" in table
+    content = json.loads((run / "accuracy.json").read_text())
+    assert list(content["rows"]) == ["full", "association", "iteration_1", "lidar"]
+    assert content["rows"]["full"]["share_of_full"][0] == pytest.approx(100)
+    for row in content["trainings"].values():
+        assert [step for step, _ in row["3"]["curve"]] == [8]  # scored after the last epoch alone
+    assert content["trainings"]["lidar"]["3"]["image_head"] is None
+    assert (run / "accuracy.md").read_text() in table and (run / "accuracy.png").stat().st_size > 5000
+    lines = (run / "seed_3/association/scalars.jsonl").read_text()
+    assert "gradient/point/walker" in lines and "gradient/image/visit" in lines
+
+    before = lines
+    benchmark(*words, "--rows", "association")
+    assert (run / "seed_3/association/scalars.jsonl").read_text() == before
+    assert list(json.loads((run / "accuracy.json").read_text())["rows"]) == list(content["rows"])
+    with pytest.raises(UserError, match=r"settings.json: 'num_epochs' was 2 .* now it is 3; give the same, or another"):
+        benchmark(*words, "--num_epochs", 3)
+
+
+def test_each_row_differs_from_full_weak_supervision_by_what_its_title_says(monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr(
+        accuracy, "run_script", lambda words, processes=1: given.setdefault(words[-1], []).append(words)
+    )
+    data = accuracy.DATA["pandaset"]
+    accuracy.Matrix(data, "RUN", [], "ROOT", 2).run(accuracy.ROWS, 5)
+    commands = [words for found in given.values() for words in found]
+    assert len(commands) == 2 + len(accuracy.ROWS) + 2  # labels, superpixels; two E-steps
+    assert all("RUN/seed_5/weak_label" in words and "ROOT" in words for words in commands)
+    assert given["spvcnn"][0][1:] != given["spvcnn"][1][1:]
+    last = next(words for words in commands if "configs/recordings/mstep/assop2p_it2.yaml" in words)
+    assert "RUN/seed_5/association" in last
+    weights = [words[words.index("--weight-path") + 1] for words in commands if "--weight-path" in words]
+    assert weights == [f"RUN/seed_5/association/checkpoints{k}/max-iou-vox-val.pt" for k in ("", "_mstep_0")]
+
+
+def test_a_command_that_stops_is_named(tmp_path):
+    with pytest.raises(UserError, match="eval_miou.py: stopped, the reason stands above"):
+        accuracy.run_script(["eval_miou.py", str(tmp_path / "none.yaml"), "--weight-path", "none.pt"])
+
+
+def lines(*values, image=None):
+    return [
+        {
+            "epoch": k + 1,
+            "step": 10 * (k + 1),
+            "iou/vox/val": value,
+            **({} if image is None else {"iou/pix/val": image}),
+        }
+        for k, value in enumerate(values)
+    ]
+
+
+def test_scores_of_a_training():
+    scores = scores_of([{"epoch": 1, "step": 3, "loss/total": 1.0}, *lines(10, 40, 50, 50, 48, image=7)], 5)
+    assert (scores["best"], scores["best_epoch"], scores["last"], scores["image_head"]) == (50, 3, 48, 7)
+    assert scores["late_gain"] == -2 and scores["curve"][1] == [20, 40]
+    assert scores_of(lines(10, 40), 3) is None and scores_of([], 1) is None
+    assert scores_of(lines(10), 1)["image_head"] is None
+
+
+def test_table_has_mean_spread_and_share_of_full():
+    found = {
+        "full": {1: scores_of(lines(30, 50), 2), 2: scores_of(lines(20, 40), 2)},
+        "sparse": {1: scores_of(lines(25, 20), 2), 2: scores_of(lines(10, 30), 2), 3: scores_of(lines(1, 35), 2)},
+    }
+    numbers = summary(found)
+    assert numbers["sparse"]["best"] == mean_and_spread([25, 30, 35]) == (30, 5)
+    assert numbers["sparse"]["share_of_full"] == pytest.approx((62.5, 17.678), abs=1e-3)  # 25/50 and 30/40
+    text = markdown(numbers, accuracy.ROWS)
+    assert "| 45.0 ± 7.1 " in text and "| 62.5 ± 17.7 " in text and text.count("\n") == 3
+    alone = summary({"sparse": {1: scores_of(lines(25, 20), 2)}})
+    assert alone["sparse"]["best"] == (25, None) and "| 25.0 " in markdown(alone, accuracy.ROWS)
+
+
+def test_unfinished_trainings_are_left_out(tmp_path):
+    for seed, values in ((1, (10, 20)), (2, (10,))):
+        folder = tmp_path / f"seed_{seed}/full"
+        folder.mkdir(parents=True)
+        text = "".join(json.dumps({"stage": "train", **line}) + "\n" for line in lines(*values))
+        (folder / "scalars.jsonl").write_text(text)
+    matrix = accuracy.Matrix(accuracy.DATA["city"], str(tmp_path), [], "ROOT", 1)
+    found = read_scores(str(tmp_path), accuracy.ROWS, matrix.folder, 2)
+    assert {name: list(seeds) for name, seeds in found.items()} == {"full": [1]}
