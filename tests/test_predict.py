@@ -166,11 +166,11 @@ def test_the_commands_of_the_page(labelled, tmp_path):
         page = file.read().split("## The folder")[0]
     commands = [line.removeprefix("$ python3 ").split() for line in page.splitlines() if line.startswith("$ python3 ")]
     assert [command[0] for command in commands] == [
-        "-m", "prepare_sparse_label.py", "label_from_clicks.py", "prepare_nusc_superpixel.py",
+        "-m", "prepare_sparse_label.py", "annotate.py", "label_from_clicks.py", "prepare_nusc_superpixel.py",
         "train_lc_sparse_assop2p_nusc.py", "predict.py",
     ]  # fmt: skip
     for script, *arguments in commands:
-        if script == "prepare_nusc_superpixel.py":  # "without cameras leave this line out"
+        if script in ("annotate.py", "prepare_nusc_superpixel.py"):  # clicks are simulated; no cameras
             continue
         if script == "-m":
             script, arguments = "core.inspection", [*arguments[1:], "--output", str(tmp_path)]
