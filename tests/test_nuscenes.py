@@ -241,10 +241,10 @@ def test_broken_point_and_label_files(root: Path) -> None:
     points.write_bytes(np.full(10, np.nan, np.float32).tobytes())
     with pytest.raises(UserError, match=r"lidar0.pcd.bin holds numbers that are not finite"):
         reader.load_points(frame)
-    with pytest.raises(UserError, match=r"lidar0_lidarseg.bin has 400 labels, its LiDAR file 399 points"):
+    with pytest.raises(UserError, match=r"lidar0_lidarseg.bin has 400 labels, its scan 399 points"):
         reader.load_labels(frame, POINTS - 1)
     labels.write_bytes(bytes([40] * POINTS))
-    with pytest.raises(UserError, match=r"lidar0_lidarseg.bin holds label 40"):
+    with pytest.raises(UserError, match=r"lidar0_lidarseg.bin holds the raw label 40"):
         reader.load_labels(frame, POINTS)
 
 

@@ -295,7 +295,10 @@ def test_stems_that_match_nothing(root, folder, kind):
 def test_labels_that_do_not_fit(root):
     path = root / "drive/labels/0000.label"
     reader = opened(root)
-    for raw, words in ((RAW[:3], "has 3 labels, its cloud 4 points"), (RAW + 1, "raw label 41, which classes.yaml")):
+    for raw, words in (
+        (RAW[:3], "has 3 labels, its cloud 4 points"),
+        (RAW + 1, "raw label 41, which no class has: add it to classes.yaml"),
+    ):
         raw.tofile(path)
         with pytest.raises(UserError, match=words):
             reader.load_labels(reader.frame(0), 3)

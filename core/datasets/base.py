@@ -10,17 +10,6 @@ from numpy.typing import NDArray
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
 from core.datasets.point_checks import is_valid
 from core.datasets.projection import Projection, project
-from core.errors import UserError
-
-FRAMES = ("all", "available")
-"""What `dataset.frames` may be."""
-
-
-def takes_available(frames: str) -> bool:
-    """Whether a split is those of its frames whose files are there; UserError for an unknown value of the key."""
-    if frames not in FRAMES:
-        raise UserError(f"dataset.frames should be one of {', '.join(FRAMES)}, not '{frames}'")
-    return frames == "available"
 
 
 class Submission(ABC):
@@ -170,9 +159,13 @@ class Reader(ABC):
         """What a user should know of how the files were understood, line by line."""
         return []
 
+    def token(self, index: int) -> str:
+        """Token of frame `index`."""
+        return self.frame(index).token
+
     def tokens(self) -> list[str]:
         """Tokens of all frames, in order."""
-        return [self.frame(i).token for i in range(len(self))]
+        return [self.token(i) for i in range(len(self))]
 
     def __iter__(self) -> Iterator[Frame]:
         return (self.frame(i) for i in range(len(self)))

@@ -1,6 +1,8 @@
 """What every data set gives the rest of the code: class tables, frames, camera views and sweeps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,8 @@ from core.datasets.lens import Lens
 
 CLASS_KEYS = "123456789abcdefgijklnopqrtuvwyz"
 """Keys of the keyboard for classes that name none; without those of commands: h, m, s, x."""
+UNKNOWN = 255
+"""In `ClassTable.from_raw`: no class has this raw label."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,17 @@ class ClassTable:
     to_raw: NDArray[np.uint16] | None = None
     grounds: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[tuple[str, tuple[int, int, int], Sequence[int]]], things: Sequence[int], **more: Any
+    ) -> "ClassTable":
+        """The table of (name, RGB, the raw labels that the class takes in) of each class, the ignored one first."""
+        names, colors, raw = zip(*rows, strict=True)
+        from_raw = np.full(1 + max(max(labels, default=0) for labels in raw), UNKNOWN, np.uint8)
+        for class_id, labels in enumerate(raw):
+            from_raw[list(labels)] = class_id
+        return cls(tuple(names), tuple(things), np.array(colors, np.uint8), from_raw, **more)
 
     @property
     def num_classes(self) -> int:

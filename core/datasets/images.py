@@ -10,11 +10,10 @@ from PIL import Image, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import functional as tvf
 
+from core.datasets.reading import read_bytes
 from core.errors import UserError
 
 JPEG_START = b"\xff\xd8\xff"
-
-
 UNPACK = "unpack the data set's image files again"
 
 
@@ -27,14 +26,7 @@ def load_image(path: str, width: int, height: int, size_hint: str = UNPACK) -> N
     Raises:
         UserError: the file is missing, does not decode, or has another size.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        raise UserError(f"camera image {path} is missing: unpack the data set's image files again") from None
-    except OSError as error:
-        raise UserError(f"camera image {path} cannot be read ({error.strerror})") from None
-    return decode_image(data, path, width, height, size_hint)
+    return decode_image(read_bytes(path, "camera image", UNPACK), path, width, height, size_hint)
 
 
 def decode_image(data: bytes, name: str, width: int, height: int, size_hint: str = UNPACK) -> NDArray[np.uint8]:

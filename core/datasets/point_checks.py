@@ -11,8 +11,6 @@ MAX_COORDINATE = 10_000.0
 """No LiDAR sees so far, m."""
 MAX_FEATURE = 1e6
 """Beyond any intensity or elongation that a data set stores."""
-INVALID_POINTS = ("refuse", "drop")
-"""What `dataset.invalid_points` may be."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,15 @@ class LastColumn:
     layout: str
 
 
-def drops_invalid(invalid_points: str) -> bool:
-    """Whether points that are not numbers are dropped; UserError for an unknown value of the key."""
-    if invalid_points not in INVALID_POINTS:
-        raise UserError(f"dataset.invalid_points should be one of {', '.join(INVALID_POINTS)}, not '{invalid_points}'")
-    return invalid_points == "drop"
-
-
 def is_valid(points: NDArray[np.floating]) -> NDArray[np.bool_]:
     """bool [N]: which points [N, >= 1] of a reader are points; the others are not a number throughout."""
     return ~np.isnan(points[:, 0])
+
+
+def valid_points(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Those of points [N, >= 1] that are points."""
+    valid = is_valid(points)
+    return points if valid.all() else points[valid]
 
 
 def check_points(

@@ -25,8 +25,8 @@ from core.datasets.nuscenes.tables import (
     scene_splits,
     tables_digest,
 )
+from core.datasets.reading import write_index
 from core.errors import UserError
-from core.running.files import write_atomic
 
 FORMAT = 1
 MAX_SWEEPS = 10
@@ -49,6 +49,7 @@ def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SW
     Raises:
         UserError: the tables are missing, broken or don't fit together.
     """
+    folder = os.path.join(root, version)
     digest = tables_digest(root, version)
     splits = scene_splits(root, version)
     tables = load_tables(root, version)
@@ -57,19 +58,12 @@ def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SW
     try:
         for split, scenes in splits.items():
             samples = [sample for sample, scene in tables.samples if scene in scenes]
-            check_sensors(os.path.join(root, version), tables, samples)
+            check_sensors(folder, tables, samples)
             frames[split] = len(samples)
             arrays.update({f"{split}/{k}": v for k, v in _split_arrays(tables, samples, num_sweeps_max).items()})
-    except KeyError as error:
-        folder = os.path.join(root, version)
-        raise UserError(
-            f"the tables in {folder} don't fit together (no row for {error}): unpack the metadata of {version} again"
-        ) from None
     except BROKEN as error:
-        folder = os.path.join(root, version)
-        raise UserError(
-            f"the tables in {folder} are broken ({error}): unpack the metadata of {version} again"
-        ) from None
+        what = f"don't fit together (no row for {error})" if isinstance(error, KeyError) else f"are broken ({error})"
+        raise UserError(f"the tables in {folder} {what}: unpack the metadata of {version} again") from None
     meta = {
         "format": FORMAT,
         "version": version,
@@ -80,12 +74,7 @@ def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SW
         "num_sweeps": num_sweeps_max,
     }
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    try:
-        with write_atomic(path) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        hint = "set dataset.index_path to a folder with room that you may write to"
-        raise UserError(f"index file {path} cannot be written ({error.strerror}): {hint}") from None
+    write_index(path, arrays)
 
 
 def open_index(root: str, version: str, index_path: str, split: str, num_sweeps: int) -> tuple[dict[str, Any], Arrays]:
@@ -205,11 +194,6 @@ def _previous(tables: Tables, token: str, count: int) -> list[str]:
 def _strings(values: list[str]) -> NDArray[np.bytes_]:
     """Fixed-width UTF-8."""
     return np.array([value.encode() for value in values], np.bytes_).reshape(len(values))
-
-
-def text(value: Any) -> str:
-    """One entry of a bytes array as text."""
-    return bytes(value).decode()
 
 
 def known_count(meta: Mapping[str, Any], split: str) -> int | None:

@@ -6,17 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torchpack.utils.logging import logger
 
-from core.datasets.base import Reader, takes_available
+from core.datasets.base import Reader
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
-from core.datasets.nuscenes.index import known_count, open_index, text
+from core.datasets.nuscenes.index import known_count, open_index
 from core.datasets.nuscenes.submission import LidarsegSubmission
 from core.datasets.nuscenes.tables import CAMERAS
-from core.datasets.point_checks import LastColumn, check_points, drops_invalid, is_valid
+from core.datasets.point_checks import LastColumn, valid_points
+from core.datasets.reading import check_there, read_labels, read_points, text
 from core.errors import UserError
-from core.running.files import absent_files, why_absent
+from core.running.files import absent_files
 
-POINT_BYTES = 20  # float32 x, y, z, intensity, ring
-NUM_RAW_CLASSES = 32
 RING = LastColumn("ring", 63, True, "x, y, z, intensity, ring")
 
 # class id: name, RGB, the fine labels of nuScenes-lidarseg that it takes in
@@ -41,16 +40,7 @@ _CLASSES: tuple[tuple[str, tuple[int, int, int], tuple[int, ...]], ...] = (
 )
 
 
-def _class_table() -> ClassTable:
-    from_raw = np.zeros(256, np.uint8)
-    for class_id, (_, _, fine) in enumerate(_CLASSES):
-        from_raw[list(fine)] = class_id
-    names = tuple(name for name, _, _ in _CLASSES)
-    colors = np.array([color for _, color, _ in _CLASSES], np.uint8)
-    return ClassTable(names, tuple(range(1, 11)), colors, from_raw)
-
-
-CLASSES = _class_table()
+CLASSES = ClassTable.of(_CLASSES, things=range(1, 11))
 
 
 class NuScenes(Reader):
@@ -84,9 +74,9 @@ class NuScenes(Reader):
         frames: str = "all",
     ) -> None:
         self.root, self.version, self.split = root, version, split
-        self._drops = drops_invalid(invalid_points)
+        self._drops = invalid_points == "drop"
         self._meta, self._arrays = open_index(root, version, index_path, split, num_sweeps)
-        self._whole = not takes_available(frames)
+        self._whole = frames != "available"
         if not self._whole:
             self._keep_available()
 
@@ -122,7 +112,7 @@ class NuScenes(Reader):
         )
         sweeps = zip(row.get("sweep_path", ()), row.get("sweep_to_key", ()), strict=True)
         return Frame(
-            token=text(row["token"]),
+            token=self.token(index),
             scene=text(row["scene"]),
             lidar_path=self._join(row["lidar_path"]),
             label_path=self._join(row["label_path"]) if row["label_path"] else None,
@@ -130,18 +120,21 @@ class NuScenes(Reader):
             sweeps=tuple(Sweep(self._join(path), to_key) for path, to_key in sweeps if path),
         )
 
-    def tokens(self) -> list[str]:
-        """Tokens of all frames, in order."""
-        return [text(token) for token in self._arrays["token"]]
+    def token(self, index: int) -> str:
+        """See `Reader`."""
+        return text(self._arrays["token"][index])
 
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 4], x, y, z (m), intensity (0..255); see `Reader`."""
-        return _read_points(frame.lidar_path, self._drops)
+        return self._read_points(frame.lidar_path)
 
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """float32 [M, 4] as `load_points`; see `Reader`."""
-        points = _read_points(sweep.path, self._drops)
-        return points[is_valid(points)] if self._drops else points
+        return valid_points(self._read_points(sweep.path))
+
+    def _read_points(self, path: str) -> NDArray[np.float32]:
+        points = read_points(path, 5, RING, "unpack nuScenes' files again", self._drops)
+        return np.ascontiguousarray(points[:, :4])
 
     def size_hint(self, view: CameraView) -> str:
         """See `Reader`."""
@@ -159,18 +152,7 @@ class NuScenes(Reader):
         """Reads uint8 [num_points], class ids; see `Reader`."""
         if frame.label_path is None:
             raise UserError(self._no_labels(f"frame {frame.token} has no labels"))
-        raw = np.frombuffer(_read(frame.label_path, "label file"), np.uint8)
-        if len(raw) != num_points:
-            raise UserError(
-                f"label file {frame.label_path} has {len(raw)} labels, its LiDAR file {num_points} points: "
-                "unpack nuScenes-lidarseg again"
-            )
-        if raw.max(initial=0) >= NUM_RAW_CLASSES:
-            raise UserError(
-                f"label file {frame.label_path} holds label {raw.max()}, expected 0..{NUM_RAW_CLASSES - 1}: "
-                "unpack nuScenes-lidarseg again"
-            )
-        return self.classes.from_raw[raw]
+        return read_labels(frame.label_path, "u1", num_points, self.classes, "unpack nuScenes-lidarseg again")
 
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
         """Checks that the split is complete and its files are there; see `Reader`."""
@@ -192,14 +174,8 @@ class NuScenes(Reader):
             self._check("label", paths)
 
     def _check(self, kind: str, paths: NDArray[np.bytes_]) -> None:
-        paths = paths.reshape(-1)
-        absent = absent_files(self._join(path) for path in paths.tolist() if path)
-        if absent:
-            raise UserError(
-                f"{kind} file {absent[0]} {why_absent(absent[0])}, and {len(absent)} of {paths.size} in all (split "
-                f"'{self.split}'): unpack all of nuScenes' {self.version} archives into {self.root}, or set "
-                "dataset.frames to available"
-            )
+        mend = f"unpack all of nuScenes' {self.version} archives into {self.root}, or set dataset.frames to available"
+        check_there(f"{self.split}: {kind} file", [self._join(path) for path in paths.ravel().tolist() if path], mend)
 
     def _no_labels(self, what: str) -> str:
         table = os.path.join(self.root, self.version, "lidarseg.json")
@@ -207,22 +183,3 @@ class NuScenes(Reader):
 
     def _join(self, path: bytes) -> str:
         return os.path.join(self.root, text(path))
-
-
-def _read_points(path: str, drop: bool) -> NDArray[np.float32]:
-    data = _read(path, "LiDAR file")
-    if len(data) == 0 or len(data) % POINT_BYTES:
-        raise UserError(
-            f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: unpack nuScenes' files again"
-        )
-    points = np.frombuffer(data, np.float32).reshape(-1, POINT_BYTES // 4).copy()
-    check_points(points, path, "unpack nuScenes' files again", drop, RING)
-    return np.ascontiguousarray(points[:, :4])
-
-
-def _read(path: str, kind: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UserError(f"{kind} {path} cannot be read ({error.strerror}): unpack nuScenes' files again") from None

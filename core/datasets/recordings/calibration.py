@@ -10,7 +10,7 @@ import yaml
 from numpy.typing import NDArray
 
 from core.datasets.lens import MODELS
-from core.datasets.recordings.texts import matrix, read_text, rigid
+from core.datasets.recordings.texts import matrix, read_rows, read_text, rigid
 from core.errors import UserError
 
 FILE, KITTI_FILE = "calibration.yaml", "calib.txt"
@@ -117,8 +117,7 @@ def _lens(where: str, value: Any) -> tuple[str, tuple[float, ...]]:
 
 
 def _read_kitti(path: str) -> Calibration:
-    lines = [line.split(":", 1) for line in read_text(path).splitlines() if ":" in line]
-    rows = {name.strip(): text.split() for name, text in lines}
+    rows = read_rows(path)
     if "Tr" not in rows:
         raise UserError(f"{path}: expected Tr with 12 numbers, LiDAR -> camera 0; unpack KITTI's calibration again")
     lidar_to_camera_0 = rigid(f"{path}: Tr", rows["Tr"])

@@ -10,7 +10,6 @@ import yaml
 from core.datasets.frame import CLASS_KEYS, ClassTable
 from core.errors import UserError
 
-UNKNOWN = 255  # in `from_raw`: no such raw label
 MAX_CLASSES = 31  # beside the ignored one: candidate classes are the bits of 32
 FILE = "classes.yaml"
 _KNOWN = ("name", "color", "thing", "ground", "key", "raw")
@@ -42,15 +41,11 @@ def read_classes(path: str) -> ClassTable:
     raw = [_raw_ids(path, "ignored", content.get("ignored", [])), *(_row_raw(path, i, r) for i, r in enumerate(rows))]
     raw[0] = [0, *(value for value in raw[0] if value != 0)]
     _check_distinct(path, "raw label", [value for values in raw for value in values])
-    from_raw = np.full(1 + max(max(values, default=0) for values in raw), UNKNOWN, np.uint8)
-    for class_id, values in enumerate(raw):
-        from_raw[values] = class_id
-    return ClassTable(
-        names=tuple(names),
+    colors = [(0, 0, 0), *(tuple(row.get("color", _color(i))) for i, row in enumerate(rows))]
+    return ClassTable.of(
+        list(zip(names, colors, raw, strict=True)),
         things=_ids(rows, "thing"),
         grounds=_ids(rows, "ground"),
-        colors=np.array([(0, 0, 0), *(row.get("color", _color(i)) for i, row in enumerate(rows))], np.uint8),
-        from_raw=from_raw,
         to_raw=np.array([values[0] for values in raw], np.uint16),
         keys=tuple(keys),
     )

@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from core.datasets.base import Reader, Submission
 from core.datasets.frame import Frame, Sweep
-from core.datasets.recordings.classes import UNKNOWN, classes_path, read_classes
+from core.datasets.reading import check_there, class_ids
+from core.datasets.recordings.classes import classes_path, read_classes
 from core.datasets.recordings.clouds import Cloud, feature_names, read_cloud
 from core.datasets.recordings.recording import Recording, find_recordings
 from core.datasets.recordings.splits import frames_of_split
 from core.errors import UserError
-from core.running.files import absent_files, why_absent
+
+AGAIN = "record or import them again"
 
 
 class Recordings(Reader):
@@ -75,7 +77,7 @@ class Recordings(Reader):
     def frame(self, index: int) -> Frame:
         """Frame `index`; see `Reader`."""
         name, i = self._frames[index]
-        recording, token = self.recordings[name], self._token(name, i)
+        recording, token = self.recordings[name], self.token(index)
         views = recording.views(i, token)
         sweeps = self._sweeps(recording, i)
         to_world = None if recording.poses is None else recording.poses[i]
@@ -88,9 +90,9 @@ class Recordings(Reader):
         to_key = np.linalg.inv(recording.poses[i])
         return tuple(Sweep(recording.clouds[k], to_key @ recording.poses[k]) for k in earlier)
 
-    def tokens(self) -> list[str]:
-        """Tokens of all frames, in order."""
-        return [self._token(name, i) for name, i in self._frames]
+    def token(self, index: int) -> str:
+        """See `Reader`."""
+        return self._token(*self._frames[index])
 
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 3 + F], the columns that were asked for; rows that are not finite are left out."""
@@ -113,16 +115,9 @@ class Recordings(Reader):
             raise UserError(
                 f"label file {frame.label_path} has {len(raw)} labels, its cloud {cloud.num_rows} points; make it again"
             )
-        raw = raw[cloud.rows]
-        from_raw = self.classes.from_raw
-        label = from_raw[np.minimum(raw, len(from_raw) - 1)]
-        unknown = raw[(label == UNKNOWN) | (raw >= len(from_raw))]
-        if len(unknown):
-            raise UserError(
-                f"label file {frame.label_path} holds the raw label {unknown[0]}, which classes.yaml does not list: "
-                "add it to a class or to 'ignored'"
-            )
-        return label
+        return class_ids(
+            frame.label_path, raw[cloud.rows], self.classes, "add it to classes.yaml, or to 'ignored' there"
+        )
 
     def _read_raw(self, path: str) -> NDArray[np.int64]:
         """Raw labels, int64 [R], of a .label (uint32; the high half is the instance) or a .npy file."""
@@ -147,10 +142,10 @@ class Recordings(Reader):
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
         """Checks that files are there, labels where these are wanted, and poses; see `Reader`."""
         frames = list(self)
-        _check("point cloud", [frame.lidar_path for frame in frames])
-        _check("picture", [view.image_path for frame in frames for view in frame.cameras])
+        check_there("point cloud", [frame.lidar_path for frame in frames], AGAIN)
+        check_there("picture", [view.image_path for frame in frames for view in frame.cameras], AGAIN)
         if sweeps:
-            _check("point cloud", [sweep.path for frame in frames for sweep in frame.sweeps])
+            check_there("point cloud", [sweep.path for frame in frames for sweep in frame.sweeps], AGAIN)
         if sweeps and self.num_sweeps:
             bare = sorted({name for name, _ in self._frames if self.recordings[name].poses is None})
             if bare:
@@ -160,7 +155,7 @@ class Recordings(Reader):
                 )
         missing = [(name, i) for name, i in self._frames if i not in self.recordings[name].labels]
         if labels:
-            _check("label file", [frame.label_path for frame in frames if frame.label_path is not None])
+            check_there("label file", [frame.label_path for frame in frames if frame.label_path is not None], AGAIN)
         if labels and missing:
             name, i = missing[0]
             recording = self.recordings[name]
@@ -180,16 +175,6 @@ class Recordings(Reader):
 
     def _token(self, name: str, i: int) -> str:
         return f"{name}_{self.recordings[name].stems[i]}"
-
-
-def _check(kind: str, paths: Sequence[str]) -> None:
-    """Raises UserError where there is no file at one of the paths, which a folder lists."""
-    absent = absent_files(paths)
-    if absent:
-        raise UserError(
-            f"{kind} {absent[0]} {why_absent(absent[0])}, and {len(absent)} of {len(paths)} in all: record or import "
-            "them again"
-        )
 
 
 def _describe(recording: Recording) -> list[str]:

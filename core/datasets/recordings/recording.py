@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from core.datasets.frame import CameraView
 from core.datasets.lens import Lens
+from core.datasets.reading import image_size
 from core.datasets.recordings.calibration import Calibration, CameraModel, read_calibration
 from core.datasets.recordings.clouds import SUFFIXES
 from core.datasets.recordings.texts import read_poses, read_times
@@ -113,7 +113,12 @@ class Recording:
                 raise UserError(f"{pose_path}: a camera's poses need poses.txt of the LiDAR beside them; add it")
             poses = read_poses(pose_path, len(files), "picture")
             to_world = {i: poses[k] for i, k in of_cloud.items()}
-        return CameraFiles(model, {i: paths[k] for i, k in of_cloud.items()}, to_world, _image_size(paths[0]))
+        return CameraFiles(
+            model,
+            {i: paths[k] for i, k in of_cloud.items()},
+            to_world,
+            image_size(paths[0], "record or import it again"),
+        )
 
     def _match(self, folder: str, files: Sequence[tuple[str, str]]) -> dict[int, int]:
         """{position of the cloud: position of its picture}: by time where both have times, else by name."""
@@ -223,13 +228,3 @@ def _stems(folder: str, suffixes: Sequence[str]) -> list[tuple[str, str]]:
 
 def _no_match(folder: str, kind: str, stem: str, cloud: str) -> str:
     return f"{folder}: no {kind} is called as a cloud is (found '{stem}', clouds are called as '{cloud}'); rename them"
-
-
-def _image_size(path: str) -> tuple[int, int]:
-    if not os.path.isfile(path):
-        raise UserError(f"camera image {path} {why_absent(path)}; record or import it again")
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise UserError(f"camera image {path} does not decode ({error}); record or import it again") from None

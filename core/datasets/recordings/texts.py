@@ -24,6 +24,12 @@ def read_text(path: str) -> str:
         raise UserError(f"{path}: cannot be read ({error}); mend or remove it") from None
 
 
+def read_rows(path: str) -> dict[str, list[str]]:
+    """The lines `NAME: WORDS` of a file; UserError as `read_text`."""
+    lines = (line.split(":", 1) for line in read_text(path).splitlines() if ":" in line)
+    return {name.strip(): words.split() for name, words in lines}
+
+
 def matrix(where: str, value: Any, sizes: Container[int]) -> NDArray[np.float64]:
     """Numbers of nested lists or of words, one after the other: float64 [n].
 

@@ -4,8 +4,6 @@ import numpy as np
 
 from core.datasets.frame import ClassTable
 
-UNKNOWN = 255  # in `from_raw`: no such raw label
-
 # class id: name, RGB, the raw labels that it takes in (those of moving things too); the first goes into submissions
 _CLASSES: tuple[tuple[str, tuple[int, int, int], tuple[int, ...]], ...] = (
     ("ignored", (0, 0, 0), (0, 1, 52, 99)),
@@ -31,17 +29,4 @@ _CLASSES: tuple[tuple[str, tuple[int, int, int], tuple[int, ...]], ...] = (
 )
 
 
-def _class_table() -> ClassTable:
-    from_raw = np.full(1 + max(max(raw) for _, _, raw in _CLASSES), UNKNOWN, np.uint8)
-    for class_id, (_, _, raw) in enumerate(_CLASSES):
-        from_raw[list(raw)] = class_id
-    return ClassTable(
-        names=tuple(name for name, _, _ in _CLASSES),
-        things=tuple(range(1, 9)),
-        colors=np.array([color for _, color, _ in _CLASSES], np.uint8),
-        from_raw=from_raw,
-        to_raw=np.array([raw[0] for _, _, raw in _CLASSES], np.uint16),
-    )
-
-
-CLASSES = _class_table()
+CLASSES = ClassTable.of(_CLASSES, things=range(1, 9), to_raw=np.array([raw[0] for _, _, raw in _CLASSES], np.uint16))

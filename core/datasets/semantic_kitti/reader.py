@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets.base import Reader, takes_available
+from core.datasets.base import Reader
 from core.datasets.frame import CameraView, Frame, Sweep
-from core.datasets.point_checks import LastColumn, check_points, drops_invalid, is_valid
+from core.datasets.point_checks import LastColumn, valid_points
 from core.datasets.projection import Projection, project
-from core.datasets.semantic_kitti.classes import CLASSES, UNKNOWN
+from core.datasets.reading import check_there, read_labels, read_points
+from core.datasets.semantic_kitti.classes import CLASSES
 from core.datasets.semantic_kitti.sequence import (
     COUNTS,
     SPLITS,
@@ -23,9 +24,7 @@ from core.datasets.semantic_kitti.sequence import (
 )
 from core.datasets.semantic_kitti.submission import KittiSubmission
 from core.errors import UserError
-from core.running.files import absent_files, why_absent
 
-POINT_BYTES = 16  # float32 x, y, z, remission
 CAMERA = "image_2"
 REMISSION = LastColumn("remission", 1, False, "x, y, z, remission")
 MIN_DEPTH = 0.0  # m, exclusive; as KITTI's own tools have it
@@ -63,9 +62,9 @@ class SemanticKitti(Reader):
     ) -> None:
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
         self.index_path = index_path
-        self._drops = drops_invalid(invalid_points)
+        self._drops = invalid_points == "drop"
         folders = {name: os.path.join(root, "sequences", name) for name in SPLITS[split]}
-        self._whole = not takes_available(frames)
+        self._whole = frames != "available"
         listed = {name: list_scans(folder, not self._whole) for name, folder in folders.items()}
         self.scans = {name: scans for name, scans in listed.items() if scans}
         if not self.scans:
@@ -82,7 +81,7 @@ class SemanticKitti(Reader):
     def frame(self, index: int) -> Frame:
         """Frame `index`; see `Reader`."""
         name, i = self._frames[index]
-        scan, token = self.scans[name][i], self._token(name, i)
+        scan, token = self.scans[name][i], self.token(index)
         width, height = map(int, self._size[name][i])
         image = self._path(name, CAMERA, f"{scan}.png")
         camera = CameraView(CAMERA, f"{token}_{CAMERA}", image, width, height, self._calibration[name].lidar_to_image)
@@ -101,9 +100,10 @@ class SemanticKitti(Reader):
             Sweep(self._path(name, "velodyne", f"{self.scans[name][k]}.bin"), to_key @ poses[k] @ tr) for k in earlier
         )
 
-    def tokens(self) -> list[str]:
-        """Tokens of all frames, in order."""
-        return [self._token(name, i) for name, i in self._frames]
+    def token(self, index: int) -> str:
+        """See `Reader`."""
+        name, i = self._frames[index]
+        return f"{name}_{self.scans[name][i]}"
 
     def project(self, frame: Frame, points: NDArray[np.floating[Any]]) -> Projection:
         """Where points fall in image_2; those with x <= 0 are never seen. See `Reader`."""
@@ -121,29 +121,21 @@ class SemanticKitti(Reader):
 
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
         """float32 [N, 4], x, y, z (m), remission (0..1); see `Reader`."""
-        return _read_points(frame.lidar_path, self._drops)
+        return self._read_points(frame.lidar_path)
 
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """float32 [M, 4] as `load_points`; see `Reader`."""
-        points = _read_points(sweep.path, self._drops)
-        return points[is_valid(points)] if self._drops else points
+        return valid_points(self._read_points(sweep.path))
+
+    def _read_points(self, path: str) -> NDArray[np.float32]:
+        return read_points(path, 4, REMISSION, "unpack data_odometry_velodyne.zip again", self._drops)
 
     def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
         """Reads uint8 [num_points], class ids; see `Reader`."""
         if frame.label_path is None:
             raise UserError(f"scan {frame.token} has no labels: those of split '{self.split}' are not published")
-        hint = "unpack data_odometry_labels.zip again"
-        data = _read(frame.label_path, "label file", hint)
-        if len(data) != 4 * num_points:
-            raise UserError(
-                f"label file {frame.label_path} has {len(data) / 4:g} labels, its scan {num_points} points: {hint}"
-            )
-        raw = np.frombuffer(data, "<u4") & 0xFFFF  # the high half is the instance
-        label = self.classes.from_raw[np.minimum(raw, len(self.classes.from_raw) - 1)]
-        unknown = raw[(label == UNKNOWN) | (raw >= len(self.classes.from_raw))]
-        if len(unknown):
-            raise UserError(f"label file {frame.label_path} holds the unknown raw label {unknown[0]}: {hint}")
-        return label
+        mend = "unpack data_odometry_labels.zip again"
+        return read_labels(frame.label_path, "<u4", num_points, self.classes, mend)
 
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
         """Checks that the split is complete and its files are there; see `Reader`."""
@@ -170,19 +162,12 @@ class SemanticKitti(Reader):
                 )
 
     def _check(self, kind: str, folder: str, suffix: str, archive: str) -> None:
-        absent = absent_files(self._path(n, folder, f"{self.scans[n][i]}{suffix}") for n, i in self._frames)
-        if absent:
-            raise UserError(
-                f"{kind} {absent[0]} {why_absent(absent[0])}, and {len(absent)} of {len(self)} in all (split "
-                f"'{self.split}'): unpack {archive} over the data root"
-            )
+        paths = [self._path(n, folder, f"{self.scans[n][i]}{suffix}") for n, i in self._frames]
+        check_there(f"{self.split}: {kind}", paths, f"unpack {archive} over the data root")
 
     def open_submission(self, directory: str) -> KittiSubmission:
         """The benchmark's tree and zip; see `Reader`."""
         return KittiSubmission(directory, self, self.lacking)
-
-    def _token(self, name: str, i: int) -> str:
-        return f"{name}_{self.scans[name][i]}"
 
     def _path(self, name: str, *parts: str) -> str:
         return os.path.join(self.folders[name], *parts)
@@ -195,21 +180,3 @@ def _no_scans(root: str, split: str) -> str:
     mend = f"unpack sequence {names}" if others else "set it to the folder of sequences/"
     where = os.path.join(root, "sequences", names, "velodyne")
     return f"dataset.root {root}: no scan of split '{split}' in {where}: {mend}"
-
-
-def _read_points(path: str, drop: bool) -> NDArray[np.float32]:
-    hint = "unpack data_odometry_velodyne.zip again"
-    data = _read(path, "LiDAR file", hint)
-    if len(data) == 0 or len(data) % POINT_BYTES:
-        raise UserError(f"LiDAR file {path} has {len(data)} bytes, not a multiple of {POINT_BYTES}: {hint}")
-    points = np.frombuffer(data, "<f4").reshape(-1, POINT_BYTES // 4).copy()
-    check_points(points, path, hint, drop, REMISSION)
-    return points
-
-
-def _read(path: str, kind: str, hint: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UserError(f"{kind} {path} cannot be read ({error.strerror}): {hint}") from None

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torchpack.utils.logging import logger
 
+from core.datasets.reading import check_there, image_size, write_index
 from core.errors import UserError
-from core.running.files import absent_files, why_absent, write_atomic
+from core.running.files import absent_files, why_absent
 
 SPLITS = {
     "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
@@ -149,28 +149,11 @@ def image_sizes(folder: str, scans: Sequence[str], index_path: str) -> NDArray[n
         pass
     logger.info(f'Index "{path}" of the images in {images}: building it, once.')
     paths = [os.path.join(images, f"{scan}.png") for scan in scans]
-    absent = absent_files(paths)
-    if absent:
-        raise UserError(
-            f"camera image {absent[0]} {why_absent(absent[0])}, and {len(absent)} of {len(scans)} in all: "
-            "unpack data_odometry_color.zip again"
-        )
-    size = np.array([_image_size(path) for path in paths], np.int32).reshape(-1, 2)
-    try:
-        with write_atomic(path) as file:
-            np.savez(file, state=state, size=size)
-    except OSError as error:
-        hint = "set dataset.index_path to a folder with room that you may write to"
-        raise UserError(f"index file {path} cannot be written ({error.strerror}): {hint}") from None
+    mend = "unpack data_odometry_color.zip again"
+    check_there("camera image", paths, mend)
+    size = np.array([image_size(path, mend) for path in paths], np.int32).reshape(-1, 2)
+    write_index(path, {"state": state, "size": size})
     return size
-
-
-def _image_size(path: str) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise UserError(f"camera image {path} does not decode ({error}): unpack its archive again") from None
 
 
 def _read_lines(path: str, archive: str) -> list[str]:

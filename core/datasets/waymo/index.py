@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torchpack.utils.logging import logger
 
+from core.datasets.reading import text, write_index
 from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTION, ParquetFiles
 from core.datasets.waymo.files import (
     FOLDERS,
@@ -28,7 +29,6 @@ from core.datasets.waymo.files import (
 )
 from core.datasets.waymo.segment import Arrays, SegmentFiles, read_segment
 from core.errors import UserError
-from core.running.files import write_atomic
 from core.running.progress import progress
 
 FORMAT = 2
@@ -100,12 +100,7 @@ def build_index(
     meta = {"format": FORMAT, "split": split, "num_segments": len(segments), "wanted": wanted}
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     arrays["states"] = states
-    try:
-        with write_atomic(path) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        hint = "set dataset.index_path to a folder with room that you may write to"
-        raise UserError(f"index file {path} cannot be written ({error.strerror}): {hint}") from None
+    write_index(path, arrays)
 
 
 def _check_packed(segment: SegmentFiles, split: str) -> None:
@@ -121,11 +116,6 @@ def _check_packed(segment: SegmentFiles, split: str) -> None:
                 f"{segment.path(component)}: row groups of up to {rows} rows, of which a frame would decode many "
                 f"(expected 1 row); pack the frames once with: {command}, and set dataset.root to DIR"
             )
-
-
-def known_count(split: str, num_segments: int) -> int | None:
-    """Frames that the whole, real split has; None where there is another number of segments."""
-    return KNOWN_FRAMES.get((split, num_segments))
 
 
 def _is_of(
@@ -179,8 +169,3 @@ def _join(parts: Sequence[Arrays]) -> Arrays:
             part["inclination"], ((0, 0), (0, height - part["inclination"].shape[1])), constant_values=np.nan
         )
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def text(value: Any) -> str:
-    """One entry of a bytes array as text."""
-    return bytes(value).decode()

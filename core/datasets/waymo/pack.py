@@ -4,8 +4,10 @@ The downloaded files hold several times as many turns as have labels, and many r
 it are decoded. What is packed has the same layout, and is read a row at a time.
 """
 
+import filecmp
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -262,14 +264,10 @@ def _origin(path: str) -> bytes | None:
 
 
 def _copy(source: str, target: str) -> bool:
-    with open(source, "rb") as read:
-        content = read.read()
-    if os.path.exists(target) and os.path.getsize(target) == len(content):
-        with open(target, "rb") as read:
-            if read.read() == content:
-                return False
-    with write_atomic(target) as file:
-        file.write(content)
+    if os.path.exists(target) and filecmp.cmp(source, target, shallow=False):
+        return False
+    with write_atomic(target) as file, open(source, "rb") as read:
+        shutil.copyfileobj(read, file)
     return True
 
 

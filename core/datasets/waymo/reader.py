@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.datasets.base import Reader, takes_available
+from core.datasets.base import Reader
 from core.datasets.frame import CameraView, Frame, Sweep
-from core.datasets.point_checks import drops_invalid, is_valid
+from core.datasets.point_checks import is_valid, valid_points
 from core.datasets.projection import Projection
+from core.datasets.reading import text
 from core.datasets.waymo.classes import CLASSES, benchmark_iou
 from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTION, ParquetFiles, again, column
 from core.datasets.waymo.files import FOLDERS, check_states, file_states
 from core.datasets.waymo.frame import Turn, WaymoFrame, WaymoSweep, WaymoView
-from core.datasets.waymo.index import known_count, open_index, text
+from core.datasets.waymo.index import KNOWN_FRAMES, open_index
 from core.datasets.waymo.range_image import seen_pixels
 from core.datasets.waymo.segment import CAMERAS, SegmentFiles
 from core.datasets.waymo.submission import SemanticSegmentationSubmission
@@ -64,9 +65,9 @@ class Waymo(Reader):
         invalid_points: str = "refuse",
         frames: str = "all",
     ) -> None:
-        self._drops = drops_invalid(invalid_points)
+        self._drops = invalid_points == "drop"
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
-        self._whole = not takes_available(frames)
+        self._whole = frames != "available"
         self._meta, self._arrays = open_index(root, split, index_path, test_frames, num_sweeps, not self._whole)
         self._submission = dict(submission or {})
         self._files = ParquetFiles()
@@ -85,12 +86,9 @@ class Waymo(Reader):
         """Frames that `test_frames` lists; 0 for splits with labels."""
         return len(self._meta["wanted"] or ())
 
-    def _token(self, index: int) -> str:
+    def token(self, index: int) -> str:
+        """See `Reader`."""
         return f"{self._segments[self._arrays['frame_segment'][index]]}_{self._arrays['timestamp'][index]}"
-
-    def tokens(self) -> list[str]:
-        """Tokens of all frames, in order."""
-        return [self._token(i) for i in range(len(self))]
 
     def frame(self, index: int) -> WaymoFrame:
         """Frame `index`; see `Reader`."""
@@ -99,7 +97,7 @@ class Waymo(Reader):
         labelled = label_row >= 0
         files = self._files_of(number)
         return WaymoFrame(
-            token=self._token(index),
+            token=self.token(index),
             scene=files.name,
             lidar_path=files.path(LIDAR),
             label_path=files.path(LABELS) if labelled else None,
@@ -120,7 +118,7 @@ class Waymo(Reader):
         rows = self._arrays["camera_rows"][index].tolist()
         sizes = self._arrays["camera_size"][number].tolist()
         width, height = self._image_size
-        path, token = self._files_of(number).path(IMAGE), self._token(index)
+        path, token = self._files_of(number).path(IMAGE), self.token(index)
         return tuple(
             WaymoView(name, f"{token}_{name}", path, width, height, NO_MATRIX, row, size[1])
             for name, row, size in zip(CAMERAS, rows, sizes, strict=True)
@@ -164,8 +162,7 @@ class Waymo(Reader):
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """float32 [M, 5] as `load_points`, in the vehicle frame at the sweep's time; see `Reader`."""
         assert isinstance(sweep, WaymoSweep)
-        points, _ = load_turn(self._files, sweep.turn, self._drops)
-        return points[is_valid(points)] if self._drops else points
+        return valid_points(load_turn(self._files, sweep.turn, self._drops)[0])
 
     def echoes(self, frame: Frame) -> Echoes:
         """Which cells of the frame's range images hold its points."""
@@ -235,7 +232,7 @@ class Waymo(Reader):
 
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
         """Checks that the split is complete; that all other files are there, opening it did. See `Reader`."""
-        expected = known_count(self.split, len(self._segments))
+        expected = KNOWN_FRAMES.get((self.split, len(self._segments)))
         if expected is not None and len(self) != expected:
             raise UserError(
                 f"{os.path.join(self.root, FOLDERS[self.split])} has {len(self)} labelled frames, expected {expected}: "

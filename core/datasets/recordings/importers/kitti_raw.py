@@ -8,11 +8,18 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from core.datasets.recordings.importers.writing import Item, Source, poses_text, read_file, times_text
-from core.datasets.recordings.texts import matrix, read_text
+from core.datasets.recordings.importers.writing import (
+    Item,
+    Source,
+    calibration_text,
+    poses_text,
+    read_file,
+    times_text,
+)
+from core.datasets.recordings.texts import matrix, read_rows, read_text
 from core.errors import UserError
 
 CAMERAS = ("image_02", "image_03")
@@ -57,14 +64,8 @@ def _items(drive: str, stems: list[str], cameras: list[str]) -> Iterator[Item]:
         yield Item("poses.txt", lambda: poses_text(_poses(drive, day, stems)))
 
 
-def _rows(path: str) -> dict[str, list[str]]:
-    return {
-        k.strip(): v.split() for k, v in (line.split(":", 1) for line in read_text(path).splitlines() if ":" in line)
-    }
-
-
 def _rigid(path: str) -> NDArray[np.float64]:
-    rows = _rows(path)
+    rows = read_rows(path)
     if "R" not in rows or "T" not in rows:
         raise UserError(f"{path}: expected R and T; unpack the calibration of the day again")
     found = np.eye(4)
@@ -75,7 +76,7 @@ def _rigid(path: str) -> NDArray[np.float64]:
 def _calibration(day: str, cameras: list[str]) -> bytes:
     """The rectified cameras: their shift from camera 0, which is in P, goes into the extrinsics."""
     path = f"{day}/calib_cam_to_cam.txt"
-    rows, rectify = _rows(path), np.eye(4)
+    rows, rectify = read_rows(path), np.eye(4)
     rectify[:3, :3] = matrix(f"{path}: R_rect_00", rows.get("R_rect_00", []), (9,)).reshape(3, 3)
     to_camera_0 = rectify @ _rigid(f"{day}/calib_velo_to_cam.txt")
     blocks = {}
@@ -85,7 +86,7 @@ def _calibration(day: str, cameras: list[str]) -> bytes:
         to_camera = to_camera_0.copy()
         to_camera[:3, 3] += np.linalg.solve(p[:, :3], p[:, 3])
         blocks[name] = {"intrinsics": p[:, :3].tolist(), "lidar_to_camera": to_camera[:3].tolist()}
-    return yaml.safe_dump({"cameras": blocks}, sort_keys=False).encode()
+    return calibration_text(blocks)
 
 
 def _times(path: str) -> list[float]:
@@ -112,14 +113,7 @@ def _poses(drive: str, day: str, stems: list[str]) -> list[NDArray[np.float64]]:
         place = np.array([scale * np.radians(lon) * _EARTH, scale * _EARTH * north, alt])
         origin = place if not poses else origin
         pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = _turn(roll, pitch, yaw), place - origin
+        pose[:3, :3] = Rotation.from_euler("ZYX", [yaw, pitch, roll]).as_matrix()
+        pose[:3, 3] = place - origin
         poses.append(pose @ lidar_to_imu)
     return poses
-
-
-def _turn(roll: float, pitch: float, yaw: float) -> NDArray[np.float64]:
-    (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
-    about_x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-    about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
-    about_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x

@@ -10,7 +10,15 @@ import yaml
 
 from core.datasets.nuscenes import CLASSES
 from core.datasets.nuscenes.tables import CAMERAS, Tables, load_tables
-from core.datasets.recordings.importers.writing import Item, Source, cloud_bytes, label_bytes, poses_text, read_file
+from core.datasets.recordings.importers.writing import (
+    Item,
+    Source,
+    calibration_text,
+    cloud_bytes,
+    label_bytes,
+    poses_text,
+    read_file,
+)
 from core.errors import UserError
 
 COLUMNS = 5  # x, y, z, intensity, ring
@@ -67,7 +75,7 @@ def _items(root: str, tables: Tables, samples: list[str]) -> Iterator[Item]:
             intrinsic = tables.intrinsics(tokens[:1])[0, :3, :3]
             blocks[name] = {"intrinsics": intrinsic.tolist(), "lidar_to_camera": to_camera[:3].tolist()}
     yield Item("poses.txt", partial(poses_text, lidar_to_world))
-    yield Item("calibration.yaml", lambda: yaml.safe_dump({"cameras": blocks}, sort_keys=False).encode())
+    yield Item("calibration.yaml", partial(calibration_text, blocks))
 
 
 def _cloud(path: str) -> bytes:

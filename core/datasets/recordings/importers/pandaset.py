@@ -9,18 +9,18 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from core.datasets.nuscenes.tables import Pose, pose_matrices
 from core.datasets.recordings.importers.pickles import read_table
 from core.datasets.recordings.importers.writing import (
     Item,
     Source,
+    calibration_text,
     cloud_bytes,
     label_bytes,
     poses_text,
     read_file,
-    rotation_of,
     times_text,
 )
 from core.errors import UserError
@@ -79,7 +79,7 @@ class _Scene:
         yield Item("poses.txt", partial(poses_text, to_world))
         yield Item("times.txt", partial(times_text, _json(f"{self.folder}/lidar/timestamps.json")))
         calibration = {name: self._calibration(name, camera_poses[name][0], to_world[0]) for name in cameras}
-        yield Item("calibration.yaml", partial(_yaml, {"cameras": calibration}))
+        yield Item("calibration.yaml", partial(calibration_text, calibration))
 
     def _pictures(self, camera: str) -> list[str]:
         return glob.glob(f"{self.folder}/camera/{camera}/*.jpg")
@@ -111,11 +111,9 @@ class _Scene:
         rows = _json(path)
         if len(rows) != count:
             raise UserError(f"{path}: {len(rows)} poses for {count} files beside it; unpack the scene again")
-        poses = np.tile(np.eye(4), (count, 1, 1))
-        for pose, row in zip(poses, rows, strict=True):
-            pose[:3, :3] = rotation_of(row["heading"][axis] for axis in "wxyz")
-            pose[:3, 3] = [row["position"][axis] for axis in "xyz"]
-        return poses
+        return pose_matrices(
+            [Pose([r["position"][axis] for axis in "xyz"], [r["heading"][axis] for axis in "wxyz"]) for r in rows]
+        )
 
     def _calibration(
         self, camera: str, camera_to_world: NDArray[np.float64], lidar_to_world: NDArray[np.float64]
@@ -134,7 +132,3 @@ def _json(path: str) -> Any:
         return json.loads(read_file(path))
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); unpack the scene again") from None
-
-
-def _yaml(content: Any) -> bytes:
-    return yaml.safe_dump(content, sort_keys=False).encode()

@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.datasets.recordings.importers.writing import Item, Source, cloud_bytes, read_file, rotation_of, times_text
+from core.datasets.nuscenes.tables import Pose, pose_matrices
+from core.datasets.recordings.importers.writing import (
+    Item,
+    Source,
+    calibration_text,
+    cloud_bytes,
+    read_file,
+    times_text,
+)
 from core.errors import UserError
 
 INSTALL = "pip install rosbags"
@@ -28,6 +35,7 @@ _INTENSITIES = ("intensity", "i", "intensities", "reflectivity", "signal")
 _LENSES = {"plumb_bob": "plumb_bob", "rational_polynomial": "plumb_bob", "equidistant": "fisheye", "fisheye": "fisheye"}
 _IMAGE_WORDS = ("image", "image_raw", "image_color", "image_rect", "image_rect_color", "compressed")
 _BAYER = {"bayer_rggb8": "BayerBG", "bayer_bggr8": "BayerRG", "bayer_gbrg8": "BayerGR", "bayer_grbg8": "BayerGB"}
+_CHANNELS = dict(rgb8=3, bgr8=3, rgba8=4, bgra8=4, mono8=1) | {"8UC1": 1, "8UC3": 3} | dict.fromkeys(_BAYER, 1)
 
 
 def sources(source: str, options: Mapping[str, Any]) -> Iterator[Source]:
@@ -141,8 +149,8 @@ class _Bag:
                 stem, camera = _stamp(message), cameras[topic]
                 camera.frame, camera.stamps[stem] = message.header.frame_id, int(stem) * 1e-9
                 compressed = connection.msgtype == COMPRESSED
-                suffix = _suffix(message) if compressed else "png"
-                content = partial(_raw_bytes, message) if compressed else partial(_png, message, self.path, topic)
+                suffix = "jpg" if compressed and "png" not in message.format.lower() else "png"
+                content = partial(bytes, message.data) if compressed else partial(_png, message, self.path, topic)
                 yield Item(f"cameras/{_stem_of(topic)}/{stem}.{suffix}", content)
             elif topic in info_of:
                 cameras[info_of[topic]].info = message
@@ -158,7 +166,7 @@ class _Bag:
             yield Item("calibration.yaml", partial(read_file, self.calibration))
         elif cameras:
             blocks = {_stem_of(t): self._block(t, camera, lidar_frame, transforms) for t, camera in cameras.items()}
-            yield Item("calibration.yaml", lambda: yaml.safe_dump({"cameras": blocks}, sort_keys=False).encode())
+            yield Item("calibration.yaml", partial(calibration_text, blocks))
 
     def _messages(self, topics: set[str]) -> Iterator[tuple[Any, Any]]:
         with self._open() as reader:
@@ -216,36 +224,17 @@ def _cloud(message: Any, path: str) -> bytes:
     return cloud_bytes(np.stack([rows["x"], rows["y"], rows["z"], fourth], 1).astype(np.float32))
 
 
-def _suffix(message: Any) -> str:
-    return "png" if "png" in message.format.lower() else "jpg"
-
-
-def _raw_bytes(message: Any) -> bytes:
-    return bytes(message.data)
-
-
 def _png(message: Any, path: str, topic: str) -> bytes:
     rows = np.asarray(message.data, np.uint8).reshape(message.height, message.step)
-    channels = {
-        "rgb8": 3,
-        "bgr8": 3,
-        "rgba8": 4,
-        "bgra8": 4,
-        "mono8": 1,
-        "8UC1": 1,
-        "8UC3": 3,
-        **dict.fromkeys(_BAYER, 1),
-    }
-    if message.encoding not in channels:
-        raise UserError(f"{path}: {topic} is of encoding {message.encoding}; known are: {', '.join(channels)}")
-    count = channels[message.encoding]
+    if message.encoding not in _CHANNELS:
+        raise UserError(f"{path}: {topic} is of encoding {message.encoding}; known are: {', '.join(_CHANNELS)}")
+    count = _CHANNELS[message.encoding]
     image = rows[:, : message.width * count].reshape(message.height, message.width, count)
     if message.encoding in _BAYER:
         import cv2
 
-        image = np.asarray(
-            cv2.cvtColor(np.ascontiguousarray(image), getattr(cv2, f"COLOR_{_BAYER[message.encoding]}2RGB")), np.uint8
-        )
+        code = getattr(cv2, f"COLOR_{_BAYER[message.encoding]}2RGB")
+        image = np.asarray(cv2.cvtColor(np.ascontiguousarray(image), code), np.uint8)
     elif message.encoding.startswith("bgr") or message.encoding == "8UC3":
         image = image[..., 2::-1]
     image = np.repeat(image, 3, 2) if image.shape[2] == 1 else image[..., :3]
@@ -256,9 +245,7 @@ def _png(message: Any, path: str, topic: str) -> bytes:
 
 def _matrix(transform: Any) -> NDArray[np.float64]:
     q, t = transform.rotation, transform.translation
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = rotation_of((q.w, q.x, q.y, q.z)), (t.x, t.y, t.z)
-    return matrix
+    return pose_matrices([Pose((t.x, t.y, t.z), (q.w, q.x, q.y, q.z))])[0]
 
 
 def _path(

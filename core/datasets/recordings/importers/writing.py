@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
+from core.datasets.reading import read_bytes
 from core.errors import UserError
 from core.running.files import write_atomic, write_json
 from core.running.progress import progress
@@ -115,19 +116,10 @@ def times_text(times: Iterable[float]) -> bytes:
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); unpack the data set again") from None
+    """The bytes of a file; UserError where it cannot be read."""
+    return read_bytes(path, "file", "unpack the data set again")
 
 
-def rotation_of(quaternion: Iterable[float]) -> NDArray[np.float64]:
-    """float64 [3, 3] of a quaternion w, x, y, z, of whatever length above 0."""
-    w, x, y, z = quaternion
-    return Rotation.from_quat([x, y, z, w]).as_matrix()
+def calibration_text(cameras: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Content of calibration.yaml of the cameras' blocks."""
+    return yaml.safe_dump({"cameras": dict(cameras)}, sort_keys=False).encode()
