@@ -2,9 +2,8 @@
 
 import argparse
 import os
-import sys
 
-from core.errors import UserError
+from core.errors import run_alone
 
 KINDS = ("pandaset", "kitti-raw", "rosbag", "nuscenes")
 LIDARS = ("spinning", "forward", "both")
@@ -48,11 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+    run_alone(main)

@@ -4,10 +4,9 @@ python3 prepare_synthetic_nusc.py --root data/demo/nuscenes
 """
 
 import argparse
-import sys
 from typing import Any
 
-from core.errors import UserError
+from core.errors import run_alone
 from core.running.cpus import available_cpus
 from core.synthetic.formats import find_format, format_names
 
@@ -58,11 +57,4 @@ def _typed(sizes: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+    run_alone(main)

@@ -5,9 +5,8 @@ python3 prepare_waymo.py --download data/waymo_download --root data/waymo
 
 import argparse
 import os
-import sys
 
-from core.errors import UserError
+from core.errors import UserError, run_alone
 
 
 def main() -> None:
@@ -55,11 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+    run_alone(main)

@@ -229,7 +229,7 @@ RANKS = textwrap.dedent("""
     import torch
     from torchpack import distributed as dist
     from core.errors import UserError
-    from core.running.comm import any_process, from_first_process, gather_objects, min_over_processes
+    from core.running.comm import all_objects, any_process, min_over_processes
     from core.running.arguments import argument_parser
     from core.running.runtime import run_main, start
 
@@ -246,8 +246,7 @@ RANKS = textwrap.dedent("""
         start(parser)
         rank = dist.rank()
         assert any_process(rank == 1) and not any_process(False)
-        assert min_over_processes(5 - rank) == 4 and from_first_process(rank) == 0
-        assert gather_objects([rank]) == ([[0], [1]] if rank == 0 else [])
+        assert min_over_processes(5 - rank) == 4 and all_objects([rank]) == [[0], [1]]
         if rank == 1:
             fail_deep_inside()
         torch.distributed.all_reduce(torch.zeros(1))

@@ -95,16 +95,6 @@ def min_over_processes(value: int) -> int:
 
 
 @together
-def gather_objects(value: Any) -> list[Any]:
-    """The values of all processes, in their order, on the first one; an empty list on the others."""
-    if dist.size() == 1:
-        return [value]
-    values = [None] * dist.size() if dist.is_master() else None
-    torch.distributed.gather_object(value, values, group=_cpu_group())
-    return values or []
-
-
-@together
 def all_objects(value: Any) -> list[Any]:
     """The values of all processes, in their order, on each of them."""
     if dist.size() == 1:
@@ -112,13 +102,3 @@ def all_objects(value: Any) -> list[Any]:
     values = [None] * dist.size()
     torch.distributed.all_gather_object(values, value, group=_cpu_group())
     return values
-
-
-@together
-def from_first_process(value: Any) -> Any:
-    """The first process's value, in all of them."""
-    if dist.size() == 1:
-        return value
-    values = [value]
-    torch.distributed.broadcast_object_list(values, group=_cpu_group())
-    return values[0]

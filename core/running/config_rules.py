@@ -1,11 +1,11 @@
 """What a configuration key takes: type, range and length, checked and told in words."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Rule:
     """The values that a key takes; this one takes any.
 
@@ -13,7 +13,7 @@ class Rule:
         nullable: null is taken, too.
     """
 
-    nullable: bool = False
+    nullable: bool = field(default=False, kw_only=True)
 
     @property
     def words(self) -> str:
@@ -31,7 +31,7 @@ class Rule:
         return value
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Flag(Rule):
     """true or false."""
 
@@ -42,7 +42,7 @@ class Flag(Rule):
         return _require(isinstance(value, bool), value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Text(Rule):
     """A text, such as a path; an empty one only where `empty` is."""
 
@@ -55,7 +55,7 @@ class Text(Rule):
         return _require(isinstance(value, str) and "\0" not in value and (self.empty or value != ""), value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Choice(Rule):
     """One of a few names."""
 
@@ -68,7 +68,7 @@ class Choice(Rule):
         return _require(value in self.names, value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Number(Rule):
     """A finite number; YAML's '1e-4', which is a text, is one too.
 
@@ -107,7 +107,7 @@ class Number(Rule):
         return _require(value < self.most if self.below else value <= self.most, value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Tuple(Rule):
     """A list with one rule for each place; `ascending`: none is below the one before."""
 
@@ -125,7 +125,7 @@ class Tuple(Rule):
         return _require(not self.ascending or checked == sorted(checked), checked)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class List(Rule):
     """A list of any length with the same rule for all."""
 
@@ -147,54 +147,11 @@ def _require(holds: bool, value: Any) -> Any:
 def rule_like(default: Any) -> Rule:
     """The rule of a key that none is declared for: its default's type; any value where the default is null."""
     if isinstance(default, list):
-        return List(item=Rule())
+        return List(Rule())
     rules = {bool: Flag(), int: Number(whole=True), float: Number(), str: Text(empty=True)}
     return rules.get(type(default), Rule(nullable=True))
 
 
-# --- short forms for the table of keys ---
-
-
-def flag(nullable: bool = False) -> Rule:
-    """true or false."""
-    return Flag(nullable=nullable)
-
-
 def whole(least: int, most: int, nullable: bool = False) -> Rule:
     """A whole number, least <= value <= most."""
-    return Number(least=least, most=most, whole=True, nullable=nullable)
-
-
-def number(least: float, most: float) -> Rule:
-    """least <= value <= most."""
-    return Number(least=least, most=most)
-
-
-def above(least: float, most: float) -> Rule:
-    """least < value <= most."""
-    return Number(least=least, most=most, above=True)
-
-
-def below(least: float, most: float) -> Rule:
-    """least <= value < most."""
-    return Number(least=least, most=most, below=True)
-
-
-def text(nullable: bool = False, empty: bool = False) -> Rule:
-    """A text; null or an empty one where those have a meaning."""
-    return Text(nullable=nullable, empty=empty)
-
-
-def choice(*names: str) -> Rule:
-    """One of the names."""
-    return Choice(names=names)
-
-
-def items(*rules: Rule, nullable: bool = False, ascending: bool = False) -> Rule:
-    """A list with one rule for each place."""
-    return Tuple(items=rules, nullable=nullable, ascending=ascending)
-
-
-def many(item: Rule, nullable: bool = False) -> Rule:
-    """A list of any length with the same rule for all."""
-    return List(item=item, nullable=nullable)
+    return Number(least, most, whole=True, nullable=nullable)

@@ -26,11 +26,14 @@ class FailureBoard:
     Args:
         folder: that of the logs.
         launch: what tells this launch from others in the same folder: the address at which its processes meet.
+
+    Attributes:
+        shown: a message was, here.
     """
 
     def __init__(self, folder: str, launch: str):
         name = re.sub(r"\W", "-", launch)
-        self.stem = os.path.join(folder, f".failed-{name}-rank")
+        self.stem, self.shown = os.path.join(folder, f".failed-{name}-rank"), threading.Event()
 
     def tell(self, message: str) -> None:
         """Hands a message over to the first process, and waits until it is shown, but not for long."""
@@ -41,25 +44,16 @@ class FailureBoard:
         while os.path.exists(path) and time.monotonic() < end:
             time.sleep(_PERIOD)
 
-
-class FailureWatch:
-    """Shows what the others hand over; in the first process.
-
-    Args:
-        board: where the messages come.
-    """
-
-    def __init__(self, board: FailureBoard):
-        self.stem, self.shown = board.stem, threading.Event()
+    def watch(self) -> None:
+        """Shows from now on, in a thread, what the others hand over; in the first process."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         while True:
-            self.show()
+            self._show()
             time.sleep(_PERIOD)
 
-    def show(self) -> None:
-        """Shows what has come."""
+    def _show(self) -> None:
         for path in sorted(glob.glob(glob.escape(self.stem) + "*")):
             try:
                 with open(path, encoding="utf-8") as file:

@@ -27,7 +27,7 @@ from core.loader.worker_signals import end_children
 from core.running.arguments import split_overrides
 from core.running.config import load_config
 from core.running.environment import environment
-from core.running.failures import PATIENCE, FailureBoard, FailureWatch
+from core.running.failures import PATIENCE, FailureBoard
 from core.running.files import write_atomic, write_json
 from core.running.launch import Launch, read_launch
 from core.running.memory import keep_freed_memory
@@ -60,6 +60,7 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
 
     With a `run_dir` among the arguments, the resolved configuration and the environment are saved in it.
     """
+    global _board
     own, overrides = split_overrides(parser, sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(own)
     expand_segments()
@@ -70,9 +71,9 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
     config = load_config(arguments.config, arguments.overlays, overrides)
     run_dir = getattr(arguments, "run_dir", None)
     logs = os.path.join("runs" if run_dir is None else os.path.normpath(run_dir), "logging")
-    failures.board = FailureBoard(logs, launch.address)
+    _board = FailureBoard(logs, launch.address)
     if launch.size > 1 and launch.rank == 0:
-        failures.watch = FailureWatch(failures.board)
+        _board.watch()
     device = start_processes(launch, needs_device, _give_up)
     if run_dir is not None:
         run_dir = os.path.normpath(run_dir)
@@ -85,15 +86,7 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, ne
     return Run(config, arguments, run_dir, device)
 
 
-@dataclass
-class _Failures:
-    """Where processes tell the first one of their errors, and what shows them there."""
-
-    board: FailureBoard | None = None
-    watch: FailureWatch | None = None
-
-
-failures = _Failures()
+_board: FailureBoard | None = None  # where processes tell the first one of their errors
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -118,7 +111,7 @@ def run_main(main: Callable[[], None]) -> None:
         _leave(130)
     except Exception as error:
         if dist.size() > 1 and _is_lost_connection(error):
-            if failures.watch is None or not failures.watch.shown.wait(PATIENCE):
+            if _board is None or dist.rank() > 0 or not _board.shown.wait(PATIENCE):
                 logger.error("Another process ended first; its log in RUN/logging (or runs/logging) says why.")
         else:
             logger.exception(f"Process {dist.rank()} failed.")
@@ -151,9 +144,9 @@ def _told_of_the_disk() -> Iterator[None]:
 
 
 def _tell(message: str) -> None:
-    if dist.rank() > 0 and failures.board is not None:
+    if dist.rank() > 0 and _board is not None:
         with contextlib.suppress(OSError):
-            failures.board.tell(message)
+            _board.tell(message)
 
 
 def _give_up(message: str) -> None:

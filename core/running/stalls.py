@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from torchpack.utils.logging import logger
@@ -23,6 +24,7 @@ FIRST_NOTICE = 60.0
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
+@dataclass
 class _Progress:
     """How far this process is.
 
@@ -32,12 +34,9 @@ class _Progress:
         patience: seconds after which a process that passes none gives up; None: never.
     """
 
-    def __init__(self) -> None:
-        self.count, self.since, self.patience = 0, time.monotonic(), None
-
-    count: int
-    since: float
-    patience: float | None
+    count: int = 0
+    since: float = field(default_factory=time.monotonic)
+    patience: float | None = None
 
 
 progress = _Progress()

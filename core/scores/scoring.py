@@ -12,7 +12,7 @@ from core import builder
 from core.datasets.base import Reader, Submission
 from core.errors import UserError
 from core.estep import no_grad_inference
-from core.running.comm import barrier, from_first_process, sum_over_processes
+from core.running.comm import all_objects, barrier, sum_over_processes
 from core.running.environment import environment
 from core.running.progress import progress
 from core.running.runtime import Run
@@ -49,7 +49,7 @@ def evaluate(run: Run) -> None:
     if with_confidence and not arguments.save_predictions:
         raise UserError("--confidences says what --save-predictions DIR writes: give that too")
     predicts = bool(arguments.save_predictions or arguments.submission)
-    scored = from_first_process(dist.is_master() and _check_files(reader, arguments.split, predicts))
+    scored = all_objects(dist.is_master() and _check_files(reader, arguments.split, predicts))[0]
     loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval", every_point=True, scored=scored))
     network = builder.make_model(config, device, imagenet=False)
     network_input = builder.network_input(config, reader)

@@ -9,7 +9,7 @@ from torchpack.callbacks import Callback
 from torchpack.utils.logging import logger
 
 from core.errors import UserError
-from core.running.comm import barrier, from_first_process, gather_objects
+from core.running.comm import all_objects, barrier
 from core.running.files import remove_unfinished
 from core.training.checkpoint import (
     check_fits,
@@ -32,7 +32,7 @@ EXACT_STATE = "exact_resume"
 def find_checkpoint(folder: str) -> tuple[str, dict[str, Any]] | None:
     """Path and content of the newest readable step-N.pt of the folder, the same in all processes; None without any."""
     found = newest_readable_checkpoint(folder) if dist.is_master() else None
-    path = from_first_process(found[0] if found else None)
+    path = all_objects(found and found[0])[0]
     if path is None:
         return None
     return found or (path, read_checkpoint(path))
@@ -127,7 +127,7 @@ class CheckpointSaver(Callback):
     def save(self, epoch_finished: bool) -> str:
         """Writes the checkpoint of this step, for all processes together; returns its path."""
         path = os.path.join(self.folder, f"step-{self.trainer.global_step}.pt")
-        processes = gather_objects(process_state(self.trainer.network))
+        processes = all_objects(process_state(self.trainer.network))
         if dist.is_master():
             exact = {"epoch_finished": epoch_finished, "shape": run_shape(self.trainer), "processes": processes}
             save_checkpoint(path, {**self.trainer.state_dict(), EXACT_STATE: exact})
