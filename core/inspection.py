@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from torchpack.utils.config import Config
 from torchpack.utils.logging import logger
 
@@ -96,10 +95,7 @@ def draw_frame(config: Config, opened: dict[str, Reader], directory: str) -> str
         for frame in spread_frames(reader)[LOOKED_INTO // 2 :]:
             if frame.cameras:
                 path = os.path.join(directory, f"{config.dataset.name}_{frame.token}.png")
-                save_figure(cameras_figure(reader, frame, _distances(reader, frame)), path, max_bytes=3_000_000)
+                distance = np.linalg.norm(reader.load_points(frame)[:, :3], axis=1)
+                save_figure(cameras_figure(reader, frame, distance), path)
                 return path
     return None
-
-
-def _distances(reader: Reader, frame: Frame) -> NDArray[np.floating]:
-    return np.linalg.norm(reader.load_points(frame)[:, :3], axis=1)

@@ -1,7 +1,6 @@
 """Figures: what they show, and that what is missing is skipped."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,9 @@ from core.estep import quality
 from core.figures import make_figures
 from core.figures.birds_eye_view import view_radius
 from core.figures.confusion import draw_confusion
-from core.figures.projection import draw_projection
 from core.figures.pseudo_labels import draw_pseudo_labels
 from core.figures.results import draw_results, validation_rows
-from core.figures.style import class_colors, legend_rows, save_figure
+from core.figures.style import class_colors, legend_rows
 from core.figures.superpixels import border_overlay, pixel_targets
 from core.figures.training import POINTS, draw_training, read_scalars
 from core.label_files.files import (
@@ -47,7 +45,7 @@ def texts(figure):
 @pytest.fixture(autouse=True)
 def _low_resolution(monkeypatch):
     """Tests draw quickly."""
-    monkeypatch.setattr("core.figures.style.DPI", (60, 40))
+    monkeypatch.setattr("core.figures.style.DPI", 40)
 
 
 # --- parts ---
@@ -79,22 +77,6 @@ def test_colors_and_legends():
     """The ignored class is pale, and the table stays as it is; rows of a legend are of equal length."""
     assert class_colors(CLASSES)[0].min() > 0.8 and CLASSES.colors[0].tolist() == [0, 0, 0]
     assert [legend_rows(range(count), 9) for count in (0, 5, 9, 10, 16)] == [0, 5, 9, 5, 8]
-
-
-def test_files_stay_small_and_keep_the_colors_of_classes(tmp_path):
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (90, 160, 3)).astype(np.uint8)
-    label = np.array([4, 7], np.uint8)
-    figure = draw_projection(noise, np.array([[40.0, 40.0], [120.0, 40.0]]), {"ground truth": label}, CLASSES)
-    save_figure(figure, str(tmp_path / "a.png"), max_bytes=60_000)
-    assert (tmp_path / "a.png").stat().st_size <= 60_000
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.mode == "P"
-        pixels = {tuple(color) for color in np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()}
-    assert {(255, 255, 255), tuple(CLASSES.colors[4]), tuple(CLASSES.colors[7])} <= pixels
-
-
-# --- figures on numbers ---
 
 
 def test_confusion_is_normalised_by_rows():
@@ -204,7 +186,6 @@ def test_a_whole_run_gives_all_figures(config, tmp_path):
     written = make_figures(config, str(root / "run"), str(root / "predictions"), str(tmp_path))
     assert written == [str(tmp_path / f"{name}.png") for name in ALL]
     for path in written:
-        assert os.path.getsize(path) < 600_000
         with Image.open(path) as image:
             assert min(image.size) > 200
 

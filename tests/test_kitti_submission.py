@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,16 +38,6 @@ def zip_path(writer):
     return os.path.join(writer.directory, "submission.zip")
 
 
-def rewrite(writer, change):
-    """The zip with its entries {name: content} changed."""
-    with zipfile.ZipFile(zip_path(writer)) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    change(entries)
-    with zipfile.ZipFile(zip_path(writer), "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-
-
 def test_round_trip(submission):
     writer = whole(submission)
     with zipfile.ZipFile(zip_path(writer)) as archive:
@@ -59,7 +50,6 @@ def test_round_trip(submission):
         for name in NAMES:
             assert np.frombuffer(archive.read(name), "<u4").tolist() == RAW
             assert np.fromfile(os.path.join(writer.directory, name), np.uint32).tolist() == RAW
-    writer.check()
 
 
 def test_part_of_the_sequences_is_refused_by_the_server(submission, monkeypatch):
@@ -84,35 +74,21 @@ def test_the_same_bytes_every_time(submission):
 def test_a_scan_without_a_prediction_is_told(submission):
     reader, writer = submission
     writer.write(reader.frame(0), PREDICTED)
-    with pytest.raises(UserError, match=f"{NAMES[1]}: missing in the submission"):
+    with pytest.raises(UserError, match=f"{NAMES[1]} cannot be read"):
         writer.finish()
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("content", "message"),
     [
-        (lambda entries: entries.pop(NAMES[1]), f"{NAMES[1]} is missing"),
-        (lambda entries: entries.update({NAMES[0]: entries[NAMES[0]][:-4]}), "has 4 labels, its scan 5 points"),
-        (lambda entries: entries.update({NAMES[0]: entries[NAMES[0]][:-1]}), "has 4.75 labels"),
-        (lambda entries: entries.update({NAMES[0]: np.uint32([10, 40, 0, 20, 70]).tobytes()}), "holds label 0"),
-        (lambda entries: entries.update({NAMES[0]: np.uint32([10, 40, 252, 20, 70]).tobytes()}), "holds label 252"),
-        (
-            lambda entries: entries.pop("sequences/13/predictions/"),
-            "lacks the entry of folder sequences/13/predictions/",
-        ),
-        (lambda entries: entries.pop("sequences/"), "lacks the entry of folder sequences/"),
+        (np.uint32(RAW[:-1]).tobytes(), "has 4 labels, its scan 5 points"),
+        (np.uint32(RAW).tobytes()[:-1], "has 4.75 labels"),
+        (np.uint32([10, 40, 0, 20, 70]).tobytes(), "holds label 0"),
+        (np.uint32([10, 40, 252, 20, 70]).tobytes(), "holds label 252"),
     ],
 )
-def test_a_faulty_zip_is_told(submission, change, message):
+def test_a_faulty_file_is_told(submission, content, message):
     writer = whole(submission)
-    rewrite(writer, change)
-    with pytest.raises(UserError, match=f"submission.zip: .*{message}"):
-        writer.check()
-
-
-def test_no_zip_at_all(submission):
-    writer = whole(submission)
-    with open(zip_path(writer), "wb") as file:
-        file.write(b"no zip")
-    with pytest.raises(UserError, match="submission.zip: not readable"):
-        writer.check()
+    (Path(writer.directory) / NAMES[0]).write_bytes(content)
+    with pytest.raises(UserError, match=f"{NAMES[0]}: {message}"):
+        writer.finish()

@@ -113,11 +113,11 @@ def test_the_test_split_has_no_labels(root):
 def test_image_sizes_are_read_once(root, monkeypatch):
     sizes = [reader_of(root).frame(i).cameras[0].width for i in range(2)]
 
-    def refuse(path):
+    def refuse(path, mend):
         raise AssertionError(f"{path} is opened again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sequence_module, "_image_size", refuse)
+        patch.setattr(sequence_module, "image_size", refuse)
         assert [reader_of(root).frame(i).cameras[0].width for i in range(2)] == sizes
     os.remove(root / "sequences/00/image_2/000001.png")
     Image.new("RGB", (99, 55)).save(root / "sequences/00/image_2/000001.png")

@@ -111,18 +111,6 @@ def test_missing_file_is_found(submission):
         submission.finish()
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"meta": {"use_camera": true}}'])
-def test_bad_meta_is_found(submission, content):
-    path = os.path.join(submission.directory, "test/submission.json")
-    if content is None:
-        os.remove(path)
-    else:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(content)
-    with pytest.raises(UserError, match=r"submission\.json"):
-        submission.check()
-
-
 def test_predictions(tmp_path):
     writer = PredictionWriter(str(tmp_path / "predictions"), READER)
     writer.write("a", np.array([0, 3, 5, 16, 1], np.uint8))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from core.datasets.frame import ClassTable
@@ -168,31 +167,14 @@ def _draw_scale_bar(axes: Axes, radius: float) -> None:
 
 def _draw_legend(axes: Axes, classes: ClassTable, present: NDArray[np.uint8]) -> None:
     axes.set_axis_off()
-    entries = class_dots(classes, present[present > 0])
-    columns = axes.legend(
-        handles=entries,
-        loc="upper left",
-        ncols=2,
-        bbox_to_anchor=(0, 1),
-        columnspacing=1.2,
-        handletextpad=0.3,
-        labelspacing=0.75,
-    )
-    axes.add_artist(columns)
+    look = {"ncols": 2, "columnspacing": 1.2, "handletextpad": 0.3, "labelspacing": 0.75}
+    axes.add_artist(axes.legend(handles=class_dots(classes, present[present > 0]), loc="upper left", **look))
     marks = [
         dot(NONE, "ignored or unlabelled"),
         dot("white", "annotated point", markeredgecolor=INK, markeredgewidth=0.8),
-        Line2D([], [], linestyle="none", marker="x", color=CANDIDATES, markersize=5, label="candidate classes only"),
+        dot(CANDIDATES, "candidate classes only", 5, marker="x", markeredgewidth=1),
         dot(RIGHT, "right"),
         dot(WRONG, "wrong"),
-        Line2D([], [], linestyle="none", marker="^", color=INK, markersize=6, markeredgewidth=0, label="sensor"),
+        dot(INK, "sensor", 6, marker="^"),
     ]
-    axes.legend(
-        handles=marks,
-        loc="lower left",
-        ncols=2,
-        bbox_to_anchor=(0, 0),
-        columnspacing=1.2,
-        handletextpad=0.3,
-        labelspacing=0.75,
-    )
+    axes.legend(handles=marks, loc="lower left", **look)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from core.figures.results import validation_rows
 from core.figures.sources import Missing, Sources
-from core.figures.style import MUTED, new_figure, readable
+from core.figures.style import INK, MUTED, new_figure, readable
 from core.scores.metrics import IGNORED
 
 TITLES = {"vox/in_view": "points in view", "vox/all": "all points"}
@@ -44,15 +44,8 @@ def draw_confusion(confusion: NDArray[np.int64], names: Sequence[str], title: st
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for i, j in zip(*np.nonzero(share >= 0.5), strict=True):
-        axes.text(
-            j,
-            i,
-            f"{share[i, j]:.0f}",
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            color="white" if share[i, j] > 55 else "#1f2a36",
-        )
+        color = "white" if share[i, j] > 55 else INK
+        axes.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=7.5, color=color)
     for i, total in enumerate(totals[:, 0]):
         axes.text(len(columns) - 0.35, i, f"{total:,}" if total else "none", va="center", fontsize=7.5, color=MUTED)
     axes.text(len(columns) - 0.35, -0.9, "points", va="center", fontsize=7.5, color=MUTED)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from core.datasets.frame import ClassTable
 from core.figures.choice import most_classes
 from core.figures.sources import Sources
-from core.figures.style import bare, class_colors, class_dots, legend_rows, marker_size, new_figure, scatter
+from core.figures.style import bare, class_colors, class_dots, legend_below, marker_size, new_figure, scatter
 
 WIDTH = 7.2  # of a panel, inches
 
@@ -54,10 +54,7 @@ def draw_projection(
         axes.set_title(title)
         bare(axes)
     figure.axes[-1].set_title(caption, loc="right", fontweight="normal", fontsize=8)
-    entries = class_dots(classes, np.unique(np.concatenate(list(labels.values()))))
-    figure.legend(
-        handles=entries, loc="outside lower center", ncols=legend_rows(entries, 9), columnspacing=1.4, handletextpad=0.2
-    )
+    legend_below(figure, class_dots(classes, np.unique(np.concatenate(list(labels.values())))))
     return figure
 
 

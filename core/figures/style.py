@@ -1,6 +1,5 @@
 """How all figures look, and how they are saved."""
 
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from PIL import Image
 
 from core.datasets.frame import ClassTable
 from core.errors import UserError
@@ -42,8 +40,7 @@ STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
 }
 
-DPI = (130, 110, 95, 80)
-"""Resolutions that are tried, until the file is small enough."""
+DPI = 110
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -53,55 +50,13 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: str, max_bytes: int = 600_000) -> None:
-    """Writes a PNG of at most `max_bytes`: with 256 colours, and then at lower resolution, where needed."""
-    content = b""
-    for dpi in DPI:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi)
-        content = buffer.getvalue()
-        if len(content) > max_bytes:
-            image = Image.open(buffer).convert("RGB")
-            buffer = io.BytesIO()
-            with_palette(image, dot_colors(figure)).save(buffer, format="PNG", optimize=True)
-            content = buffer.getvalue()
-        if len(content) <= max_bytes:
-            break
+def save_figure(figure: Figure, path: str) -> None:
+    """Writes a PNG."""
     try:
         with write_atomic(path) as file:
-            file.write(content)
+            figure.savefig(file, format="png", dpi=DPI)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another output folder") from None
-
-
-def with_palette(image: Image.Image, kept: NDArray[np.uint8]) -> Image.Image:
-    """The image in 256 colours: `kept` [K, 3] as they are, half of the others by median cut, half by largest coverage.
-
-    Median cut alone serves photos well and loses the colours of rare classes.
-    """
-    half = (256 - len(kept)) // 2
-    colors = kept.ravel().tolist()
-    sample = image.resize((-(-image.width // 3), -(-image.height // 3)), Image.Resampling.NEAREST)
-    for method in (Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE):
-        colors += (sample.quantize(half, method).getpalette() or [])[: 3 * half]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(colors)
-    indices = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
-    # Pillow's search for the nearest colour is coarse
-    pixels = np.asarray(image)
-    for index, color in enumerate(kept):
-        indices[(pixels == color).all(axis=2)] = index
-    result = Image.fromarray(indices)
-    result.putpalette(colors)
-    return result
-
-
-def dot_colors(figure: Figure) -> NDArray[np.uint8]:
-    """uint8 [K, 3], K <= 64: the colours of all dots."""
-    colors = [np.array([[1.0, 1.0, 1.0]])]
-    for axes in figure.axes:
-        colors += [np.atleast_2d(collection.get_facecolor())[:, :3] for collection in axes.collections]
-    return np.unique((255 * np.concatenate(colors)).round().astype(np.uint8), axis=0)[:64]
 
 
 def class_colors(classes: ClassTable) -> NDArray[np.float64]:
@@ -118,16 +73,8 @@ def readable(name: str) -> str:
 
 def dot(color: Any, label: str, size: float = 7, **keywords: Any) -> Line2D:
     """A legend entry: a dot."""
-    return Line2D(
-        [],
-        [],
-        linestyle="none",
-        marker="o",
-        color=color,
-        markersize=size,
-        label=label,
-        **({"markeredgewidth": 0} | keywords),
-    )
+    look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgewidth": 0} | keywords
+    return Line2D([], [], color=color, markersize=size, label=label, **look)
 
 
 def class_dots(classes: ClassTable, present: Iterable[int]) -> list[Line2D]:
@@ -157,6 +104,13 @@ def note(axes: Axes, text: str) -> None:
     """Writes in empty axes why they are empty."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED, fontstyle="italic")
+
+
+def legend_below(figure: Figure, entries: Sequence[Any]) -> None:
+    """A legend below the figure, if there is an entry."""
+    if entries:
+        look = {"columnspacing": 1.4, "handletextpad": 0.2}
+        figure.legend(handles=entries, loc="outside lower center", ncols=legend_rows(entries, 9), **look)
 
 
 def legend_rows(entries: Sequence[Any], per_row: int) -> int:

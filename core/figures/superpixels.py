@@ -10,7 +10,7 @@ from core.datasets.projection import normalize_pixels
 from core.figures.choice import most_annotated
 from core.figures.projection import subdued
 from core.figures.sources import Sources
-from core.figures.style import INK, bare, class_colors, class_dots, legend_rows, new_figure, scatter
+from core.figures.style import INK, bare, class_colors, class_dots, legend_below, new_figure, scatter
 from core.label_files.files import ANNOTATED_IGNORED
 
 WIDTH = 7.2  # of a panel, inches
@@ -79,15 +79,7 @@ def draw_superpixels(
     scatter(right, pixel, 24, colors[label], edgecolors=INK, linewidths=0.8)
     right.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     left.set_title(caption, loc="right", fontweight="normal", fontsize=8)
-    entries = class_dots(classes, label)
-    if entries:
-        figure.legend(
-            handles=entries,
-            loc="outside lower center",
-            ncols=legend_rows(entries, 9),
-            columnspacing=1.4,
-            handletextpad=0.2,
-        )
+    legend_below(figure, class_dots(classes, label))
     return figure
 
 

@@ -93,18 +93,9 @@ def _draw_losses(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
 
 def _draw_scores(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     for (head, (style, name)), marker in zip(HEADS.items(), "os", strict=True):
-        _draw_curve(
-            axes,
-            lines,
-            f"iou/{head}/val",
-            name,
-            color=INK,
-            linestyle=style,
-            linewidth=1.6,
-            marker=marker,
-            markersize=4.5,
-            markerfacecolor=INK if marker == "o" else "white",
-        )
+        look = {"color": INK, "linestyle": style, "linewidth": 1.6, "marker": marker, "markersize": 4.5}
+        face = INK if marker == "o" else "white"
+        _draw_curve(axes, lines, f"iou/{head}/val", name, **look, markerfacecolor=face)
 
 
 def _draw_curve(axes: Axes, lines: Sequence[Mapping[str, Any]], key: str, label: str, **look: Any) -> None:

@@ -1,9 +1,11 @@
 """Parts of the point branch: SPVCNN (Tang et al., ECCV 2020), MinkUNet with a branch of points."""
 
-from torch import nn
+from collections.abc import Sequence
+
+from torch import Tensor, nn
 
 from core.models.batch_norm import BatchNorm1d
-from core.sparse import Conv3d, SparseSequential, SparseTensor, concatenate
+from core.sparse import Conv3d, SparseSequential, SparseTensor, concatenate, devoxelize, voxelize
 
 WIDTHS = (32, 32, 64, 128, 256, 256, 128, 96, 96)
 
@@ -90,6 +92,39 @@ class UpStage(nn.ModuleList):
 
     def forward(self, x: SparseTensor, skip: SparseTensor) -> SparseTensor:
         return self[1](concatenate([self[0](x), skip]))
+
+
+class UpStages(nn.Module):
+    """The second half of a network: four up stages, with the points beside the voxels.
+
+    Attributes:
+        vox_ups, point_transforms, dropout: of the network.
+    """
+
+    vox_ups: nn.ModuleList
+    point_transforms: nn.ModuleList
+    dropout: nn.Dropout
+
+    def decode(self, z0: Tensor, points: Tensor, x: SparseTensor, skips: Sequence[SparseTensor]) -> Tensor:
+        """Point features [P, C'].
+
+        Args:
+            z0, points: features of the points after the stem and after the down stages.
+            x: the voxels that the latter meet, at stride 16.
+            skips: at strides 1, 2, 4, 8.
+        """
+        z1 = points + self.point_transforms[0](z0)
+        y = self._dropout(voxelize(z1, x))
+        y = self.vox_ups[0](y, skips[3])  # stride 8
+        y = self.vox_ups[1](y, skips[2])  # stride 4
+        z2 = devoxelize(y) + self.point_transforms[1](z1)
+        y = self._dropout(voxelize(z2, y))
+        y = self.vox_ups[2](y, skips[1])  # stride 2
+        y = self.vox_ups[3](y, skips[0])  # stride 1
+        return devoxelize(y) + self.point_transforms[2](z2)
+
+    def _dropout(self, x: SparseTensor) -> SparseTensor:
+        return x.with_feats(self.dropout(x.feats))
 
 
 def point_transform(in_channels: int, out_channels: int) -> nn.Sequential:

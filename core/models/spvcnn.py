@@ -11,7 +11,7 @@ from core.sparse import Coordinates, SparseTensor, devoxelize, voxelize
 from core.sparse.coordinates import Coarser
 
 
-class SPVCNN(nn.Module):
+class SPVCNN(pb.UpStages):
     """Voxels through four down and four up stages; points beside them, which meet them at strides 1, 16, 4 and 1.
 
     Args:
@@ -50,16 +50,5 @@ class SPVCNN(nn.Module):
         for down in self.vox_downs:
             x = down(x)  # stride 2, 4, 8, 16
             skips.append(x)
-        z1 = devoxelize(x) + self.point_transforms[0](z0)
-        y = self._dropout(voxelize(z1, x))
-        y = self.vox_ups[0](y, skips[3])  # stride 8
-        y = self.vox_ups[1](y, skips[2])  # stride 4
-        z2 = devoxelize(y) + self.point_transforms[1](z1)
-        y = self._dropout(voxelize(z2, y))
-        y = self.vox_ups[2](y, skips[1])  # stride 2
-        y = self.vox_ups[3](y, skips[0])  # stride 1
-        features = devoxelize(y) + self.point_transforms[2](z2)
+        features = self.decode(z0, devoxelize(x), x, skips)
         return Outputs(self.classifier_vox(features), None, None, None, features)
-
-    def _dropout(self, x: SparseTensor) -> SparseTensor:
-        return x.with_feats(self.dropout(x.feats))

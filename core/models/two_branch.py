@@ -41,7 +41,7 @@ class Outputs:
     image_map: Tensor | None = None
 
 
-class TwoBranchNetwork(nn.Module):
+class TwoBranchNetwork(pb.UpStages):
     """SPVCNN on voxels and points, SwiftNet on images; `spvcnn_swiftnet18_nusc_assop2p` of the published release.
 
     Args:
@@ -148,15 +148,7 @@ class TwoBranchNetwork(nn.Module):
             points = fusion(devoxelize(x), sample(level.detach()))
             v = voxelize(points, x)
             skips.append(v)
-        z1 = points + self.point_transforms[0](z0)
-        y = self._dropout(voxelize(z1, v))  # stride 16
-        y = self.vox_ups[0](y, skips[3])  # stride 8
-        y = self.vox_ups[1](y, skips[2])  # stride 4
-        z2 = devoxelize(y) + self.point_transforms[1](z1)
-        y = self._dropout(voxelize(z2, y))
-        y = self.vox_ups[2](y, skips[1])  # stride 2
-        y = self.vox_ups[3](y, skips[0])  # stride 1
-        return devoxelize(y) + self.point_transforms[2](z2)
+        return self.decode(z0, points, v, skips)
 
     def _prepare(self, images: Tensor) -> Tensor:
         images = images.float()
@@ -164,9 +156,6 @@ class TwoBranchNetwork(nn.Module):
             mean, std = (_per_channel(values, images.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
             images = (images - mean) / std
         return images.contiguous(memory_format=self.memory_format)
-
-    def _dropout(self, x: SparseTensor) -> SparseTensor:
-        return x.with_feats(self.dropout(x.feats))
 
     @staticmethod
     def _read_linear(maps: Tensor, conv: nn.Module, sample: PointSampler) -> Tensor:

@@ -1,5 +1,7 @@
 """Scoring: from the network's outputs to labels of points and confusion matrices, all on the network's device."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -53,6 +55,11 @@ def values_of_points(values: Tensor, points: BatchPoints) -> Tensor:
 def labels_of_points(label: Tensor, points: BatchPoints) -> Tensor:
     """uint8 [T]: `values_of_points` of labels, integers [M]."""
     return values_of_points(label.to(torch.uint8), points)
+
+
+def by_frame(values: Tensor, points: BatchPoints) -> list[NDArray[Any]]:
+    """Values [T] of a batch's points, on the host, frame by frame."""
+    return np.split(values.cpu().numpy(), np.cumsum(points.sizes)[:-1])
 
 
 def choices(logits: Tensor, without: int | None = None) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torchpack import distributed as dist
 from torchpack.utils.config import Config
 from torchpack.utils.logging import logger
@@ -29,7 +28,7 @@ from core.running.comm import barrier, in_first_process
 from core.running.files import write_atomic
 from core.running.progress import progress
 from core.running.runtime import Run
-from core.scores.evaluation import batch_points, values_of_points
+from core.scores.evaluation import batch_points, by_frame, values_of_points
 from core.scores.metrics import IGNORED
 from core.scores.point_files import FORMATS
 from core.steps import command_line
@@ -106,17 +105,12 @@ def point_predictions(outputs: Outputs, batch: Batch) -> Iterator[dict[str, Any]
         differs = pixels.argmax(1) != label
     points = batch_points(batch)
     fields = {"label": label.byte(), "confidence": confidence, "entropy": entropy, "differs": differs}
-    begins = np.cumsum(points.sizes)[:-1]
-    arrays = {
-        name: [None] * len(points.sizes) if field is None else _by_frame(values_of_points(field, points), begins)
+    arrays: dict[str, list[Any]] = {
+        name: [None] * len(points.sizes) if field is None else by_frame(values_of_points(field, points), points)
         for name, field in fields.items()
     }
     for i, index in enumerate(batch.indices):
         yield {"index": index} | {name: frames[i] for name, frames in arrays.items()}
-
-
-def _by_frame(values: Tensor, begins: NDArray[np.int64]) -> list[Any]:
-    return list(np.split(values.cpu().numpy(), begins))
 
 
 def _write(config: Config, arguments: Any, reader: Reader, found: dict[str, Any]) -> int:

@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torchpack import distributed as dist
 from torchpack.utils.logging import logger
 
@@ -19,6 +18,7 @@ from core.running.runtime import Run
 from core.scores.evaluation import (
     ConfusionCounts,
     batch_points,
+    by_frame,
     choices,
     confidences,
     count_in_view,
@@ -67,15 +67,15 @@ def evaluate(run: Run) -> None:
             count_in_view(confusion, labels, points)  # SCOPES begin with the HEADS
             confusion.add(SCOPES.index("vox/all"), points.label, labels["vox"], points.labelled)
         if writer:
-            frames = _by_frame(labels["vox"], points.sizes)
+            frames = by_frame(labels["vox"], points)
             sure: list[np.ndarray] | list[None] = [None] * len(frames)
             if with_confidence:
-                sure = _by_frame(values_of_points(confidences(outputs.x_vox), points), points.sizes)
+                sure = by_frame(values_of_points(confidences(outputs.x_vox), points), points)
             for token, label, confidence in zip(batch.tokens, frames, sure, strict=True):
                 writer.write(token, label, confidence)
         if submission:
             chosen = labels_of_points(choices(outputs.x_vox, without=IGNORED), points)
-            for index, label in zip(batch.indices, _by_frame(chosen, points.sizes), strict=True):
+            for index, label in zip(batch.indices, by_frame(chosen, points), strict=True):
                 submission.write(reader.frame(index), label)
     counts = sum_over_processes(confusion.numpy())
     barrier()
@@ -151,11 +151,6 @@ def _finish(
         logger.info(
             f"{arguments.weight_path} on {arguments.split} ({len(reader)} frames), in {path}:\n{class_table(row)}"
         )
-
-
-def _by_frame(values: Tensor, sizes: list[int]) -> list[np.ndarray]:
-    """Values [T] of a batch's points, on the host, frame by frame."""
-    return np.split(values.cpu().numpy(), np.cumsum(sizes)[:-1])
 
 
 def _run_dir(given: str | None, weight_path: str) -> str:

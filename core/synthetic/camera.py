@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.running.compiled import njit
-from core.synthetic.ground import CELL, GROUND_RAISED
+from core.synthetic.ground import CELL
 from core.synthetic.paint import shade
-from core.synthetic.raycast import SKY, cast_ground, cast_solids, turn
+from core.synthetic.raycast import turn
 from core.synthetic.scene import Scene
 from core.synthetic.sensors import Camera
 
@@ -35,26 +35,9 @@ class View:
         windows = _windows(corners, camera.intrinsic, camera.width, camera.height, _EDGES)
         depth = np.maximum(corners[..., 2].min(axis=1), 0.0)
         used = np.flatnonzero((windows[:, 1] > windows[:, 0]) & (windows[:, 3] > windows[:, 2]) & (depth < _RANGE))
-        self.used = used[np.argsort(depth[used], kind="stable")]  # solid of each hit
-        self.distance = np.full(self.rays.shape[:2], 1e9)  # [H, W] depth, metres
-        self.hit = np.full(self.rays.shape[:2], SKY, dtype=np.int64)  # [H, W] SKY, GROUND or a row of `used`
-        used = self.used
-        cast_solids(
-            self.origin,
-            self.rays,
-            solids.kind[used],
-            solids.inverse[used],
-            self.centers[used],
-            solids.porosity[used],
-            depth[used],
-            windows[used],
-            self.distance,
-            self.hit,
-        )
-        ground = scene.ground
-        cast_ground(
-            self.origin, self.rays, ground.material, ground.origin, CELL, GROUND_RAISED, self.distance, self.hit
-        )
+        self.used = used[np.argsort(depth[used], kind="stable")]
+        # [H, W] depth, metres; [H, W] SKY, GROUND or a row of `used`
+        self.distance, self.hit = scene.cast(self.origin, self.rays, self.used, self.centers, depth, windows[self.used])
 
     def colors(self, shadow: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Colours [H, W, 3] in 0..255 before the camera's own blur and noise; `shadow` as from `Ground.shadows`."""

@@ -2,18 +2,19 @@
 
 import json
 import os
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
 
 from core.running.files import write_atomic, write_json
 from core.synthetic.formats import find_format
-from core.synthetic.scene import Scene, make_scene
+from core.synthetic.poses import Matrix
+from core.synthetic.scene import KEY_FRAME_SECONDS, Scene, make_scene
 
 RECORDS = "city_frames"  # folder of one small file a key frame, written when its other files are
 SPLITS = ("train", "val", "test")
-
-Record = dict[str, Any]
-Records = dict[tuple[str, int], Record]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,20 @@ class City:
         """The scene of that name."""
         return make_scene(self.seed, name, self.frames)
 
+    def rng(self, *names: object) -> np.random.Generator:
+        """Random numbers of what bears these names, alone."""
+        return np.random.default_rng([self.seed, *(zlib.crc32(str(name).encode()) for name in names)])
+
+
+def seconds(frame: int) -> float:
+    """Time of a key frame after the first of its scene."""
+    return frame * KEY_FRAME_SECONDS
+
+
+def numbers(rows: Matrix) -> str:
+    """A matrix as one line of text."""
+    return " ".join(f"{value:.12e}" for value in rows.flatten())
+
 
 @dataclass(frozen=True)
 class FrameFiles:
@@ -46,12 +61,10 @@ class FrameFiles:
     Attributes:
         files: content by path below the data root.
         labels: points of each of the format's classes, in the order of `CityFormat.class_names`.
-        record: what else `CityFormat.finish` wants to know of the key frame, as JSON takes it.
     """
 
     files: dict[str, bytes]
     labels: list[int]
-    record: Record = field(default_factory=dict)
 
 
 class CityFormat(Protocol):
@@ -75,12 +88,11 @@ class CityFormat(Protocol):
     def frame_files(self, city: City, name: str, frame: int, labelled: bool) -> FrameFiles:
         """The files of key frame `frame`, from 0, of scene `name`; with dense labels only where `labelled`."""
 
-    def finish(self, root: str, city: City, scenes: dict[str, list[str]], records: Records) -> None:
+    def finish(self, root: str, city: City, scenes: dict[str, list[str]]) -> None:
         """Writes what is not of a single key frame, when all are written: tables, calibration, poses.
 
         Args:
             scenes: names of the city's scenes by split.
-            records: of all key frames, by scene and number, as `write_frame` leaves them.
         """
 
 
@@ -89,11 +101,11 @@ def record_path(root: str, scene: str, frame: int) -> str:
     return os.path.join(root, RECORDS, f"{scene}_{frame:03d}.json")
 
 
-def read_record(root: str, scene: str, frame: int) -> Record | None:
+def read_record(root: str, scene: str, frame: int) -> dict[str, Any] | None:
     """The record of a key frame, or None where it or any of its files is missing or cut short."""
     try:
         with open(record_path(root, scene, frame)) as file:
-            record: Record = json.load(file)
+            record: dict[str, Any] = json.load(file)
         whole = all(os.path.getsize(os.path.join(root, name)) == size for name, size in record["files"].items())
     except (OSError, ValueError):
         return None
@@ -115,4 +127,4 @@ def write_frame(root: str, city: City, name: str, frame: int, labelled: bool) ->
         with write_atomic(os.path.join(root, filename)) as file:
             file.write(content)
     sizes = {filename: len(content) for filename, content in made.files.items()}
-    write_json(record_path(root, name, frame), {"files": sizes, **made.record, "labels": made.labels})
+    write_json(record_path(root, name, frame), {"files": sizes, "labels": made.labels})

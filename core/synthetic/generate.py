@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.running.files import write_json
 from core.running.progress import progress
 from core.running.workers import make_all
-from core.synthetic.city import SPLITS, City, Records, read_record, write_frame
+from core.synthetic.city import SPLITS, City, read_record, write_frame
 
 _ARGUMENTS_FILE = "city.json"
 
@@ -43,7 +43,7 @@ def generate_city(root: str, city: City, num_workers: int = 1) -> dict[str, dict
         made = make_all(FrameJob(root, city, missing), range(len(missing)), num_workers if num_workers > 1 else 0)
         for _ in progress(made, len(missing), description):
             pass
-        city.writer().finish(root, city, scenes, _records(root, city, scenes))
+        city.writer().finish(root, city, scenes)
         write_json(os.path.join(root, _ARGUMENTS_FILE), {"arguments": _arguments(city), "complete": True})
     return {split: _count_labels(root, city, scenes[split]) for split in SPLITS if scenes[split]}
 
@@ -134,17 +134,6 @@ class FrameJob:
         """Makes key frame `index`."""
         write_frame(self.directory, self.city, *self.frames[index])
         return True
-
-
-def _records(root: str, city: City, scenes: dict[str, list[str]]) -> Records:
-    records: Records = {}
-    for name in (name for split in SPLITS for name in scenes[split]):
-        for frame in range(city.frames):
-            record = read_record(root, name, frame)
-            if record is None:
-                raise UserError(f"{root}: files of {name} vanished meanwhile; run the same command again")
-            records[name, frame] = record
-    return records
 
 
 def _count_labels(root: str, city: City, names: list[str]) -> dict[str, int]:

@@ -45,6 +45,15 @@ class Ground:
         rows = [max(0, round((v - self.origin[1]) / CELL)) for v in y]
         self.material[rows[0] : rows[1], columns[0] : columns[1]] = material
 
+    def cells(
+        self, points: NDArray[np.float64], valid: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row and column of the cell of each of points [..., >= 2] (m); of those beside the ground the nearest one, of
+        those that are not `valid` the first."""
+        flat = np.where(valid[..., None], points[..., :2], self.origin)
+        cells, (rows, columns) = np.trunc((flat - self.origin) / CELL).astype(np.int64), self.material.shape
+        return np.clip(cells[..., 1], 0, rows - 1), np.clip(cells[..., 0], 0, columns - 1)
+
     def shadows(self, solids: Solids, centers: NDArray[np.float64], sun: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Where the sun does not reach the plane z = 0: uint8 [Y, X], 255 in full shadow.
 

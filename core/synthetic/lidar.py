@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.synthetic.ground import CELL, GROUND_LABEL, GROUND_RAISED, GROUND_REFLECTIVITY
+from core.synthetic.ground import GROUND_LABEL, GROUND_REFLECTIVITY
 from core.synthetic.labels import KIND
 from core.synthetic.poses import Matrix
-from core.synthetic.raycast import GROUND, SKY, cast_ground, cast_solids, turn
+from core.synthetic.raycast import GROUND, SKY, turn
 from core.synthetic.scene import Scene
 from core.synthetic.sensors import Lidar
 
@@ -46,11 +46,11 @@ def measure(scene: Scene, lidar: Lidar, time: float, rng: np.random.Generator) -
     pose = scene.vehicle_pose(time) @ lidar.to_vehicle
     directions = lidar.directions()
     rays = turn(np.ascontiguousarray(pose[:3, :3]), directions)
-    reach, hit, used = _trace(scene, lidar, pose, rays, time)
-    solids = scene.solids
-    on_solid = hit >= 0
-    solid = np.where(on_solid, used[np.maximum(hit, 0)], 0)
-    material = _ground_material(scene, pose[:3, 3] + reach[..., None] * rays, hit == GROUND)
+    beams_first = np.ascontiguousarray(np.swapaxes(rays, 0, 1))  # the caster wants beams as rows: azimuths wrap
+    reach, hit = trace(scene, lidar, pose, beams_first, time)
+    reach, hit = np.ascontiguousarray(reach.T), np.ascontiguousarray(hit.T)
+    solids, on_solid, solid = scene.solids, hit >= 0, np.maximum(hit, 0)
+    material = scene.ground.material[scene.ground.cells(pose[:3, 3] + reach[..., None] * rays, hit == GROUND)]
 
     cosine = np.where(on_solid, 0.75, np.abs(rays[..., 2]))
     reflectivity = np.where(on_solid, solids.reflectivity[solid], GROUND_REFLECTIVITY[material])
@@ -98,40 +98,32 @@ def heard(
     return rng.random(distance.shape) >= np.exp(-strength / _FLOOR_ECHO)
 
 
-def count_points(found: Scan, scene: Scene) -> NDArray[np.int64]:
-    """Points on each of the scene's things: int64 [T]."""
-    return np.bincount(found.things[found.things >= 0], minlength=len(scene.things))
+def trace(
+    scene: Scene,
+    lidar: Lidar,
+    pose: Matrix,
+    rays: NDArray[np.float64],
+    time: float,
+    columns: slice | None = None,
+    transparent: bool = False,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distances and hits (SKY, GROUND or a solid) [B, A] of the rays [B, A, 3] of a turn, or of some of its columns.
 
-
-def _trace(
-    scene: Scene, lidar: Lidar, pose: Matrix, rays: NDArray[np.float64], time: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Distances [A, B], hits [A, B] (SKY, GROUND or a row of the third array), and solids' indices by distance."""
+    Args:
+        columns: azimuth steps of the rays; None: all.
+        transparent: rays go through foliage.
+    """
     solids, centers = scene.solids, scene.solids.centers(time)
     origin = np.ascontiguousarray(pose[:3, 3])
-    rays = np.ascontiguousarray(np.swapaxes(rays, 0, 1))  # the caster wants beams as rows: azimuths wrap
-    corners = (solids.corners + centers[:, None, :] - origin) @ pose[:3, :3]
     near = np.linalg.norm(centers - origin, axis=1) - np.linalg.norm(solids.axes, axis=(1, 2))
-    used = np.flatnonzero(near < lidar.range_max)
+    used = np.flatnonzero((near < lidar.range_max) & ~(transparent & (solids.porosity > 0)))
     used = used[np.argsort(near[used], kind="stable")]
-    windows = column_windows(lidar, corners[used])
-    distance = np.full(rays.shape[:2], 1e9)
-    hit = np.full(rays.shape[:2], SKY, dtype=np.int64)
-    cast_solids(
-        origin,
-        rays,
-        solids.kind[used],
-        solids.inverse[used],
-        centers[used],
-        solids.porosity[used],
-        near[used],
-        windows,
-        distance,
-        hit,
-    )
-    ground = scene.ground
-    cast_ground(origin, rays, ground.material, ground.origin, CELL, GROUND_RAISED, distance, hit)
-    return np.ascontiguousarray(distance.T), np.ascontiguousarray(hit.T), used
+    corners = (solids.corners[used] + centers[used, None, :] - origin) @ pose[:3, :3]
+    windows = column_windows(lidar, corners)
+    if columns is not None:
+        windows = _restrict(windows, columns, len(lidar.azimuths))
+    distance, hit = scene.cast(origin, rays, used, centers, near, windows)
+    return distance, np.where(hit >= 0, used[np.maximum(hit, 0)] if len(used) else hit, hit)
 
 
 def column_windows(lidar: Lidar, corners: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -152,11 +144,16 @@ def column_windows(lidar: Lidar, corners: NDArray[np.float64]) -> NDArray[np.int
     return np.ascontiguousarray(np.concatenate([rows, columns], axis=1), dtype=np.int64)
 
 
-def _ground_material(scene: Scene, points: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    grid = scene.ground.material
-    flat = np.where(valid[..., None], points[..., :2], scene.ground.origin)
-    cells = np.trunc((flat - scene.ground.origin) / CELL).astype(np.int64)
-    return grid[np.clip(cells[..., 1], 0, grid.shape[0] - 1), np.clip(cells[..., 0], 0, grid.shape[1] - 1)]
+def _restrict(windows: NDArray[np.int64], columns: slice, steps: int) -> NDArray[np.int64]:
+    """The windows of a whole turn, whose columns count modulo `steps`, within a slice of it and counted from there."""
+    first = np.stack([windows[:, 2], windows[:, 2] - steps])
+    last = np.stack([windows[:, 3], windows[:, 3] - steps])
+    first, last = np.maximum(first, columns.start), np.minimum(last, columns.stop)
+    empty = first >= last
+    first, last = np.where(empty, columns.stop, first), np.where(empty, columns.start, last)
+    restricted = windows.copy()
+    restricted[:, 2], restricted[:, 3] = first.min(0) - columns.start, last.max(0) - columns.start
+    return restricted
 
 
 def _own_roof(lidar: Lidar, directions: NDArray[np.float64]) -> NDArray[np.float64]:

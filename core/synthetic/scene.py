@@ -7,8 +7,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from core.synthetic.ground import Ground
+from core.synthetic.ground import CELL, GROUND_RAISED, Ground
 from core.synthetic.poses import Matrix, rotation, transform
+from core.synthetic.raycast import SKY, cast_ground, cast_solids
 from core.synthetic.solids import Solids, Thing, build_solids
 from core.synthetic.street import Street, lay_out
 
@@ -46,6 +47,33 @@ class Scene:
     def solids(self) -> Solids:
         """The parts of all things as arrays."""
         return build_solids(self.things)
+
+    def cast(
+        self,
+        origin: NDArray[np.float64],
+        rays: NDArray[np.float64],
+        used: NDArray[np.int64],
+        centers: NDArray[np.float64],
+        near: NDArray[np.float64],
+        windows: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """What rays [H, W, 3] from `origin` meet: distances and hits [H, W] (SKY, GROUND or a row of `used`).
+
+        Args:
+            used: int64 [U], the solids that are tried, from near to far.
+            centers, near: of all solids, [S, 3] and [S].
+            windows: int64 [U, 4]; see `cast_solids`.
+        """
+        solids, ground = self.solids, self.ground
+        distance, hit = np.full(rays.shape[:2], 1e9), np.full(rays.shape[:2], SKY, np.int64)
+        arrays = (solids.kind, solids.inverse, centers, solids.porosity, near)
+        cast_solids(origin, rays, *(array[used] for array in arrays), windows, distance, hit)
+        cast_ground(origin, rays, ground.material, ground.origin, CELL, GROUND_RAISED, distance, hit)
+        return distance, hit
+
+    def shadows(self, time: float) -> NDArray[np.uint8]:
+        """See `Ground.shadows`."""
+        return self.ground.shadows(self.solids, self.solids.centers(time), self.weather.sun)
 
     def vehicle_pose(self, time: float) -> Matrix:
         """Vehicle frame -> scene frame [4, 4] at `time` seconds after the first key frame."""

@@ -32,21 +32,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that stands or moves in the world. Things with a box are annotated."""
+    """Something that stands or moves in the world."""
 
     label: int  # of labels.KINDS
     parts: tuple[Part, ...]
-    size: Vector | None = None  # length, width, height of the annotated box; None for stuff
+    size: Vector | None = None  # length, width, height; None for stuff
     x: float = 0.0  # place of its origin at time 0, metres, scene frame
     y: float = 0.0
     yaw: float = 0.0  # radians
     speed: float = 0.0  # metres a second along yaw
-
-    def center(self, time: float) -> Vector:
-        """Centre of the annotated box at `time` seconds, metres, scene frame."""
-        assert self.size is not None
-        way = self.speed * time
-        return self.x + way * np.cos(self.yaw), self.y + way * np.sin(self.yaw), 0.5 * self.size[2]
 
 
 @dataclass

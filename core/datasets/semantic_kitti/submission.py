@@ -10,12 +10,14 @@ from torchpack.utils.logging import logger
 
 from core.datasets.base import Reader, Submission
 from core.datasets.frame import Frame
+from core.datasets.reading import read_bytes
 from core.errors import UserError
 from core.running.files import make_folder, write_atomic
 
 FALLBACK_CLASS = 15
 """Label (vegetation, the commonest) of points in scans where no camera sees any point: 0 would count as a miss."""
 ZIP_NAME = "submission.zip"
+AGAIN = "run the same command again"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes every time
 
 
@@ -39,12 +41,11 @@ class KittiSubmission(Submission):
             file.write(self._raw()[labels].astype("<u4").tobytes())
 
     def finish(self) -> None:
-        """Called by the first process when all frames are written: makes the zip and checks it.
+        """Called by the first process when all frames are written: checks their files and makes the zip of them.
 
         Raises UserError naming the first file that is missing or wrong.
         """
-        names = [self._name(frame) for frame in self.reader]
-        folders = sorted({"/".join(name.split("/")[:k]) + "/" for name in names for k in (1, 2, 3)})
+        folders = sorted({"/".join(self._name(f).split("/")[:k]) + "/" for f in self.reader for k in (1, 2, 3)})
         with (
             write_atomic(os.path.join(self.directory, ZIP_NAME)) as file,
             zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -53,11 +54,10 @@ class KittiSubmission(Submission):
                 entry = zipfile.ZipInfo(folder, _ZIP_TIME)
                 entry.external_attr = (0o40755 << 16) | 0x10
                 archive.writestr(entry, b"")
-            for name in names:
-                entry = zipfile.ZipInfo(name, _ZIP_TIME)
+            for frame in self.reader:
+                entry = zipfile.ZipInfo(self._name(frame), _ZIP_TIME)
                 entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
-                archive.writestr(entry, self._content(name))
-        self.check()
+                archive.writestr(entry, self._checked(frame))
         lacking = ", ".join(self.lacking())
         if self.reader.split != "test" or lacking:
             what = f"sequence {lacking} is not whole" if lacking else "these are not the test sequences"
@@ -66,44 +66,17 @@ class KittiSubmission(Submission):
                 "whole sequences 11 to 21."
             )
 
-    def check(self) -> None:
-        """Every scan is in the zip, every point labelled, every label a raw one of a class; folders are entries."""
-        path = os.path.join(self.directory, ZIP_NAME)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = set(archive.namelist())
-                for frame in self.reader:
-                    self._check_frame(path, archive, names, frame)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not readable ({error}); run the same command again") from None
-        for name in names:
-            folder = os.path.dirname(name.rstrip("/"))
-            if folder and f"{folder}/" not in names:
-                raise UserError(f"{path}: lacks the entry of folder {folder}/; run the same command again")
-
-    def _check_frame(self, path: str, archive: zipfile.ZipFile, names: set[str], frame: Frame) -> None:
-        name = self._name(frame)
-        if name not in names:
-            raise UserError(f"{path}: {name} is missing in it; run the same command again")
-        content, num_points = archive.read(name), len(self.reader.load_points(frame))
+    def _checked(self, frame: Frame) -> bytes:
+        """The file of a frame: every point labelled, every label a raw one of a class."""
+        path = os.path.join(self.directory, self._name(frame))
+        content, num_points = read_bytes(path, "submission: file", AGAIN), len(self.reader.load_points(frame))
         if len(content) != 4 * num_points:
-            raise UserError(
-                f"{path}: {name} has {len(content) / 4:g} labels, its scan {num_points} points; run the command again"
-            )
+            raise UserError(f"{path}: has {len(content) / 4:g} labels, its scan {num_points} points; {AGAIN}")
         labels = np.frombuffer(content, "<u4")
         illegal = labels[~np.isin(labels, self._raw()[1:])]
         if len(illegal):
-            raise UserError(f"{path}: {name} holds label {illegal[0]}, which no class has; run the same command again")
-
-    def _content(self, name: str) -> bytes:
-        path = os.path.join(self.directory, name)
-        try:
-            with open(path, "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise UserError(
-                f"{path}: missing in the submission ({error.strerror}); run the same command again"
-            ) from None
+            raise UserError(f"{path}: holds label {illegal[0]}, which no class has; {AGAIN}")
+        return content
 
     def _raw(self) -> NDArray[np.uint16]:
         to_raw = self.reader.classes.to_raw

@@ -71,7 +71,6 @@ class WeakLabelJob:
     kind: str = WEAK_LABEL
 
     def check_packages(self) -> dict[str, Any]:
-        """See Job."""
         return check_packages(self.parameters)
 
     def make(self, index: int) -> bool:
@@ -98,18 +97,25 @@ class WeakLabelJob:
         return True
 
     def statistics(self) -> dict[str, Any]:
-        """See Job."""
         frames = [read_weak_label_statistics(self.directory, t, self.identity) for t in self.reader.tokens()]
         scenes, names = [frame.scene for frame in self.reader], self.reader.classes.names
         return {**average_statistics(frames, names), "scenes": scene_statistics(frames, scenes, names)}
 
     def summary(self, statistics: dict[str, Any]) -> str:
-        """See Job."""
         return statistics_lines(statistics)
 
 
+class _Images:
+    """What jobs on images share."""
+
+    reader: Reader
+
+    def statistics(self) -> dict[str, Any]:
+        return {"frames": len(self.reader), "images": sum(len(frame.cameras) for frame in self.reader)}
+
+
 @dataclass
-class SuperpixelJob:
+class SuperpixelJob(_Images):
     """Superpixels: one file per frame."""
 
     reader: Reader
@@ -120,11 +126,9 @@ class SuperpixelJob:
     kind: str = SUPERPIXEL
 
     def check_packages(self) -> dict[str, Any]:
-        """See Job."""
         return check_implementation(self.parameters)
 
     def make(self, index: int) -> bool:
-        """See Job."""
         from core.datasets.images import resize_image  # needs torch, which is slow to import
 
         frame, size = self.reader.frame(index), self.parameters.image_size
@@ -139,17 +143,12 @@ class SuperpixelJob:
             return True
         return False
 
-    def statistics(self) -> dict[str, Any]:
-        """See Job."""
-        return {"frames": len(self.reader), "images": sum(len(frame.cameras) for frame in self.reader)}
-
     def summary(self, statistics: dict[str, Any]) -> str:
-        """See Job."""
         return f"superpixels of {statistics['images']} images of {statistics['frames']} frames"
 
 
 @dataclass
-class ImageCacheJob:
+class ImageCacheJob(_Images):
     """Resized images: one file per frame."""
 
     reader: Reader
@@ -165,11 +164,9 @@ class ImageCacheJob:
         return cache_parameters(self.image_size)
 
     def check_packages(self) -> dict[str, Any]:
-        """See Job."""
         return {}
 
     def make(self, index: int) -> bool:
-        """See Job."""
         frame = self.reader.frame(index)
         try:
             read_images(self.directory, frame.token, (len(frame.cameras), 3, *self.image_size))
@@ -179,10 +176,5 @@ class ImageCacheJob:
             return True
         return False
 
-    def statistics(self) -> dict[str, Any]:
-        """See Job."""
-        return {"frames": len(self.reader), "images": sum(len(frame.cameras) for frame in self.reader)}
-
     def summary(self, statistics: dict[str, Any]) -> str:
-        """See Job."""
         return f"{statistics['images']} resized images of {statistics['frames']} frames"

@@ -1,18 +1,16 @@
 """The city as own recordings: a folder a scene, with a 32-beam LiDAR and three cameras."""
 
 import os
-import zlib
 
 import numpy as np
 import yaml
 
 from core.running.files import write_atomic
 from core.synthetic.camera import jpeg, photograph
-from core.synthetic.city import City, FrameFiles, Records
+from core.synthetic.city import City, FrameFiles, numbers, seconds
 from core.synthetic.labels import KINDS, kind_table
 from core.synthetic.lidar import scan
 from core.synthetic.poses import Matrix, rotation, transform
-from core.synthetic.scene import KEY_FRAME_SECONDS
 from core.synthetic.sensors import CAMERA_AXES, Camera, Lidar, Rig, scaled_intrinsic
 
 FULL_IMAGE_SIZE = (720, 1280)
@@ -53,19 +51,19 @@ class RecordingsCity:
 
     def frame_files(self, city: City, name: str, frame: int, labelled: bool) -> FrameFiles:
         """Cloud, pictures and labels."""
-        scene, rig, time = city.scene(name), recordings_rig(city.azimuth_steps, city.image_size), _seconds(frame)
-        found = scan(scene, rig.lidar, time, _rng(city, name, "lidar", frame))
+        scene, rig, time = city.scene(name), recordings_rig(city.azimuth_steps, city.image_size), seconds(frame)
+        found = scan(scene, rig.lidar, time, city.rng(name, "lidar", frame))
         stem = f"{frame:06d}"
         files = {f"{name}/lidar/{stem}.bin": np.ascontiguousarray(found.points[:, :4]).tobytes()}
-        shadow = scene.ground.shadows(scene.solids, scene.solids.centers(time), scene.weather.sun)
+        shadow = scene.shadows(time)
         for camera in rig.cameras:
-            image = photograph(scene, camera, time, shadow, _rng(city, name, camera.channel, frame))
+            image = photograph(scene, camera, time, shadow, city.rng(name, camera.channel, frame))
             files[f"{name}/cameras/{camera.channel}/{stem}.jpg"] = jpeg(image)
         if labelled:
             files[f"{name}/labels/{stem}.label"] = CLASS_OF_KIND[found.labels].astype("<u4").tobytes()
         return FrameFiles(files, np.bincount(found.labels, minlength=len(KINDS)).tolist())
 
-    def finish(self, root: str, city: City, scenes: dict[str, list[str]], records: Records) -> None:
+    def finish(self, root: str, city: City, scenes: dict[str, list[str]]) -> None:
         """Writes classes.yaml, and calibration, poses and times of each scene."""
         rig = recordings_rig(city.azimuth_steps, city.image_size)
         classes = [
@@ -74,10 +72,10 @@ class RecordingsCity:
         ]
         texts = {"classes.yaml": yaml.safe_dump({"classes": classes}, sort_keys=False)}
         for name in (name for names in scenes.values() for name in names):
-            scene, times = city.scene(name), [_seconds(frame) for frame in range(city.frames)]
+            scene, times = city.scene(name), [seconds(frame) for frame in range(city.frames)]
             poses = [scene.vehicle_pose(time) @ _LIDAR_TO_VEHICLE for time in times]
             texts[f"{name}/calibration.yaml"] = yaml.safe_dump({"cameras": calibration(rig)}, sort_keys=False)
-            texts[f"{name}/poses.txt"] = "".join(f"{_numbers(pose[:3])}\n" for pose in poses)
+            texts[f"{name}/poses.txt"] = "".join(f"{numbers(pose[:3])}\n" for pose in poses)
             texts[f"{name}/times.txt"] = "".join(f"{time:.6f}\n" for time in times)
         for filename, text in texts.items():
             with write_atomic(os.path.join(root, filename)) as file:
@@ -118,18 +116,6 @@ def calibration(rig: Rig) -> dict[str, dict[str, list]]:
 
 def _mounting(x: float, y: float, z: float, yaw: float) -> Matrix:
     return transform(rotation(np.radians(yaw)) @ CAMERA_AXES, (x, y, z))
-
-
-def _seconds(frame: int) -> float:
-    return frame * KEY_FRAME_SECONDS
-
-
-def _rng(city: City, *names: object) -> np.random.Generator:
-    return np.random.default_rng([city.seed, *(zlib.crc32(str(name).encode()) for name in names)])
-
-
-def _numbers(rows: Matrix) -> str:
-    return " ".join(f"{value:.12e}" for value in rows.flatten())
 
 
 FORMAT = RecordingsCity()

@@ -2,7 +2,6 @@
 
 import io
 import os
-import zlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +9,11 @@ from PIL import Image
 
 from core.running.files import write_atomic
 from core.synthetic.camera import photograph
-from core.synthetic.city import City, FrameFiles, Records
+from core.synthetic.city import City, FrameFiles, numbers, seconds
 from core.synthetic.labels import KINDS, kind_table
 from core.synthetic.lidar import scan
 from core.synthetic.poses import Matrix, rotation, transform
-from core.synthetic.scene import KEY_FRAME_SECONDS, Scene
+from core.synthetic.scene import Scene
 from core.synthetic.sensors import CAMERA_AXES, Camera, Lidar, Rig, scaled_intrinsic
 
 FULL_IMAGE_SIZE = (376, 1241)
@@ -71,26 +70,26 @@ class SemanticKittiCity:
 
     def frame_files(self, city: City, name: str, frame: int, labelled: bool) -> FrameFiles:
         """Scan, image and labels."""
-        scene, rig, time = city.scene(name), kitti_rig(city.azimuth_steps, city.image_size, name), _seconds(frame)
-        found = scan(scene, rig.lidar, time, _rng(city, name, "velodyne", frame))
+        scene, rig, time = city.scene(name), kitti_rig(city.azimuth_steps, city.image_size, name), seconds(frame)
+        found = scan(scene, rig.lidar, time, city.rng(name, "velodyne", frame))
         points = found.points[:, :4].copy()
         points[:, 3] /= 255
-        shadow = scene.ground.shadows(scene.solids, scene.solids.centers(time), scene.weather.sun)
-        image = photograph(scene, rig.cameras[0], time, shadow, _rng(city, name, "image_2", frame))
+        shadow = scene.shadows(time)
+        image = photograph(scene, rig.cameras[0], time, shadow, city.rng(name, "image_2", frame))
         folder, file = f"sequences/{name}", f"{frame:06d}"
         files = {f"{folder}/velodyne/{file}.bin": points.tobytes(), f"{folder}/image_2/{file}.png": _png(image)}
         if labelled:
             files[f"{folder}/labels/{file}.label"] = raw_labels(scene, found.labels, found.things).tobytes()
         return FrameFiles(files, np.bincount(found.labels, minlength=len(KINDS)).tolist())
 
-    def finish(self, root: str, city: City, scenes: dict[str, list[str]], records: Records) -> None:
+    def finish(self, root: str, city: City, scenes: dict[str, list[str]]) -> None:
         """Writes calib.txt, poses.txt and times.txt of each sequence."""
         for name in (name for names in scenes.values() for name in names):
             camera = kitti_rig(city.azimuth_steps, city.image_size, name).cameras[0]
-            scene, times = city.scene(name), [_seconds(frame) for frame in range(city.frames)]
+            scene, times = city.scene(name), [seconds(frame) for frame in range(city.frames)]
             texts = {
-                "calib.txt": "".join(f"{key}: {_numbers(rows)}\n" for key, rows in calibration(camera).items()),
-                "poses.txt": "".join(f"{_numbers(pose[:3])}\n" for pose in poses(scene, times)),
+                "calib.txt": "".join(f"{key}: {numbers(rows)}\n" for key, rows in calibration(camera).items()),
+                "poses.txt": "".join(f"{numbers(pose[:3])}\n" for pose in poses(scene, times)),
                 "times.txt": "".join(f"{time:.6e}\n" for time in times),
             }
             for file, text in texts.items():
@@ -141,18 +140,6 @@ def poses(scene: Scene, times: list[float]) -> list[Matrix]:
     """Camera 0 at each time -> camera 0 at the first, [4, 4]."""
     to_scene = [scene.vehicle_pose(time) @ _CAMERA_0_TO_VEHICLE for time in times]
     return [np.linalg.inv(to_scene[0]) @ pose for pose in to_scene]
-
-
-def _seconds(frame: int) -> float:
-    return frame * KEY_FRAME_SECONDS
-
-
-def _rng(city: City, *names: object) -> np.random.Generator:
-    return np.random.default_rng([city.seed, *(zlib.crc32(str(name).encode()) for name in names)])
-
-
-def _numbers(rows: Matrix) -> str:
-    return " ".join(f"{value:.12e}" for value in rows.flatten())
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

@@ -8,12 +8,12 @@ from PIL import Image
 from core.datasets.nuscenes.splits import official_scenes
 from core.running.files import write_atomic, write_json
 from core.synthetic.camera import jpeg, photograph
-from core.synthetic.city import City, FrameFiles, Records
+from core.synthetic.city import City, FrameFiles
 from core.synthetic.formats.nuscenes.labels import CATEGORIES, FINE
 from core.synthetic.formats.nuscenes.sensors import nuscenes_rig
 from core.synthetic.formats.nuscenes.tables import MAP_FILE, build_tables
 from core.synthetic.formats.nuscenes.timeline import camera_shot, label_filename, lidar_shots
-from core.synthetic.lidar import count_points, scan
+from core.synthetic.lidar import scan
 
 _VERSIONS = {"v1.0-trainval": ("train", "val"), "v1.0-test": ("test",)}
 
@@ -41,15 +41,15 @@ class NuScenesCity:
         labels = FINE[found.labels]  # the loop ended with the key frame
         if labelled:
             files[label_filename(shot.token(city.seed))] = labels.tobytes()
-        shadow = scene.ground.shadows(scene.solids, scene.solids.centers(shot.time), scene.weather.sun)
+        shadow = scene.shadows(shot.time)
         for camera in rig.cameras:
             view = camera_shot(name, frame, camera.channel, camera.delay)
             image = photograph(scene, camera, view.time, shadow, view.rng(city.seed))
             files[view.filename(city.seed)] = jpeg(image)
         counts = np.bincount(labels, minlength=len(CATEGORIES)).tolist()
-        return FrameFiles(files, counts, {"things": count_points(found, scene).tolist()})
+        return FrameFiles(files, counts)
 
-    def finish(self, root: str, city: City, scenes: dict[str, list[str]], records: Records) -> None:
+    def finish(self, root: str, city: City, scenes: dict[str, list[str]]) -> None:
         """Writes the tables of both versions, and a map."""
         with write_atomic(os.path.join(root, MAP_FILE)) as file:  # the devkit wants a map; nothing is drawn on it
             Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(file, "PNG")
@@ -60,7 +60,7 @@ class NuScenesCity:
                 continue
             os.makedirs(os.path.join(root, "lidarseg", version), exist_ok=True)
             labelled = version != "v1.0-test"
-            for table, rows in build_tables(city, names, absent, records, labelled).items():
+            for table, rows in build_tables(city, names, absent, labelled).items():
                 write_json(os.path.join(root, version, f"{table}.json"), rows)
 
 

@@ -1,4 +1,4 @@
-"""nuScenes' 32 fine classes and its attributes, by the names and in the order of its tables."""
+"""nuScenes' 32 fine classes, by the names and in the order of its tables."""
 
 import numpy as np
 
@@ -39,17 +39,6 @@ CATEGORIES = (
     "vehicle.ego",
 )
 LABEL = {name: index for index, name in enumerate(CATEGORIES)}  # name -> fine id
-
-ATTRIBUTES = (
-    "vehicle.moving",
-    "vehicle.stopped",
-    "vehicle.parked",
-    "cycle.with_rider",
-    "cycle.without_rider",
-    "pedestrian.sitting_lying_down",
-    "pedestrian.standing",
-    "pedestrian.moving",
-)
 
 _KINDS = {
     "noise": ("sky",),

@@ -1,10 +1,9 @@
 """nuScenes' tables of a made-up city."""
 
-from collections import defaultdict
 from typing import Any
 
-from core.synthetic.city import City, Records
-from core.synthetic.formats.nuscenes.labels import ATTRIBUTES, CATEGORIES, FINE
+from core.synthetic.city import City
+from core.synthetic.formats.nuscenes.labels import CATEGORIES
 from core.synthetic.formats.nuscenes.sensors import nuscenes_rig
 from core.synthetic.formats.nuscenes.timeline import (
     Shot,
@@ -14,14 +13,12 @@ from core.synthetic.formats.nuscenes.timeline import (
     logfile,
     token,
 )
-from core.synthetic.poses import Matrix, quaternion, rotation
+from core.synthetic.poses import Matrix, quaternion
 from core.synthetic.scene import Scene
 from core.synthetic.sensors import Camera, Lidar
-from core.synthetic.solids import Thing
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
-_VISIBILITY = ("v0-40", "v40-60", "v60-80", "v80-100")
 _TABLES = (
     "category",
     "attribute",
@@ -41,16 +38,14 @@ _TABLES = (
 MAP_FILE = "maps/made-up-city.png"
 
 
-def build_tables(city: City, names: list[str], absent: list[str], records: Records, labelled: bool) -> Tables:
-    """All tables of one version.
+def build_tables(city: City, names: list[str], absent: list[str], labelled: bool) -> Tables:
+    """All tables of one version; those of boxes are empty.
 
     Args:
         city: what was made.
         names: of the version's scenes.
         absent: official scenes that this city lacks but the official evaluation looks up: rows without key frames.
-        records: by scene name and key frame, as `write_frame` leaves them.
-        labelled: whether the version has labels and boxes; without them lidarseg and sample_annotation stay empty,
-            as in nuScenes' own test version.
+        labelled: whether the version has labels; without them lidarseg stays empty, as in nuScenes' own test version.
     """
     tables: Tables = {table: [] for table in _TABLES}
     seed, rig = city.seed, nuscenes_rig(city.azimuth_steps, city.image_size)
@@ -58,15 +53,11 @@ def build_tables(city: City, names: list[str], absent: list[str], records: Recor
         {"token": token(seed, "category", name), "name": name, "description": "", "index": index}
         for index, name in enumerate(CATEGORIES)
     ]
-    tables["attribute"] = [{"token": token(seed, name), "name": name, "description": ""} for name in ATTRIBUTES]
-    tables["visibility"] = [
-        {"token": str(index + 1), "level": level, "description": ""} for index, level in enumerate(_VISIBILITY)
-    ]
     channels = {rig.lidar.channel: "lidar", **{camera.channel: "camera" for camera in rig.cameras}}
     for channel, modality in channels.items():
         tables["sensor"].append({"token": token(seed, channel), "channel": channel, "modality": modality})
     for name in names:
-        _add_scene(tables, city, city.scene(name), records, labelled)
+        _add_scene(tables, city, city.scene(name), labelled)
     _add_absent(tables, seed, absent)
     logs = [row["token"] for row in tables["log"]]
     tables["map"] = [
@@ -75,7 +66,7 @@ def build_tables(city: City, names: list[str], absent: list[str], records: Recor
     return tables
 
 
-def _add_scene(tables: Tables, city: City, scene: Scene, records: Records, labelled: bool) -> None:
+def _add_scene(tables: Tables, city: City, scene: Scene, labelled: bool) -> None:
     seed, name = city.seed, scene.name
     scene_token, log_token = token(seed, "scene", name), token(seed, "log", name)
     samples = [token(seed, "sample", name, frame) for frame in range(city.frames)]
@@ -115,7 +106,6 @@ def _add_scene(tables: Tables, city: City, scene: Scene, records: Records, label
             if shot.is_key_frame:
                 key = shot.token(seed)
                 tables["lidarseg"].append({"token": key, "sample_data_token": key, "filename": label_filename(key)})
-        _add_annotations(tables, city, scene, samples, [records[name, frame]["things"] for frame in range(city.frames)])
 
 
 def _add_absent(tables: Tables, seed: int, names: list[str]) -> None:
@@ -174,61 +164,6 @@ def _add_channel(
         )
     _chain(rows)
     tables["sample_data"] += rows
-
-
-def _add_annotations(tables: Tables, city: City, scene: Scene, samples: list[str], counts: list[list[int]]) -> None:
-    """Boxes of the things that the LiDAR saw. Visibility is judged by the number of points."""
-    boxes: dict[int, list[Row]] = defaultdict(list)
-    for frame, sample in enumerate(samples):
-        shot = lidar_shots(scene.name, frame)[-1]
-        for index, thing in enumerate(scene.things):
-            if thing.size is not None and counts[frame][index] > 0:
-                row = _annotation(city.seed, scene, index, shot, counts[frame][index])
-                boxes[index].append({**row, "sample_token": sample})
-    for index, rows in boxes.items():
-        _chain(rows)
-        tables["sample_annotation"] += rows
-        tables["instance"].append(
-            {
-                "token": rows[0]["instance_token"],
-                "nbr_annotations": len(rows),
-                "category_token": token(city.seed, "category", CATEGORIES[FINE[scene.things[index].label]]),
-                "first_annotation_token": rows[0]["token"],
-                "last_annotation_token": rows[-1]["token"],
-            }
-        )
-
-
-def _annotation(seed: int, scene: Scene, index: int, shot: Shot, points: int) -> Row:
-    thing = scene.things[index]
-    assert thing.size is not None
-    length, width, height = thing.size
-    center = scene.to_world[:3, :3] @ thing.center(shot.time) + scene.to_world[:3, 3]
-    attribute = _attribute(thing)
-    return {
-        "token": token(seed, scene.name, "box", index, shot.frame),
-        "instance_token": token(seed, scene.name, "instance", index),
-        "visibility_token": str(1 + sum(points >= least for least in (4, 12, 30))),
-        "attribute_tokens": [token(seed, attribute)] if attribute else [],
-        "translation": [round(float(v), 4) for v in center],
-        "size": [round(float(v), 4) for v in (width, length, height)],
-        "rotation": quaternion(scene.to_world[:3, :3] @ rotation(thing.yaw)),
-        "num_lidar_pts": points,
-        "num_radar_pts": 0,
-    }
-
-
-def _attribute(thing: Thing) -> str:
-    """Name of the attribute that nuScenes would give a thing; empty for movable objects."""
-    group, _, kind = CATEGORIES[FINE[thing.label]].partition(".")
-    moves = thing.speed > 0
-    if group == "human":
-        return "pedestrian.moving" if moves else "pedestrian.standing"
-    if kind in ("bicycle", "motorcycle"):
-        return "cycle.with_rider" if moves else "cycle.without_rider"
-    if group == "vehicle":
-        return "vehicle.moving" if moves else "vehicle.parked"
-    return ""
 
 
 def _pose(matrix: Matrix) -> Row:

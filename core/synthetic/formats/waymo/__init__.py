@@ -7,7 +7,7 @@ from typing import Any
 from core.datasets.waymo.classes import CLASSES
 from core.datasets.waymo.files import FOLDERS
 from core.running.files import write_atomic
-from core.synthetic.city import City, FrameFiles, Records
+from core.synthetic.city import City, FrameFiles
 from core.synthetic.formats.waymo.segment import segment_files, segment_shots
 from core.synthetic.formats.waymo.sensors import waymo_rig
 
@@ -48,7 +48,7 @@ class WaymoCity:
             {f"{folder}/{component}/{name}.parquet": data for component, data in files.items()}, counts.tolist()
         )
 
-    def finish(self, root: str, city: City, scenes: dict[str, list[str]], records: Records) -> None:
+    def finish(self, root: str, city: City, scenes: dict[str, list[str]]) -> None:
         """Lists the key frames of the test segments, as Waymo lists those to be submitted."""
         shots = [(name, shot) for name in scenes["test"] for shot in segment_shots(_start(name), city.frames, 0)]
         with write_atomic(f"{root}/{TEST_FRAMES_FILE}") as file:

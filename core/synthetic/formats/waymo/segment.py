@@ -104,7 +104,7 @@ def _label_image(echo: Echo) -> NDArray[np.int32]:
 def _image_table(scene: Scene, rig: Rig, shots: list[Shot], seed: int) -> Table:
     keys, contents, poses = [], [], []
     for shot in shots:
-        shadow = scene.ground.shadows(scene.solids, scene.solids.centers(shot.time), scene.weather.sun)
+        shadow = scene.shadows(shot.time)
         for number, camera in enumerate(rig.cameras, 1):
             time = shot.time + camera.delay / _MICRO
             rng = np.random.default_rng([seed, shot.timestamp, number])

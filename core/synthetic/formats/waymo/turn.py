@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from core.synthetic.formats.waymo.labels import OF_KIND, ground_classes
 from core.synthetic.formats.waymo.sensors import TURN_SECONDS
-from core.synthetic.ground import CELL, GROUND_RAISED, GROUND_REFLECTIVITY
-from core.synthetic.lidar import column_windows, heard
-from core.synthetic.poses import Matrix
-from core.synthetic.raycast import GROUND, SKY, cast_ground, cast_solids, turn
+from core.synthetic.ground import GROUND_REFLECTIVITY
+from core.synthetic.lidar import heard, trace
+from core.synthetic.raycast import GROUND, SKY, turn
 from core.synthetic.scene import Scene
 from core.synthetic.sensors import Lidar
 
@@ -67,7 +66,7 @@ def measure_moving(scene: Scene, lidar: Lidar, time: float, rng: np.random.Gener
         origins[columns] = pose[:3, 3]
         rays[:, columns] = turn(np.ascontiguousarray(pose[:3, :3]), np.ascontiguousarray(directions[:, columns]))
         for echo, transparent in enumerate((False, True)):
-            reach[echo][:, columns], hit[echo][:, columns] = _cast(
+            reach[echo][:, columns], hit[echo][:, columns] = trace(
                 scene, lidar, pose, np.ascontiguousarray(rays[:, columns]), time, columns, transparent
             )
     kept = rng.random(shape) >= lidar.drop_rate
@@ -83,55 +82,6 @@ def _slices(steps: int) -> Iterator[slice]:
     return (slice(int(begin), int(end)) for begin, end in zip(limits[:-1], limits[1:], strict=True))
 
 
-def _cast(
-    scene: Scene,
-    lidar: Lidar,
-    pose: Matrix,
-    rays: NDArray[np.float64],
-    time: float,
-    columns: slice,
-    transparent: bool,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distances and hits (SKY, GROUND or a solid) [H, columns] of a slice; foliage may count as transparent."""
-    solids, centers = scene.solids, scene.solids.centers(time)
-    origin = np.ascontiguousarray(pose[:3, 3])
-    near = np.linalg.norm(centers - origin, axis=1) - np.linalg.norm(solids.axes, axis=(1, 2))
-    used = np.flatnonzero((near < lidar.range_max) & ~(transparent & (solids.porosity > 0)))
-    used = used[np.argsort(near[used], kind="stable")]
-    corners = (solids.corners[used] + centers[used, None, :] - origin) @ pose[:3, :3]
-    windows = _restrict(column_windows(lidar, corners), columns, len(lidar.azimuths))
-    seen = windows[:, 3] > windows[:, 2]
-    used, windows = used[seen], windows[seen]
-    distance, hit = np.full(rays.shape[:2], 1e9), np.full(rays.shape[:2], SKY, np.int64)
-    cast_solids(
-        origin,
-        rays,
-        solids.kind[used],
-        solids.inverse[used],
-        centers[used],
-        solids.porosity[used],
-        near[used],
-        windows,
-        distance,
-        hit,
-    )
-    ground = scene.ground
-    cast_ground(origin, rays, ground.material, ground.origin, CELL, GROUND_RAISED, distance, hit)
-    return distance, np.where(hit >= 0, used[np.maximum(hit, 0)] if len(used) else hit, hit)
-
-
-def _restrict(windows: NDArray[np.int64], columns: slice, steps: int) -> NDArray[np.int64]:
-    """The windows of a whole turn, whose columns count modulo `steps`, within a slice of it and counted from there."""
-    first = np.stack([windows[:, 2], windows[:, 2] - steps])
-    last = np.stack([windows[:, 3], windows[:, 3] - steps])
-    first, last = np.maximum(first, columns.start), np.minimum(last, columns.stop)
-    empty = first >= last
-    first, last = np.where(empty, columns.stop, first), np.where(empty, columns.start, last)
-    restricted = windows.copy()
-    restricted[:, 2], restricted[:, 3] = first.min(0) - columns.start, last.max(0) - columns.start
-    return restricted
-
-
 def _echo(
     scene: Scene,
     lidar: Lidar,
@@ -145,7 +95,7 @@ def _echo(
     """What the sensor makes of the hits [H, W]; origins [W, 3], rays [H, W, 3], scene frame."""
     solids, on_solid = scene.solids, hit >= 0
     solid = np.maximum(hit, 0)
-    cells = _ground_cells(scene, origins + reach[..., None] * rays, hit == GROUND)
+    cells = scene.ground.cells(origins + reach[..., None] * rays, hit == GROUND)
     cosine = np.where(on_solid, 0.75, np.abs(rays[..., 2]))
     reflectivity = np.where(on_solid, solids.reflectivity[solid], GROUND_REFLECTIVITY[scene.ground.material[cells]])
     intensity = 4.0 * reflectivity * (0.35 + 0.65 * np.sqrt(cosine)) * rng.lognormal(0.0, 0.25, reach.shape)
@@ -163,14 +113,3 @@ def _echo(
         things=np.where(kept & on_solid, solids.thing[solid], -1),
         points=origins + distance[..., None] * rays,
     )
-
-
-def _ground_cells(
-    scene: Scene, points: NDArray[np.float64], valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of each point's cell of the ground; the nearest one where it is beside the ground."""
-    ground = scene.ground
-    flat = np.where(valid[..., None], points[..., :2], ground.origin)
-    cells = np.trunc((flat - ground.origin) / CELL).astype(np.int64)
-    limits = ground.material.shape
-    return np.clip(cells[..., 1], 0, limits[0] - 1), np.clip(cells[..., 0], 0, limits[1] - 1)
