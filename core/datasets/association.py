@@ -17,10 +17,8 @@ def superpixel_ids(
         maps: per camera [H, W], superpixel ids of the resized image, >= 0.
         camera: [N], the camera that counts for the point, -1 where none sees it.
         pixel: float64 [N, 2], (u, v) in [-1, 1] in that camera.
-
-    Returns:
-        int64 [N], ids that are unique over the cameras: the maximum + 1 of the camera before is added, running.
-        Points that no camera sees have 0.
+    Returns int64 [N], ids that are unique over the cameras: the maximum + 1 of the camera before is added, running.
+    Points that no camera sees have 0.
     """
     ids = np.zeros(len(camera), np.int64)
     offset = 0
@@ -55,9 +53,7 @@ def association_targets(
         superpixel_id: [N], >= 0.
         sparse_label: [N], class of an annotated point, 0 = none.
         seen: bool [N]; points that no camera sees neither give nor get a target.
-
-    Returns:
-        uint8 [N], 0 = no target.
+    Returns uint8 [N], 0 = no target.
     """
     if len(superpixel_id) == 0:
         return np.zeros(0, np.uint8)

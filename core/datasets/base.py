@@ -27,8 +27,7 @@ class Submission(ABC):
     def finish(self) -> None:
         """Called by the first process when all frames are written: completes the submission and checks it.
 
-        Raises:
-            UserError: something is missing or wrong; names the first file.
+        Raises UserError: something is missing or wrong; names the first file.
         """
 
 
@@ -66,16 +65,14 @@ class Reader(ABC):
         A row that is not a number throughout is no point (`dataset.invalid_points: drop`): no camera sees it, nothing
         labels it. See `core.datasets.point_checks.is_valid`.
 
-        Raises:
-            UserError: the file is missing, truncated, empty or holds coordinates that are not finite.
+        Raises UserError: the file is missing, truncated, empty or holds coordinates that are not finite.
         """
 
     @abstractmethod
     def load_sweep(self, sweep: Sweep) -> NDArray[np.float32]:
         """Reads the points of an earlier sweep in its own sensor frame: float32 [M, >= 3], x, y, z (m); valid ones.
 
-        Raises:
-            UserError: as `load_points`.
+        Raises UserError: as `load_points`.
         """
 
     def has_labels(self, frame: Frame) -> bool:
@@ -86,8 +83,7 @@ class Reader(ABC):
     def load_labels(self, frame: Frame, num_points: int) -> NDArray[np.uint8]:
         """Reads the dense ground truth: uint8 [num_points], class ids. Only annotation and evaluation may call it.
 
-        Raises:
-            UserError: the frame has no labels, or the file is missing or of another length.
+        Raises UserError: the frame has no labels, or the file is missing or of another length.
         """
 
     @abstractmethod
@@ -97,9 +93,7 @@ class Reader(ABC):
         Args:
             labels: the dense labels too.
             sweeps: the earlier sweeps too.
-
-        Raises:
-            UserError: some are missing; names the first and the count.
+        Raises UserError: some are missing; names the first and the count.
         """
 
     @abstractmethod
@@ -111,17 +105,14 @@ class Reader(ABC):
 
         Args:
             confusion: counts [C, C] over all points: row = label, column = prediction.
-
-        Returns:
-            float64 [C], NaN for classes that its mean leaves out; None where the benchmark has no rule of its own.
+        Returns float64 [C], NaN for classes that its mean leaves out; None where the benchmark has no rule of its own.
         """
         return None
 
     def load_image(self, view: CameraView) -> NDArray[np.uint8]:
         """Reads a camera image: uint8 [view.height, view.width, 3], RGB.
 
-        Raises:
-            UserError: the file is missing, does not decode, or has another size.
+        Raises UserError: the file is missing, does not decode, or has another size.
         """
         from core.datasets.images import load_image  # needs torch, which is slow to import
 

@@ -38,9 +38,7 @@ def open_dataset(
         index_path: folder where the data set keeps what it builds once.
         num_sweeps: earlier sweeps that each frame lists.
         keys: the configuration's keys below `dataset`; further arguments of an `open_reader` are those of their names.
-
-    Raises:
-        UserError: an unknown name, or a data root that is missing or not whole in its tables.
+    Raises UserError: an unknown name, or a data root that is missing or not whole in its tables.
     """
     if name not in dataset_names():
         raise UserError(f"dataset.name: '{name}' is unknown; known are: {', '.join(dataset_names())}")

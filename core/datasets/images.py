@@ -22,9 +22,7 @@ def load_image(path: str, width: int, height: int, size_hint: str = UNPACK) -> N
 
     Args:
         size_hint: what to do where it has another size, for the error.
-
-    Raises:
-        UserError: the file is missing, does not decode, or has another size.
+    Raises UserError: the file is missing, does not decode, or has another size.
     """
     return decode_image(read_bytes(path, "camera image", UNPACK), path, width, height, size_hint)
 
@@ -35,9 +33,7 @@ def decode_image(data: bytes, name: str, width: int, height: int, size_hint: str
     Args:
         name: what errors call the image.
         size_hint: see `load_image`.
-
-    Raises:
-        UserError: it does not decode, or has another size.
+    Raises UserError: it does not decode, or has another size.
     """
     try:
         image = _decode(data)
@@ -88,9 +84,7 @@ def augment_colors(
         jitter: strengths of brightness, contrast and saturation (factor in [max(0, 1 - s), 1 + s]) and of hue
             (shift in [-s, s] of the colour circle), applied in random order.
         jitter_probability, gray_probability: in [0, 1].
-
-    Returns:
-        uint8 [3, H, W].
+    Returns uint8 [3, H, W].
     """
     jittered, grayed = rng.random(2) < (jitter_probability, gray_probability)
     order = rng.permutation(4)

@@ -43,10 +43,8 @@ class Lens:
 
         Args:
             points: [N, >= 3], x, y, z (m) in the LiDAR frame.
-
-        Returns:
-            float64 [N, 2], (u, v) in pixels, NaN beyond the widest angle; float64 [N], depth along the axis, or for
-            a fisheye, which sees sideways, distance (m).
+        Returns float64 [N, 2], (u, v) in pixels, NaN beyond the widest angle; float64 [N], depth along the axis, or for
+        a fisheye, which sees sideways, distance (m).
         """
         x, y, z = (points[:, :3].astype(np.float64) @ self.lidar_to_camera[:3, :3].T + self.lidar_to_camera[:3, 3]).T
         across = np.hypot(x, y)

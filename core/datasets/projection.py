@@ -97,9 +97,7 @@ def normalize_pixels(
         pixel: [N, 2], (u, v) in pixels of the full-size image of camera `camera`.
         camera: [N], -1 where no camera sees the point.
         cameras: the views of the frame.
-
-    Returns:
-        float64 [N, 2]; 0 where no camera sees the point.
+    Returns float64 [N, 2]; 0 where no camera sees the point.
     """
     normalized = np.zeros((len(pixel), 2))
     if len(cameras):
@@ -121,9 +119,7 @@ def pixel_cells(normalized: NDArray[np.floating], size: tuple[int, int]) -> NDAr
     Args:
         normalized: [N, 2], (u, v) in [-1, 1].
         size: (height, width) of the resized image.
-
-    Returns:
-        int64 [N], position row * width + column in the flattened image.
+    Returns int64 [N], position row * width + column in the flattened image.
     """
     height, width = size
     column = np.floor((normalized[:, 0] + 1) / 2 * (width - 1)).astype(np.int64)

@@ -44,9 +44,7 @@ def voxelize(xyz: NDArray[np.floating], voxel_size: float, priority: NDArray[np.
         xyz: [P, 3], m.
         voxel_size: edge of a voxel, m.
         priority: [P], unsigned; 0 for points without; None: the first point always.
-
-    Raises:
-        ValueError: the points span more voxels than a key of the sparse layers can hold (see `near_enough`).
+    Raises ValueError: the points span more voxels than a key of the sparse layers can hold (see `near_enough`).
     """
     if len(xyz) == 0:
         return Voxels(np.zeros((0, 3), np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -83,9 +81,7 @@ def _number(grid, sizes, table):  # type: ignore[no-untyped-def]
     Args:
         grid: int64 [P, 3], 0 <= grid < sizes.
         table: int32 zeros [T], T a power of two above P; holds voxel + 1.
-
-    Returns:
-        point_voxel int64 [P], first point of each voxel int64 [V].
+    Returns point_voxel int64 [P], first point of each voxel int64 [V].
     """
     point_voxel = np.empty(len(grid), np.int64)
     first = np.empty(len(grid), np.int64)

@@ -20,9 +20,7 @@ def find_clusters(xyz: NDArray[np.floating], parameters: ClustererParameters) ->
 
     Args:
         xyz: [N, 3] (m).
-
-    Returns:
-        int32 [N]: cluster of each point, 0, 1, ...; -1 = noise.
+    Returns int32 [N]: cluster of each point, 0, 1, ...; -1 = noise.
     """
     size, clusters = parameters.min_cluster_size, np.full(len(xyz), -1, np.int32)
     if len(xyz) <= size:

@@ -23,12 +23,8 @@ def generate_city(root: str, city: City, num_workers: int = 1) -> dict[str, dict
         root: data root; new, or one of a city of the same arguments whose making was interrupted.
         city: what to make.
         num_workers: processes; the files do not depend on it.
-
-    Returns:
-        Points of each of the format's classes by split: {"train": {name: 1234, ...}, ...}.
-
-    Raises:
-        UserError: `root` holds something else, or the arguments make no sense.
+    Returns points of each of the format's classes by split: {"train": {name: 1234, ...}, ...}.
+    Raises UserError: `root` holds something else, or the arguments make no sense.
     """
     scenes = choose_scenes(city)
     complete = _claim(root, city)
@@ -51,8 +47,7 @@ def generate_city(root: str, city: City, num_workers: int = 1) -> dict[str, dict
 def choose_scenes(city: City) -> dict[str, list[str]]:
     """Scene names of the format's splits, as many as the city has: {"train": [...], "val": ..., "test": ...}.
 
-    Raises:
-        UserError: more scenes than the data set has, or sizes that make no sense.
+    Raises UserError: more scenes than the data set has, or sizes that make no sense.
     """
     official, chosen = city.writer().scene_names(), {}
     for split in SPLITS:

@@ -42,8 +42,7 @@ KIND = {name: index for index, name in enumerate(KINDS)}  # name -> id
 def kind_table(groups: dict[int, tuple[str, ...]]) -> list[int]:
     """A format's class of each kind, in the order of KINDS, from the kinds that each class takes in.
 
-    Raises:
-        ValueError: a kind is in no class or in several.
+    Raises ValueError: a kind is in no class or in several.
     """
     classes = {kind: label for label, kinds in groups.items() for kind in kinds}
     if sum(map(len, groups.values())) != len(KINDS) or classes.keys() != set(KINDS):

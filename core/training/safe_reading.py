@@ -74,9 +74,8 @@ def load(file: IO[bytes], **options: Any) -> Any:
 def read_safely(path: str) -> tuple[Any, list[str]]:
     """Reads a file of `torch.save` on the CPU; no code in it is run.
 
-    Returns:
-        Its content, and what could not be read: of a dict the keys whose values hold something that is neither a tensor
-        nor a plain value, which are left out.
+    Returns its content, and what could not be read: of a dict the keys whose values hold something that is neither a
+    tensor nor a plain value, which are left out.
 
     Raises what PyTorch and pickle raise.
     """

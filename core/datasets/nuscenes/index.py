@@ -46,8 +46,7 @@ def build_index(root: str, version: str, path: str, num_sweeps_max: int = MAX_SW
     - sweep_path: bytes [F, num_sweeps_max], nearest first, "" after the last; sweep_to_key: float64
       [F, num_sweeps_max, 4, 4], see `Sweep`
 
-    Raises:
-        UserError: the tables are missing, broken or don't fit together.
+    Raises UserError: the tables are missing, broken or don't fit together.
     """
     folder = os.path.join(root, version)
     digest = tables_digest(root, version)
@@ -82,11 +81,8 @@ def open_index(root: str, version: str, index_path: str, split: str, num_sweeps:
 
     Where several processes build it at a time, each writes the same file under its own name and renames it.
 
-    Returns:
-        The meta data, and the arrays of `split` with the first `num_sweeps` sweeps; none are read where that is 0.
-
-    Raises:
-        UserError: as `build_index`, or the version has no such split.
+    Returns the meta data, and the arrays of `split` with the first `num_sweeps` sweeps; none are read where that is 0.
+    Raises UserError: as `build_index`, or the version has no such split.
     """
     check_root(root, version)
     path = os.path.join(index_path, f"{version}.npz")

@@ -54,9 +54,7 @@ class NuScenes(Reader):
         num_sweeps: earlier sweeps that each frame lists, at most 10; 0 saves memory where none are needed.
         invalid_points: "refuse" or "drop" points that are not numbers.
         frames: "all", or "available": the key frames whose LiDAR file and images are there.
-
-    Raises:
-        UserError: the root or its tables are missing or broken, or the split has no frames there.
+    Raises UserError: the root or its tables are missing or broken, or the split has no frames there.
     """
 
     name = "nuscenes"

@@ -119,8 +119,7 @@ def tables_digest(root: str, version: str) -> dict[str, list[int]]:
 def scene_splits(root: str, version: str) -> dict[str, frozenset[str]]:
     """Names of the scenes in each split of a version, from its splits.json or else the official ones.
 
-    Raises:
-        UserError: splits.json is broken.
+    Raises UserError: splits.json is broken.
     """
     path = os.path.join(root, version, f"{SPLIT_TABLE}.json")
     if os.path.isfile(path):
@@ -151,8 +150,7 @@ def _own_splits(path: str) -> dict[str, frozenset[str]]:
 def load_tables(root: str, version: str) -> Tables:
     """Loads what the index needs; rows that it doesn't are dropped as they are parsed.
 
-    Raises:
-        UserError: a table is missing or broken.
+    Raises UserError: a table is missing or broken.
     """
     check_root(root, version)
     folder = os.path.join(root, version)

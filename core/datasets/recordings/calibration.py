@@ -50,8 +50,7 @@ class Calibration:
 def read_calibration(folder: str) -> Calibration:
     """Reads the calibration of a recording; one without cameras where there is no file.
 
-    Raises:
-        UserError: a file is broken, or holds a transform that is none.
+    Raises UserError: a file is broken, or holds a transform that is none.
     """
     path, kitti = os.path.join(folder, FILE), os.path.join(folder, KITTI_FILE)
     if os.path.exists(path):

@@ -23,8 +23,7 @@ def read_classes(path: str) -> ClassTable:
     key of the keyboard, raw (label ids of the label files, by default the class id). `ignored` lists the raw ids of
     the ignored class beside 0.
 
-    Raises:
-        UserError: the file is missing, broken, or lists too many classes, a name or a raw id twice.
+    Raises UserError: the file is missing, broken, or lists too many classes, a name or a raw id twice.
     """
     content = _read(path)
     rows = content.get("classes")

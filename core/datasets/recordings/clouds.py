@@ -31,11 +31,7 @@ class Cloud:
 
 
 def feature_names(columns: Sequence[str]) -> tuple[str, ...]:
-    """What `columns` names beside x, y, z.
-
-    Raises:
-        UserError: x, y or z is not among them, or one stands there twice.
-    """
+    """What `columns` names beside x, y, z. Raises UserError: x, y or z is not among them, or one stands there twice."""
     used = [name for name in columns if name != SKIPPED]
     if len(set(used)) != len(used) or not {"x", "y", "z"} <= set(used):
         raise UserError(
@@ -49,9 +45,7 @@ def read_cloud(path: str, columns: Sequence[str]) -> Cloud:
 
     Args:
         columns: what the columns of .bin and .npy are, in order, and which fields are read of .pcd.
-
-    Raises:
-        UserError: the file is missing, empty, broken or of other columns, or no point in it is finite.
+    Raises UserError: the file is missing, empty, broken or of other columns, or no point in it is finite.
     """
     names = ("x", "y", "z", *feature_names(columns))
     try:

@@ -18,11 +18,8 @@ _MAX_HEADER = 100  # lines
 def read_pcd(file: IO[bytes]) -> dict[str, NDArray[Any]]:
     """Reads a PCD file.
 
-    Returns:
-        {field: [N], or [N, count]}, in the file's types; without padding ("_") and fields of COUNT 0.
-
-    Raises:
-        ValueError: what is wrong with the file.
+    Returns {field: [N], or [N, count]}, in the file's types; without padding ("_") and fields of COUNT 0.
+    Raises ValueError: what is wrong with the file.
     """
     header = _read_header(file)
     dtype = _dtype(header)

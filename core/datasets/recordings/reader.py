@@ -31,9 +31,7 @@ class Recordings(Reader):
         classes: path of classes.yaml; None: that of the root.
         splits: see `frames_of_split`.
         time_tolerance: pictures further from the cloud's time are not its own, s.
-
-    Raises:
-        UserError: the root holds no recording, or files of one that do not belong together.
+    Raises UserError: the root holds no recording, or files of one that do not belong together.
     """
 
     name = "recordings"

@@ -167,8 +167,7 @@ class Recording:
 def find_recordings(root: str) -> dict[str, str]:
     """{name: folder} of the recordings in a data root; the root itself where its clouds lie there.
 
-    Raises:
-        UserError: there is none.
+    Raises UserError: there is none.
     """
     if not os.path.isdir(root):
         raise UserError(f"dataset.root {root}: no such folder; set it to the folder of the recordings")

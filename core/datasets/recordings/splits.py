@@ -22,9 +22,7 @@ def frames_of_split(
         splits: for each split a list of entries: a recording's name or pattern ("*"), and after it, in brackets, a
             part: frames ("0:24"), per cent of the frames ("0%:70%") or seconds from the start ("0s:12.5s"); the end is
             exclusive, and either may be left out.
-
-    Raises:
-        UserError: an entry is none or names no recording, or a frame is in training and in validation.
+    Raises UserError: an entry is none or names no recording, or a frame is in training and in validation.
     """
     chosen = {name: _frames(splits, name, recordings) for name in SPLITS}
     both = sorted(set(chosen["train"]) & set(chosen["val"]))

@@ -12,11 +12,7 @@ _ROTATION_ERROR = 1e-2  # of R·Rᵀ against the identity: texts round
 
 
 def read_text(path: str) -> str:
-    """The text of a file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
+    """The text of a file. Raises UserError: it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -33,8 +29,7 @@ def read_rows(path: str) -> dict[str, list[str]]:
 def matrix(where: str, value: Any, sizes: Container[int]) -> NDArray[np.float64]:
     """Numbers of nested lists or of words, one after the other: float64 [n].
 
-    Raises:
-        UserError: another number of them, or one that is not finite.
+    Raises UserError: another number of them, or one that is not finite.
     """
     try:
         numbers = np.array(value, np.float64).ravel()
@@ -48,8 +43,7 @@ def matrix(where: str, value: Any, sizes: Container[int]) -> NDArray[np.float64]
 def rigid(where: str, value: Any) -> NDArray[np.float64]:
     """A rotation and a shift: float64 [4, 4] of 12 numbers (three rows) or 16.
 
-    Raises:
-        UserError: its left part is no rotation.
+    Raises UserError: its left part is no rotation.
     """
     numbers = matrix(where, value, (12, 16))
     transform = np.eye(4)
@@ -68,8 +62,7 @@ def rigid(where: str, value: Any) -> NDArray[np.float64]:
 def read_poses(path: str, count: int, of_what: str) -> NDArray[np.float64]:
     """Lines of twelve numbers: float64 [count, 4, 4].
 
-    Raises:
-        UserError: another number of lines than `count`, or one that is no pose.
+    Raises UserError: another number of lines than `count`, or one that is no pose.
     """
     lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
     if len(lines) != count:
@@ -80,8 +73,7 @@ def read_poses(path: str, count: int, of_what: str) -> NDArray[np.float64]:
 def read_times(path: str, count: int, of_what: str) -> NDArray[np.float64]:
     """Lines of one number, seconds: float64 [count].
 
-    Raises:
-        UserError: another number of lines than `count`, or one that is no number.
+    Raises UserError: another number of lines than `count`, or one that is no number.
     """
     words = read_text(path).split()
     if len(words) != count:

@@ -41,9 +41,7 @@ class SemanticKitti(Reader):
         num_sweeps: earlier scans that each frame lists; they need poses.txt.
         invalid_points: "refuse" or "drop" points that are not numbers.
         frames: "all", or "available": those of the split's scans that are there with their images.
-
-    Raises:
-        UserError: the root has no scan of the split, or images, calibration or poses are missing or broken.
+    Raises UserError: the root has no scan of the split, or images, calibration or poses are missing or broken.
     """
 
     name = "semantic_kitti"

@@ -44,11 +44,7 @@ class Calibration:
 
 
 def read_calibration(folder: str) -> Calibration:
-    """Reads P2 and Tr of calib.txt.
-
-    Raises:
-        UserError: the file or one of them is missing or broken.
-    """
+    """Reads P2 and Tr of calib.txt. Raises UserError: the file or one of them is missing or broken."""
     path = os.path.join(folder, "calib.txt")
     rows = dict(line.split(":", 1) for line in _read_lines(path, "data_odometry_calib.zip") if ":" in line)
     matrices = {name: _matrices([rows.get(name, "")]) for name in ("P2", "Tr")}
@@ -64,8 +60,7 @@ def read_poses(folder: str, scans: Sequence[str]) -> NDArray[np.float64]:
 
     A scan's line is the one of its number, or of its place where the file has as many lines as there are scans.
 
-    Raises:
-        UserError: the file is missing, broken or of another number of scans.
+    Raises UserError: the file is missing, broken or of another number of scans.
     """
     path = os.path.join(folder, "poses.txt")
     poses = _matrices(_read_lines(path, "data_odometry_labels.zip, which holds poses.txt,"))
@@ -132,8 +127,7 @@ def image_sizes(folder: str, scans: Sequence[str], index_path: str) -> NDArray[n
 
     The images' headers are read once and their sizes kept in `index_path`; again where images come or go.
 
-    Raises:
-        UserError: an image is missing or broken, or `index_path` cannot be written.
+    Raises UserError: an image is missing or broken, or `index_path` cannot be written.
     """
     images = os.path.join(folder, "image_2")
     if not os.path.isdir(images):

@@ -49,9 +49,7 @@ def benchmark_iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 
     Args:
         confusion: counts [C, C]: row = label, column = prediction, of the points of both returns.
-
-    Returns:
-        float64 [C], NaN for class 0.
+    Returns float64 [C], NaN for class 0.
     """
     counted = confusion.astype(np.float64)
     counted[0] = 0

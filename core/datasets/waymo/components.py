@@ -67,20 +67,12 @@ class ParquetFiles:
         return {"_open": OrderedDict()}
 
     def table(self, path: str, component: str, names: Sequence[str]) -> dict[str, list[Any]]:
-        """Some columns of all rows of a small file, as Python values.
-
-        Raises:
-            UserError: as `row`.
-        """
+        """Some columns of all rows of a small file, as Python values. Raises UserError: as `row`."""
         with reading(path, component):
             return dict(self._file(path, component, names).read(columns=list(names), use_threads=False).to_pydict())
 
     def keys(self, path: str, component: str) -> dict[str, NDArray[Any]]:
-        """The key columns of all rows.
-
-        Raises:
-            UserError: as `row`.
-        """
+        """The key columns of all rows. Raises UserError: as `row`."""
         names = KEYS[component]
         with reading(path, component):
             table = self._file(path, component, names).read(columns=list(names), use_threads=False)
@@ -109,8 +101,7 @@ class ParquetFiles:
     def row(self, path: str, component: str, row: int, names: Sequence[str]) -> list[Any]:
         """Some columns of one row: Arrow scalars, in the order of `names`.
 
-        Raises:
-            UserError: the file is missing, damaged, lacks a column or the row.
+        Raises UserError: the file is missing, damaged, lacks a column or the row.
         """
         with reading(path, component):
             table = self._file(path, component, names).read_row_group(row, columns=list(names), use_threads=False)
@@ -119,8 +110,7 @@ class ParquetFiles:
     def image(self, path: str, component: str, row: int, returns: Sequence[int] = (1, 2)) -> list[NDArray[Any]]:
         """The range images of one row, [H, W, C] each, one per return.
 
-        Raises:
-            UserError: as `row`, or the values do not fill their shape.
+        Raises UserError: as `row`, or the values do not fill their shape.
         """
         cells = self.row(path, component, row, image_columns(component, returns))
         images = []

@@ -20,11 +20,7 @@ _THREADS = 32  # on a network disk each answer takes a round trip
 
 
 def check_root(root: str, split: str) -> str:
-    """The folder of a split below the data root.
-
-    Raises:
-        UserError: it is not there, or holds another release.
-    """
+    """The folder of a split below the data root. Raises UserError: it is not there, or holds another release."""
     if split not in FOLDERS:
         raise UserError(f"Waymo Open has no split '{split}' (it has: {', '.join(FOLDERS)})")
     folder = FOLDERS[split]
@@ -57,8 +53,7 @@ def check_packing(folder: str, num_sweeps: int) -> None:
 def read_packed(folder: str) -> dict[str, int] | None:
     """How a split's folder was, or is being, packed: {"num_sweeps"}; None where it was not.
 
-    Raises:
-        UserError: the file that says so is damaged.
+    Raises UserError: the file that says so is damaged.
     """
     for name in (PACKING, PACKED):
         path = os.path.join(folder, name)
@@ -102,9 +97,7 @@ def split_segments(
 
     Args:
         available: of these, the segments whose files are all there.
-
-    Raises:
-        UserError: there are none, or, unless `available`, one of those is not there.
+    Raises UserError: there are none, or, unless `available`, one of those is not there.
     """
     place = os.path.join(root, FOLDERS[split])
     listed = None if wanted is None else {segment for segment, _ in wanted}
@@ -167,8 +160,7 @@ def check_states(
 def read_test_frames(path: str) -> list[tuple[str, int]]:
     """The frames to submit: (segment, timestamp in microseconds), one a line with a comma between.
 
-    Raises:
-        UserError: the file is missing or has other lines.
+    Raises UserError: the file is missing or has other lines.
     """
     try:
         with open(path, encoding="utf-8") as file:

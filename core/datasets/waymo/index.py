@@ -46,12 +46,8 @@ def open_index(
 
     Args:
         available: only the segments whose files are all there; else a missing file is an error.
-
-    Returns:
-        The meta data, and the arrays (see `read_segment`); those of single sweeps only where `num_sweeps` > 0.
-
-    Raises:
-        UserError: files are missing, broken or do not fit together.
+    Returns the meta data, and the arrays (see `read_segment`); those of single sweeps only where `num_sweeps` > 0.
+    Raises UserError: files are missing, broken or do not fit together.
     """
     folder = check_root(root, split)
     if num_sweeps > MAX_SWEEPS:
@@ -80,9 +76,7 @@ def build_index(
     Args:
         wanted: the frames, (segment, timestamp); None: those with labels.
         available: see `open_index`.
-
-    Raises:
-        UserError: files are missing, broken or do not fit together.
+    Raises UserError: files are missing, broken or do not fit together.
     """
     components = needed(split)
     segments = split_segments(root, split, wanted, available)

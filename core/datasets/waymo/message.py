@@ -92,11 +92,7 @@ def _matrix(labels: NDArray[np.uint8]) -> bytes:
 
 
 def submitted_frames(message: bytes) -> Iterator[SubmittedFrame]:
-    """The frames of a whole submission.
-
-    Raises:
-        ValueError: it is not such a message.
-    """
+    """The frames of a whole submission. Raises ValueError: it is not such a message."""
     for frame in _parse("Submission", message).frame_list.frames:
         if frame.laser.name != TOP:
             raise ValueError(f"labels of laser {frame.laser.name}")

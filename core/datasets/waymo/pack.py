@@ -77,9 +77,8 @@ def pack_split(
         num_sweeps: earlier turns of each frame to keep, too.
         num_workers: processes beside this one; 0 = all in this one.
         available: only the segments whose files are all there; else a missing file is an error.
-
-    Raises:
-        UserError: files are missing, broken or do not fit together, `root` holds something else, or the disk is full.
+    Raises UserError: files are missing, broken or do not fit together, `root` holds something else, or the disk is
+    full.
     """
     check_root(download, split)
     if os.path.realpath(download) == os.path.realpath(root):

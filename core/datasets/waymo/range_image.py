@@ -61,9 +61,7 @@ def points_of_cells(
         inclination: float64 [H], rad.
         extrinsic: float64 [4, 4], sensor -> vehicle.
         vehicle_to_world: float64 [4, 4], at the frame's time.
-
-    Returns:
-        float64 [n, 3], x (ahead), y (left), z (up), m.
+    Returns float64 [n, 3], x (ahead), y (left), z (up), m.
     """
     width = range_image.shape[1]
     azimuth = column_azimuths(width, extrinsic)
@@ -122,10 +120,8 @@ def seen_pixels(
         projection: int32 [n, 6], twice camera_name (1.., anything else: none), u, v.
         width: W, of all images.
         heights: int64 [K + 1], H of the image of each camera_name; that of 0 is not used.
-
-    Returns:
-        int8 [n], camera_name - 1 of the later camera with 0 < u < W - 1 and 0 < v < H - 1; -1 where there is none.
-        float64 [n, 2], (u, v) in it; 0 where there is none.
+    Returns int8 [n], camera_name - 1 of the later camera with 0 < u < W - 1 and 0 < v < H - 1; -1 where there is none;
+    and float64 [n, 2], (u, v) in it; 0 where there is none.
     """
     camera, pixel = np.full(len(projection), -1, np.int8), np.zeros((len(projection), 2))
     _seen_pixels(np.ascontiguousarray(projection), width, heights, camera, pixel)

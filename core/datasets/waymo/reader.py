@@ -44,9 +44,7 @@ class Waymo(Reader):
         submission: what the benchmark's message says of the method; see `SemanticSegmentationSubmission`.
         invalid_points: "refuse" or "drop" points that are not numbers.
         frames: "all", or "available": those of the segments that have a file in each component's folder.
-
-    Raises:
-        UserError: files are missing, broken or do not fit together.
+    Raises UserError: files are missing, broken or do not fit together.
     """
 
     name = "waymo"

@@ -64,9 +64,7 @@ def read_segment(segment: SegmentFiles, number: int, wanted: Sequence[int] | Non
 
     Args:
         wanted: timestamps of the frames; None: those with labels.
-
-    Raises:
-        UserError: a file is broken, or the keys of two do not join.
+    Raises UserError: a file is broken, or the keys of two do not join.
     """
     files = ParquetFiles()
     rows = {component: _rows(files, segment, component) for component in (LIDAR, POSE, PROJECTION, IMAGE)}

@@ -33,9 +33,7 @@ class SemanticSegmentationSubmission(Submission):
         num_wanted: frames that the benchmark's server wants.
         texts: account_name (the address registered with Waymo), unique_method_name, authors (a list), affiliation,
             description, method_link.
-
-    Raises:
-        UserError: a required text is missing, or the folder cannot be made.
+    Raises UserError: a required text is missing, or the folder cannot be made.
     """
 
     def __init__(
@@ -91,8 +89,7 @@ class SemanticSegmentationSubmission(Submission):
     def check(self) -> None:
         """Reads the message back: each frame of the split once, both returns, classes only where there is an echo.
 
-        Raises:
-            UserError: naming the first frame that is missing or wrong.
+        Raises UserError: naming the first frame that is missing or wrong.
         """
         frames = (self.reader.frame(i) for i in range(len(self.reader)))
         expected = {(frame.segment, frame.timestamp): frame for frame in frames if isinstance(frame, WaymoFrame)}

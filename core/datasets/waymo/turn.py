@@ -40,13 +40,9 @@ def load_turn(files: ParquetFiles, turn: Turn, drop: bool = False) -> tuple[NDAr
 
     Args:
         drop: points that are not numbers become not a number throughout, instead of an error.
-
-    Returns:
-        float32 [N, 5], x, y, z (m, vehicle frame at the turn's time), tanh(intensity), elongation; first the points of
-        return 1, row by row of the range image, then those of return 2. And the cells that they come from.
-
-    Raises:
-        UserError: a file is missing or damaged, or its images do not fit each other.
+    Returns float32 [N, 5], x, y, z (m, vehicle frame at the turn's time), tanh(intensity), elongation; first the points
+    of return 1, row by row of the range image, then those of return 2. And the cells that they come from.
+    Raises UserError: a file is missing or damaged, or its images do not fit each other.
     """
     images = files.image(turn.range_path, LIDAR, turn.range_row)
     echoes = find_echoes(turn.range_path, images)

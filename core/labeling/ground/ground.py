@@ -19,9 +19,7 @@ def find_ground(
     Args:
         key_points: [N, >= 3], x, y, z (m) of the key frame's points in view, its sensor frame.
         sweep_points: [M, >= 3], points of earlier sweeps in the same frame; they help to find the planes.
-
-    Returns:
-        int32 [N]: component of each key frame point, 0, 1, ... in order of the cells; -1 = not ground.
+    Returns int32 [N]: component of each key frame point, 0, 1, ... in order of the cells; -1 = not ground.
     """
     component = np.full(len(key_points), -1, np.int32)
     if len(key_points) == 0:

@@ -30,8 +30,8 @@ def group_points(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Points sorted by ring, then by bin, in file order inside a cell.
 
-    Returns:
-        int64 [N], the rows in that order; int64 [K + 1], where each of the K occupied cells starts in it, and the end.
+    Returns int64 [N], the rows in that order; int64 [K + 1], where each of the K occupied cells starts in it, and the
+    end.
     """
     cell = ring * (angular_bin.max() + 1) + angular_bin
     order = np.argsort(cell, kind="stable")

@@ -61,12 +61,8 @@ def label_from_clicks(
         journal: of the clicks.
         parameters: of the labels; what they say of proposals must be what those were made with.
         skip_changed: leave out clicks on clouds or components that have changed since; else they are refused.
-
-    Returns:
-        Statistics, with "human": see `human_statistics`. They claim no accuracy.
-
-    Raises:
-        UserError: proposals or journal are missing, broken or do not fit; the directory holds other labels.
+    Returns Statistics, with "human": see `human_statistics`. They claim no accuracy.
+    Raises UserError: proposals or journal are missing, broken or do not fit; the directory holds other labels.
     """
     identity = check_proposals(reader, proposals, parameters)
     history = read_journal(journal)
@@ -147,8 +143,7 @@ def cut_window(
 ) -> ProposedWindow:
     """A window after the cuts of a journal.
 
-    Raises:
-        UserError: a cut of components that were proposed anew since, or that are not there.
+    Raises UserError: a cut of components that were proposed anew since, or that are not there.
     """
     cuts = history.cuts.get(window.token, [])
     fitting = [cut for cut in cuts if cut.proposal == window.identity]

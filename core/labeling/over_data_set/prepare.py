@@ -48,12 +48,9 @@ def prepare(
         rank, world_size: this process makes frames rank, rank + world_size, ...; `barrier` waits for the others.
         num_workers: processes beside this one; 0 = all in this one. Speed only: the files are the same.
         command: the command to name in errors, recorded in meta.json.
-
-    Returns:
-        Statistics over all frames (see the job's `statistics`) on rank 0; None on the others.
-
-    Raises:
-        UserError: the directory cannot be written or holds files of something else; a package or data file is missing.
+    Returns statistics over all frames (see the job's `statistics`) on rank 0; None on the others.
+    Raises UserError: the directory cannot be written or holds files of something else; a package or data file is
+    missing.
     """
     packages = job.check_packages()
     description = describe(job.kind, job.parameters, job.seed, job.reader, packages)

@@ -13,11 +13,7 @@ def format_names() -> list[str]:
 
 
 def find_format(name: str) -> Any:
-    """The `CityFormat` of that name.
-
-    Raises:
-        UserError: an unknown name.
-    """
+    """The `CityFormat` of that name. Raises UserError: an unknown name."""
     if name not in format_names():
         raise UserError(f"--format {name}: unknown; known are: {', '.join(format_names())}")
     return importlib.import_module(f"{__name__}.{name}").FORMAT

@@ -13,8 +13,7 @@ NAMES = {"pandaset": "pandaset", "kitti-raw": "kitti_raw", "rosbag": "rosbag", "
 def open_sources(kind: str, source: str, options: Mapping[str, Any]) -> Iterator[Source]:
     """The recordings of a source.
 
-    Raises:
-        UserError: the source is not what `kind` says, or a file of it is missing or broken.
+    Raises UserError: the source is not what `kind` says, or a file of it is missing or broken.
     """
     module = importlib.import_module(f"{__name__}.{NAMES[kind]}")
     found: Iterator[Source] = module.sources(source, options)

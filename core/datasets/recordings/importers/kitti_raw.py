@@ -29,8 +29,7 @@ _EARTH = 6378137.0  # m
 def sources(source: str, options: Mapping[str, Any]) -> Iterator[Source]:
     """The drives of a day's folder, or one drive; the calibration lies in the day's folder.
 
-    Raises:
-        UserError: there is no drive, or a file of one is missing or broken.
+    Raises UserError: there is no drive, or a file of one is missing or broken.
     """
     own = os.path.isdir(os.path.join(source, "velodyne_points"))
     drives = [source] if own else sorted(os.path.dirname(p) for p in glob.glob(f"{source}/*/velodyne_points"))

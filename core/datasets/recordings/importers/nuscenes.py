@@ -29,9 +29,7 @@ def sources(source: str, options: Mapping[str, Any]) -> Iterator[Source]:
 
     Args:
         options: version.
-
-    Raises:
-        UserError: the root lacks tables of that version.
+    Raises UserError: the root lacks tables of that version.
     """
     tables = load_tables(source, options["version"])
     scenes: dict[str, list[str]] = {}

@@ -21,9 +21,7 @@ def write_poses(folder: str, columns: Sequence[str] = ("x", "y", "z", "_")) -> N
 
     Args:
         columns: of the point clouds, as `dataset.columns`.
-
-    Raises:
-        UserError: kiss-icp is not installed, or a cloud is missing or broken.
+    Raises UserError: kiss-icp is not installed, or a cloud is missing or broken.
     """
     path = os.path.join(folder, "poses.txt")
     if os.path.exists(path):

@@ -34,9 +34,7 @@ def sources(source: str, options: Mapping[str, Any]) -> Iterator[Source]:
 
     Args:
         options: lidar: which LiDAR's points, of SENSORS.
-
-    Raises:
-        UserError: the folder holds no scene, or a file of one is missing or broken.
+    Raises UserError: the folder holds no scene, or a file of one is missing or broken.
     """
     scenes = [source] if os.path.isdir(os.path.join(source, "lidar")) else sorted(glob.glob(f"{source}/*/lidar"))
     if not scenes:

@@ -56,8 +56,7 @@ class _Unpickler(pickle.Unpickler):
 def read_table(path: str) -> dict[str, NDArray[Any]]:
     """Columns of a gzipped pickle of a pandas frame of numbers (as pandas 1.0 writes it): {name: [N]}.
 
-    Raises:
-        UserError: the file is missing, broken, or something else.
+    Raises UserError: the file is missing, broken, or something else.
     """
     try:
         with gzip.open(path) as file:

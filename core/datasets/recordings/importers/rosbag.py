@@ -44,9 +44,7 @@ def sources(source: str, options: Mapping[str, Any]) -> Iterator[Source]:
     Args:
         options: points_topic (None: the only one), image_topics (None: all that have a CameraInfo), calibration (None:
             from CameraInfo and tf_static; else a calibration.yaml).
-
-    Raises:
-        UserError: rosbags is not installed, the bag is broken, or it lacks a topic that was asked for.
+    Raises UserError: rosbags is not installed, the bag is broken, or it lacks a topic that was asked for.
     """
     import_rosbags()
     bags = [source] if _is_bag(source) else sorted(p for p in glob.glob(os.path.join(source, "*")) if _is_bag(p))

@@ -53,8 +53,7 @@ class Source:
 def write_recording(root: str, source: Source) -> int:
     """Writes a recording below `root`, or what is missing of it; the number of files written.
 
-    Raises:
-        UserError: the folder holds an import with other options, or something else.
+    Raises UserError: the folder holds an import with other options, or something else.
     """
     folder = os.path.join(root, source.name)
     _claim(folder, dict(source.options))

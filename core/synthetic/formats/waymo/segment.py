@@ -49,8 +49,7 @@ def segment_files(
 ) -> tuple[dict[str, bytes], NDArray[np.int64]]:
     """The files of all components of a segment; key frames have images and, where `labelled`, labels.
 
-    Returns:
-        {component: content}; int64 [C], points of each class in the key frames.
+    Returns {component: content}; int64 [C], points of each class in the key frames.
     """
     turns = [
         measure_moving(scene, rig.lidar, shot.time, np.random.default_rng([seed, shot.timestamp])) for shot in shots
