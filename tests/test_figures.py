@@ -45,7 +45,7 @@ def texts(figure):
 @pytest.fixture(autouse=True)
 def _low_resolution(monkeypatch):
     """Tests draw quickly."""
-    monkeypatch.setattr("core.figures.style.DPI", 40)
+    monkeypatch.setattr("core.figures.style.DPI", 60)
 
 
 # --- parts ---

@@ -18,8 +18,6 @@ from core.label_files.files import (
     ForeignFile,
     WeakLabel,
     check_directory,
-    first_difference,
-    parameters_hash,
     read_meta,
     read_pseudo_label,
     read_superpixels,
@@ -30,6 +28,7 @@ from core.label_files.files import (
     write_superpixels,
     write_weak_label,
 )
+from core.label_files.meta import first_difference, parameters_hash
 
 SIZE = (18, 32)
 CAMERAS = ["left", "right"]

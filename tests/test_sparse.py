@@ -34,7 +34,7 @@ def run_conv(name: str, x: SparseTensor, kernel_size: int, stride: int, transpos
     for ours, key in [(out.feats, "out_feats"), (feats.grad, "grad_in"), (conv.kernel.grad, "grad_weight")]:
         theirs = tensor(f"{name}_{key}")
         torch.testing.assert_close(ours.detach().cpu(), theirs, rtol=1e-4, atol=1e-4, msg=f"{name} {key}")
-    assert torch.equal(out.coords.cpu(), tensor(f"{name}_out_coords")), name
+    assert torch.equal(out.coordinates.at(out.stride).coords.cpu(), tensor(f"{name}_out_coords")), name
     return out.with_feats(out.feats.detach())
 
 
@@ -130,7 +130,7 @@ def test_agrees_with_dense_convolution(kernel_size, stride, transposed, device):
     else:
         feats = dense[b, :, x, y, z].to(device).requires_grad_()
         out = conv(SparseTensor(feats, coordinates))
-        rows = out.coords.cpu().long()
+        rows = out.coordinates.at(out.stride).coords.cpu().long()
     dense.requires_grad_()
     x_out, y_out, z_out = (rows[:, axis] // out.stride for axis in range(3))
     expected = reference(dense)[rows[:, 3], :, x_out, y_out, z_out]

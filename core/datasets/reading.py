@@ -54,12 +54,12 @@ def class_ids(path: str, raw: NDArray[np.integer], classes: ClassTable, mend: st
     return label
 
 
-def check_there(kind: str, paths: Iterable[str], mend: str) -> None:
+def check_there(kind: str, paths: Iterable[str], mend: str, split: str | None = None) -> None:
     """UserError where files are not there, links followed; names the first and the count."""
     wanted = list(paths)
     absent = absent_files(wanted)
     if absent:
-        count = f"{len(absent)} of {len(wanted)} in all"
+        count = f"{len(absent)} of {len(wanted)} in all" + (f" (split '{split}')" if split else "")
         raise UserError(f"{kind} {absent[0]} {why_absent(absent[0])}, and {count}: {mend}")
 
 

@@ -16,14 +16,7 @@ IMAGE_CACHE = "image_cache"
 PROPOSAL = "proposal"
 PREDICTION = "prediction"
 
-SUFFIXES = {
-    WEAK_LABEL: ".npz",
-    SUPERPIXEL: ".npz",
-    PSEUDO_LABEL: ".npz",
-    IMAGE_CACHE: ".npy",
-    PROPOSAL: ".npz",
-    PREDICTION: "",
-}
+SUFFIXES = {IMAGE_CACHE: ".npy", PREDICTION: ""}  # of the others .npz
 NOUNS = {
     WEAK_LABEL: "weak label",
     SUPERPIXEL: "superpixel map",
@@ -55,7 +48,7 @@ class ForeignFile(UserError):
 
 def label_path(directory: str, kind: str, token: str) -> str:
     """The file of one frame."""
-    return os.path.join(directory, token + SUFFIXES[kind])
+    return os.path.join(directory, token + SUFFIXES.get(kind, ".npz"))
 
 
 def mending_command(directory: str, kind: str, dataset: str = "DATASET") -> str:

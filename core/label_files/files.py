@@ -13,50 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.label_files.archive import FORMATS, check_identity, read_archive, write_archive
-from core.label_files.errors import (
-    IMAGE_CACHE,
-    PSEUDO_LABEL,
-    SUPERPIXEL,
-    WEAK_LABEL,
-    BrokenFile,
-    ForeignFile,
-    broken,
-    foreign,
-    label_path,
-)
-from core.label_files.meta import (
-    check_directory,
-    describe,
-    first_difference,
-    parameters_hash,
-    read_meta,
-    write_meta,
-)
+from core.label_files.errors import PSEUDO_LABEL, SUPERPIXEL, WEAK_LABEL, broken, foreign, label_path
 
-__all__ = [
-    "ANNOTATED_IGNORED",
-    "IMAGE_CACHE",
-    "PSEUDO_LABEL",
-    "SUPERPIXEL",
-    "WEAK_LABEL",
-    "BrokenFile",
-    "ForeignFile",
-    "WeakLabel",
-    "check_directory",
-    "describe",
-    "first_difference",
-    "label_path",
-    "parameters_hash",
-    "read_meta",
-    "read_pseudo_label",
-    "read_superpixels",
-    "read_weak_label",
-    "read_weak_label_statistics",
-    "write_meta",
-    "write_pseudo_label",
-    "write_superpixels",
-    "write_weak_label",
-]
+# what readers and writers of these files need besides, for them to take from here
+from core.label_files.errors import IMAGE_CACHE, BrokenFile, ForeignFile  # noqa: F401  # isort: skip
+from core.label_files.meta import check_directory, describe, read_meta, write_meta  # noqa: F401  # isort: skip
 
 ANNOTATED_IGNORED = 255
 """Value of `WeakLabel.sparse` for a point that was annotated and found to be of the ignored class."""

@@ -21,17 +21,13 @@ from core.training.checkpoint import save_checkpoint
 from core.training.state import random_state, restore_random_state
 
 
-def nothing() -> None:
-    """What is done between the batches of validation, if nothing is."""
-
-
 class Validation(Callback):
     """Scores both heads on the points in view, every few epochs and after the last; the teacher's where there is one.
 
     Adds `iou/vox/val` and `iou/pix/val` (mean IoU, %) and the per-class IoUs of the point head to the summary.
 
     Args:
-        between_batches: called by all processes, equally often.
+        between_batches: called by all processes, equally often; by default it does nothing.
     """
 
     def __init__(
@@ -39,7 +35,7 @@ class Validation(Callback):
         loader: Any,
         class_names: tuple[str, ...],
         every: int,
-        between_batches: Callable[[], None] = nothing,
+        between_batches: Callable[[], None] = lambda: None,
     ):
         self.loader, self.class_names, self.every = loader, class_names, every
         self.between_batches = between_batches

@@ -20,7 +20,7 @@ from core.training.checkpoint import (
     step_checkpoints,
 )
 from core.training.network_input import check_input
-from core.training.state import process_state, restore_buffers, restore_random_state
+from core.training.state import process_state, restore_random_state
 
 TRAINING_STATE = ("model", "optimizer", "scheduler", "scaler", "callbacks", "epoch_num", "local_step", "global_step")
 """What a checkpoint holds to go on from: the published keys."""
@@ -79,7 +79,7 @@ class Resume(Callback):
         own = None
         if shape == wanted:
             own = exact["processes"][dist.rank()]
-            restore_buffers(trainer.network, own)
+            trainer.network.load_state_dict(own["buffers"], strict=False)
             restore_random_state(own["random"])
         else:
             changes = ", ".join(f"{key} {shape[key]} -> {wanted[key]}" for key in wanted if shape[key] != wanted[key])

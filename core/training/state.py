@@ -41,11 +41,6 @@ def process_state(network: nn.Module) -> dict[str, Any]:
     return {"random": random_state(), "buffers": {name: value.cpu() for name, value in network.named_buffers()}}
 
 
-def restore_buffers(network: nn.Module, state: dict[str, Any]) -> None:
-    """Gives the network the buffers of `process_state`."""
-    network.load_state_dict(state["buffers"], strict=False)
-
-
 def epoch_seed(seed: int, rank: int, epoch: int) -> int:
     """Another one for each process and epoch; sums of them would repeat a process's in the next epoch of another."""
     return int(np.random.SeedSequence([seed, rank, epoch]).generate_state(1, np.uint64)[0])

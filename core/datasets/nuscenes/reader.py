@@ -119,7 +119,6 @@ class NuScenes(Reader):
         )
 
     def token(self, index: int) -> str:
-        """See `Reader`."""
         return text(self._arrays["token"][index])
 
     def load_points(self, frame: Frame) -> NDArray[np.float32]:
@@ -135,7 +134,6 @@ class NuScenes(Reader):
         return np.ascontiguousarray(points[:, :4])
 
     def size_hint(self, view: CameraView) -> str:
-        """See `Reader`."""
         folder = os.path.join(self.root, self.version)
         return (
             "unpack nuScenes' images again; if it was resized on purpose, write the images' width and height into "
@@ -173,7 +171,8 @@ class NuScenes(Reader):
 
     def _check(self, kind: str, paths: NDArray[np.bytes_]) -> None:
         mend = f"unpack all of nuScenes' {self.version} archives into {self.root}, or set dataset.frames to available"
-        check_there(f"{self.split}: {kind} file", [self._join(path) for path in paths.ravel().tolist() if path], mend)
+        wanted = [self._join(path) for path in paths.ravel().tolist() if path]
+        check_there(f"{kind} file", wanted, mend, self.split)
 
     def _no_labels(self, what: str) -> str:
         table = os.path.join(self.root, self.version, "lidarseg.json")

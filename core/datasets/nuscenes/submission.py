@@ -27,7 +27,6 @@ class LidarsegSubmission(Submission):
         make_folder(self.folder)
 
     def write(self, frame: Frame, labels: NDArray[np.uint8]) -> None:
-        """See `Submission`."""
         labels = np.where(labels == 0, np.uint8(FALLBACK_CLASS), labels)
         with write_atomic(os.path.join(self.folder, f"{frame.token}_lidarseg.bin")) as file:
             file.write(labels.tobytes())

@@ -89,7 +89,6 @@ class Recordings(Reader):
         return tuple(Sweep(recording.clouds[k], to_key @ recording.poses[k]) for k in earlier)
 
     def token(self, index: int) -> str:
-        """See `Reader`."""
         return self._token(*self._frames[index])
 
     def load_points(self, frame: Frame) -> NDArray[np.float32]:

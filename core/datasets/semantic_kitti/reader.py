@@ -99,7 +99,6 @@ class SemanticKitti(Reader):
         )
 
     def token(self, index: int) -> str:
-        """See `Reader`."""
         name, i = self._frames[index]
         return f"{name}_{self.scans[name][i]}"
 
@@ -110,7 +109,6 @@ class SemanticKitti(Reader):
         return Projection(np.where(ahead, found.camera, np.int8(-1)), np.where(ahead[:, None], found.pixel, 0.0))
 
     def size_hint(self, view: CameraView) -> str:
-        """See `Reader`."""
         name = view.token.partition("_")[0]
         return (
             "unpack data_odometry_color.zip again; if it was resized on purpose, together with P2 of calib.txt, remove "
@@ -161,7 +159,7 @@ class SemanticKitti(Reader):
 
     def _check(self, kind: str, folder: str, suffix: str, archive: str) -> None:
         paths = [self._path(n, folder, f"{self.scans[n][i]}{suffix}") for n, i in self._frames]
-        check_there(f"{self.split}: {kind}", paths, f"unpack {archive} over the data root")
+        check_there(kind, paths, f"unpack {archive} over the data root", self.split)
 
     def open_submission(self, directory: str) -> KittiSubmission:
         """The benchmark's tree and zip; see `Reader`."""

@@ -163,11 +163,11 @@ def _read_lines(path: str, archive: str) -> list[str]:
 def _matrices(lines: Sequence[str]) -> NDArray[np.float64] | None:
     """float64 [n, 4, 4] of lines of 12 numbers (rows 1 to 3), empty ones left out; None where one is none."""
     try:
-        numbers = [[float(word) for word in line.split()] for line in lines if line.strip()]
+        numbers = np.array([line.split() for line in lines if line.strip()], np.float64)
     except ValueError:
         return None
-    if not numbers or any(len(row) != 12 for row in numbers) or not np.isfinite(numbers).all():
+    if numbers.ndim != 2 or numbers.shape[1] != 12 or not np.isfinite(numbers).all():
         return None
     matrices = np.tile(np.eye(4), (len(numbers), 1, 1))
-    matrices[:, :3] = np.array(numbers).reshape(-1, 3, 4)
+    matrices[:, :3] = numbers.reshape(-1, 3, 4)
     return matrices

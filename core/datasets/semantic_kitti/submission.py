@@ -35,7 +35,6 @@ class KittiSubmission(Submission):
         make_folder(os.path.join(directory, "sequences"))
 
     def write(self, frame: Frame, labels: NDArray[np.uint8]) -> None:
-        """See `Submission`."""
         labels = np.where(labels == 0, np.uint8(FALLBACK_CLASS), labels)
         with write_atomic(os.path.join(self.directory, self._name(frame))) as file:
             file.write(self._raw()[labels].astype("<u4").tobytes())

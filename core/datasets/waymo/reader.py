@@ -85,7 +85,6 @@ class Waymo(Reader):
         return len(self._meta["wanted"] or ())
 
     def token(self, index: int) -> str:
-        """See `Reader`."""
         return f"{self._segments[self._arrays['frame_segment'][index]]}_{self._arrays['timestamp'][index]}"
 
     def frame(self, index: int) -> WaymoFrame:

@@ -56,7 +56,6 @@ class SemanticSegmentationSubmission(Submission):
         make_folder(os.path.join(directory, FRAMES))
 
     def write(self, frame: Frame, labels: NDArray[np.uint8]) -> None:
-        """See `Submission`."""
         assert isinstance(frame, WaymoFrame)
         echoes = self.echoes(frame)
         images = []

@@ -11,16 +11,12 @@ from core.datasets.base import Reader
 from core.datasets.image_cache import file_size
 from core.errors import UserError
 from core.label_files.errors import META_NAME, UNFINISHED_NAME
-from core.label_files.files import describe, first_difference, write_meta
+from core.label_files.meta import describe, first_difference, write_meta
 from core.labeling.over_data_set.jobs import Job
 from core.running.files import UNFINISHED, check_room, remove_unfinished, write_json
 from core.running.locks import locked
 from core.running.progress import progress
 from core.running.workers import make_all
-
-
-def no_barrier() -> None:
-    """The barrier of a single process."""
 
 
 def check_image_cache_room(readers: Mapping[str, Reader], image_size: tuple[int, int], rank: int = 0) -> None:
@@ -39,7 +35,7 @@ def prepare(
     rank: int = 0,
     world_size: int = 1,
     num_workers: int = 0,
-    barrier: Callable[[], None] = no_barrier,
+    barrier: Callable[[], None] = lambda: None,
     command: str | None = None,
 ) -> dict[str, Any] | None:
     """Makes the label files of all frames of a job's reader; what is there already and whole stays.

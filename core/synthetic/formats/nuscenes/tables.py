@@ -70,26 +70,9 @@ def _add_scene(tables: Tables, city: City, scene: Scene, labelled: bool) -> None
     seed, name = city.seed, scene.name
     scene_token, log_token = token(seed, "scene", name), token(seed, "log", name)
     samples = [token(seed, "sample", name, frame) for frame in range(city.frames)]
-    tables["log"].append(
-        {
-            "token": log_token,
-            "logfile": logfile(seed, name),
-            "vehicle": "made-up",
-            "date_captured": "2020-09-13",
-            "location": "made-up-city",
-        }
-    )
-    tables["scene"].append(
-        {
-            "token": scene_token,
-            "log_token": log_token,
-            "nbr_samples": city.frames,
-            "first_sample_token": samples[0],
-            "last_sample_token": samples[-1],
-            "name": name,
-            "description": "A made-up street",
-        }
-    )
+    log = {"vehicle": "made-up", "date_captured": "2020-09-13", "location": "made-up-city"}
+    tables["log"].append({"token": log_token, "logfile": logfile(seed, name), **log})
+    tables["scene"].append(_scene_row(seed, name, log_token, samples, "A made-up street"))
     for frame in range(city.frames):
         tables["sample"].append(
             {"token": samples[frame], "timestamp": lidar_shots(name, frame)[-1].timestamp, "scene_token": scene_token}
@@ -115,17 +98,19 @@ def _add_absent(tables: Tables, seed: int, names: list[str]) -> None:
     log = {**tables["log"][0], "token": token(seed, "log", "absent"), "logfile": f"city{seed}-absent"}
     tables["log"].append(log)
     for name in names:
-        tables["scene"].append(
-            {
-                "token": token(seed, "scene", name),
-                "log_token": log["token"],
-                "nbr_samples": 0,
-                "first_sample_token": "",
-                "last_sample_token": "",
-                "name": name,
-                "description": "Not in this made-up city",
-            }
-        )
+        tables["scene"].append(_scene_row(seed, name, log["token"], [], "Not in this made-up city"))
+
+
+def _scene_row(seed: int, name: str, log_token: str, samples: list[str], description: str) -> Row:
+    return {
+        "token": token(seed, "scene", name),
+        "log_token": log_token,
+        "nbr_samples": len(samples),
+        "first_sample_token": samples[0] if samples else "",
+        "last_sample_token": samples[-1] if samples else "",
+        "name": name,
+        "description": description,
+    }
 
 
 def _add_channel(
