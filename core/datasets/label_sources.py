@@ -8,13 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.datasets.frame import Frame
-from core.label_files.files import (
-    ANNOTATED_IGNORED,
-    WeakLabel,
-    read_pseudo_label,
-    read_superpixels,
-    read_weak_label,
-)
+from core.label_files.files import ANNOTATED_IGNORED, WeakLabel, read_pseudo_label, read_superpixels, read_weak_label
 
 
 class StoredLabels(NamedTuple):

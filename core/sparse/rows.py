@@ -41,12 +41,7 @@ class RowMap:
     """
 
     def __init__(
-        self,
-        indices: Tensor,
-        offsets: Tensor,
-        weights: Tensor | None,
-        num_in: int,
-        transposed: "RowMap | None" = None,
+        self, indices: Tensor, offsets: Tensor, weights: Tensor | None, num_in: int, transposed: "RowMap | None" = None
     ):
         self.indices, self.offsets, self.weights, self.num_in = indices, offsets, weights, num_in
         self._transposed = transposed

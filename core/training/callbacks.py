@@ -31,11 +31,7 @@ class Validation(Callback):
     """
 
     def __init__(
-        self,
-        loader: Any,
-        class_names: tuple[str, ...],
-        every: int,
-        between_batches: Callable[[], None] = lambda: None,
+        self, loader: Any, class_names: tuple[str, ...], every: int, between_batches: Callable[[], None] = lambda: None
     ):
         self.loader, self.class_names, self.every = loader, class_names, every
         self.between_batches = between_batches

@@ -113,12 +113,7 @@ def _check_packed(segment: SegmentFiles, split: str) -> None:
 
 
 def _is_of(
-    path: str,
-    meta: dict[str, Any],
-    root: str,
-    split: str,
-    wanted: Sequence[tuple[str, int]] | None,
-    available: bool,
+    path: str, meta: dict[str, Any], root: str, split: str, wanted: Sequence[tuple[str, int]] | None, available: bool
 ) -> bool:
     """Whether the index is of the files as they are now."""
     listed = None if wanted is None else [list(frame) for frame in wanted]

@@ -11,14 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from core.datasets.recordings.importers.writing import (
-    Item,
-    Source,
-    calibration_text,
-    poses_text,
-    read_file,
-    times_text,
-)
+from core.datasets.recordings.importers.writing import Item, Source, calibration_text, poses_text, read_file, times_text
 from core.datasets.recordings.texts import matrix, read_rows, read_text
 from core.errors import UserError
 

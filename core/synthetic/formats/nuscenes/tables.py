@@ -5,14 +5,7 @@ from typing import Any
 from core.synthetic.city import City
 from core.synthetic.formats.nuscenes.labels import CATEGORIES
 from core.synthetic.formats.nuscenes.sensors import nuscenes_rig
-from core.synthetic.formats.nuscenes.timeline import (
-    Shot,
-    camera_shot,
-    label_filename,
-    lidar_shots,
-    logfile,
-    token,
-)
+from core.synthetic.formats.nuscenes.timeline import Shot, camera_shot, label_filename, lidar_shots, logfile, token
 from core.synthetic.poses import Matrix, quaternion
 from core.synthetic.scene import Scene
 from core.synthetic.sensors import Camera, Lidar
