@@ -6,7 +6,6 @@ the batch is lost, and training waits for it for ever. Here it is put there befo
 
 import io
 import os
-import pickle
 import resource
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,15 +57,12 @@ class Parcel:
 
     def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
         file = io.BytesIO()
-        _ByValue(file, protocol=5).dump(self.batch)
-        return pickle.loads, (file.getvalue(),)
+        torch.save(self.batch, file)
+        return _unpack, (file.getvalue(),)
 
 
-class _ByValue(pickle.Pickler):
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return torch.from_numpy, (value.numpy(),)
-        return NotImplemented
+def _unpack(content: bytes) -> Any:
+    return torch.load(io.BytesIO(content), weights_only=False)
 
 
 def free_shared_memory() -> int:

@@ -75,14 +75,9 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
 
 def _torchrun(environ: Mapping[str, str]) -> Launch:
     address = f"{environ.get('MASTER_ADDR', '')}:{environ.get('MASTER_PORT', '')}"
-    return Launch(
-        _number(environ, "RANK"),
-        _number(environ, "WORLD_SIZE"),
-        _number(environ, "LOCAL_RANK", "0"),
-        _number(environ, "LOCAL_WORLD_SIZE", "1"),
-        address,
-        by_variables=True,
-    )
+    rank, size = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
+    local = _number(environ, "LOCAL_RANK", "0"), _number(environ, "LOCAL_WORLD_SIZE", "1")
+    return Launch(rank, size, *local, address, by_variables=True)
 
 
 def _open_mpi(environ: Mapping[str, str]) -> Launch:
@@ -107,13 +102,8 @@ def _srun(environ: Mapping[str, str]) -> Launch:
     port = environ.get("MASTER_PORT") or _port("srun", environ.get("SLURM_JOB_ID"), environ.get("SLURM_STEP_ID"))
     tasks = tasks_per_node(environ.get("SLURM_STEP_TASKS_PER_NODE", "1"))
     node = _number(environ, "SLURM_NODEID", "0")
-    return Launch(
-        _number(environ, "SLURM_PROCID"),
-        _number(environ, "SLURM_STEP_NUM_TASKS"),
-        _number(environ, "SLURM_LOCALID", "0"),
-        tasks[node] if node < len(tasks) else 1,
-        f"{host}:{port}",
-    )
+    local = _number(environ, "SLURM_LOCALID", "0"), tasks[node] if node < len(tasks) else 1
+    return Launch(_number(environ, "SLURM_PROCID"), _number(environ, "SLURM_STEP_NUM_TASKS"), *local, f"{host}:{port}")
 
 
 def first_host(nodes: str) -> str:

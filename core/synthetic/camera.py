@@ -41,32 +41,18 @@ class View:
 
     def colors(self, shadow: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Colours [H, W, 3] in 0..255 before the camera's own blur and noise; `shadow` as from `Ground.shadows`."""
-        solids, ground, weather, used = self.scene.solids, self.scene.ground, self.scene.weather, self.used
+        solids, ground, weather = self.scene.solids, self.scene.ground, self.scene.weather
+        arrays = (solids.kind, solids.inverse, solids.axes, self.centers, solids.half, solids.color, solids.paint)
         image = np.empty((*self.hit.shape, 3), dtype=np.float32)
+        light = (weather.sun, weather.sunlight, weather.skylight, weather.zenith, weather.haze)
         shade(
             self.origin,
             self.rays,
             self.distance,
             self.hit,
-            (
-                solids.kind[used],
-                solids.inverse[used],
-                solids.axes[used],
-                self.centers[used],
-                solids.half[used],
-                solids.color[used],
-                solids.paint[used],
-            ),
+            tuple(array[self.used] for array in arrays),
             (ground.material, shadow, ground.origin, CELL),
-            (
-                weather.sun,
-                weather.sunlight,
-                weather.skylight,
-                weather.zenith,
-                weather.haze,
-                weather.clouds,
-                weather.haze_distance,
-            ),
+            (*light, weather.clouds, weather.haze_distance),
             image,
         )
         return image

@@ -22,41 +22,22 @@ def building(rng: Rng, x: tuple[float, float], front: float, side: int, depth: f
     """A house over x[0]..x[1] whose front stands at y = side * front, with a canopy and a rooftop box."""
     width, height = x[1] - x[0], float(rng.choice([6.6, 9.8, 13.0, 16.2, 19.4, 25.8]))
     color = _FACADES[int(rng.integers(len(_FACADES)))]
-    reflectivity = float(rng.uniform(0.06, 0.2))
+    shine = float(rng.uniform(0.06, 0.2))
     middle = (x[0] + x[1]) / 2
+    roof = (middle + width * 0.1, side * (front + depth * 0.6), height + 1.1)
     parts = [
         box(
-            (middle, side * (front + depth / 2), height / 2),
-            (width, depth, height),
-            color,
-            FACADE,
-            reflectivity=reflectivity,
+            (middle, side * (front + depth / 2), height / 2), (width, depth, height), color, FACADE, reflectivity=shine
         ),
-        box(
-            (middle + width * 0.1, side * (front + depth * 0.6), height + 1.1),
-            (width * 0.4, depth * 0.4, 2.2),
-            _GREY,
-            CONCRETE,
-            reflectivity=0.1,
-        ),
+        box(roof, (width * 0.4, depth * 0.4, 2.2), _GREY, CONCRETE, reflectivity=0.1),
     ]
     if rng.random() < 0.6:
-        canopy = float(rng.uniform(0.3, 0.7)) * width
-        parts.append(
-            box(
-                (middle, side * (front - 0.6), 3.1), (canopy, 1.2, 0.25), (0.3, 0.28, 0.27), CONCRETE, reflectivity=0.12
-            )
-        )
+        canopy = (float(rng.uniform(0.3, 0.7)) * width, 1.2, 0.25)
+        place = (middle, side * (front - 0.6), 3.1)
+        parts.append(box(place, canopy, (0.3, 0.28, 0.27), CONCRETE, reflectivity=0.12))
     for corner in (x[0] + 0.4, x[1] - 0.4):  # pillars that stand out a little
-        parts.append(
-            box(
-                (corner, side * (front - 0.15), height / 2),
-                (0.8, 0.5, height),
-                color,
-                CONCRETE,
-                reflectivity=reflectivity,
-            )
-        )
+        place = (corner, side * (front - 0.15), height / 2)
+        parts.append(box(place, (0.8, 0.5, height), color, CONCRETE, reflectivity=shine))
     return Thing(KIND["building"], tuple(parts))
 
 
@@ -104,25 +85,16 @@ def tree(rng: Rng, x: float, y: float, scale: float = 1.0) -> Thing:
     trunk = float(rng.uniform(1.5, 2.3)) * scale
     color = _leaf(rng)
     radius = float(rng.uniform(0.11, 0.2)) * scale
-    parts = [
-        Part(
-            CYLINDER,
-            (x, y, trunk / 2 + 0.5),
-            (radius, radius, trunk / 2 + 0.5),
-            (0.30, 0.22, 0.16),
-            BARK,
-            reflectivity=0.12,
-            roughness=0.02,
-            label=KIND["trunk"],
-        )
-    ]
+    look = {"reflectivity": 0.12, "roughness": 0.02}
+    center, half = (x, y, trunk / 2 + 0.5), (radius, radius, trunk / 2 + 0.5)
+    parts = [Part(CYLINDER, center, half, (0.30, 0.22, 0.16), BARK, label=KIND["trunk"], **look)]
     for _ in range(int(rng.integers(3, 6))):
         away, angle = float(rng.uniform(0.2, 0.9)) * scale, float(rng.uniform(0, 2 * np.pi))
-        half = float(rng.uniform(0.9, 1.45)) * scale
-        flat = half * float(rng.uniform(0.7, 1.1))
+        wide = float(rng.uniform(0.9, 1.45)) * scale
+        flat = wide * float(rng.uniform(0.7, 1.1))
         lift = trunk + 0.75 * flat + float(rng.uniform(0.0, 1.2)) * scale
         center = (x + away * np.cos(angle), y + away * np.sin(angle), lift)
-        parts.append(_foliage(center, (half, half, flat), color, 0.3))
+        parts.append(_foliage(center, (wide, wide, flat), color, 0.3))
     return Thing(KIND["leaves"], tuple(parts))
 
 

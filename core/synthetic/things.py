@@ -17,7 +17,6 @@ from core.synthetic.solids import (
     CONCRETE,
     CONE_BANDS,
     GLASS,
-    PLAIN,
     TRAILER,
     TRUCK,
     WHEEL,
@@ -63,23 +62,12 @@ def car(rng: Rng) -> Thing:
     length, width, height = rng.uniform(4.0, 4.9), rng.uniform(1.75, 1.95), rng.uniform(1.45, 1.75)
     color = _pick(rng, _CAR_COLORS)
     cabin = (rng.uniform(0.5, 0.62) * length, 0.86 * width, height - 0.9)
-    gloss = float(rng.uniform(0.08, 0.3))
+    gloss, back = float(rng.uniform(0.08, 0.3)), -0.05 * length
+    glass = (back, 0.0, 0.9 + cabin[2] / 2 - 0.04)
     parts = (
         box((0.0, 0.0, 0.6), (length, width, 0.64), color, CAR, reflectivity=gloss),
-        box(
-            (-0.05 * length, 0.0, 0.9 + cabin[2] / 2 - 0.04),
-            (*cabin[:2], cabin[2] - 0.08),
-            (0.15, 0.18, 0.22),
-            GLASS,
-            reflectivity=0.05,
-        ),
-        box(
-            (-0.05 * length, 0.0, height - 0.05),
-            (0.92 * cabin[0], 0.95 * cabin[1], 0.1),
-            color,
-            CAR,
-            reflectivity=gloss,
-        ),
+        box(glass, (*cabin[:2], cabin[2] - 0.08), (0.15, 0.18, 0.22), GLASS, reflectivity=0.05),
+        box((back, 0.0, height - 0.05), (0.92 * cabin[0], 0.95 * cabin[1], 0.1), color, CAR, reflectivity=gloss),
         *_four_wheels(length, width, 0.32),
     )
     return Thing(KIND["car"], parts, (length, width, height))
@@ -97,17 +85,9 @@ def long_vehicle(rng: Rng, kind: str) -> Thing:
         "trailer": (TRAILER, ((0.10, 0.28, 0.16), (0.14, 0.22, 0.30))),
     }[kind]
     length, width, height = rng.uniform(7.5, 10.5), rng.uniform(2.4, 2.6), rng.uniform(3.0, 3.5)
-    parts = (
-        box(
-            (0.0, 0.0, 0.55 + (height - 0.55) / 2),
-            (length, width, height - 0.55),
-            _pick(rng, colors),
-            paint,
-            reflectivity=float(rng.uniform(0.08, 0.25)),
-        ),
-        *_four_wheels(length, width, 0.48),
-    )
-    return Thing(KIND[kind], parts, (length, width, height))
+    center, size = (0.0, 0.0, 0.55 + (height - 0.55) / 2), (length, width, height - 0.55)
+    body = box(center, size, _pick(rng, colors), paint, reflectivity=float(rng.uniform(0.08, 0.25)))
+    return Thing(KIND[kind], (body, *_four_wheels(length, width, 0.48)), (length, width, height))
 
 
 def construction_vehicle(rng: Rng) -> Thing:
@@ -212,19 +192,9 @@ def debris(rng: Rng) -> Thing:
 
 def other_static(rng: Rng) -> Thing:
     """A heap of rubbish bags."""
-    parts = tuple(
-        Part(
-            ELLIPSOID,
-            (float(rng.uniform(-0.7, 0.7)), float(rng.uniform(-0.5, 0.5)), 0.35),
-            (0.5, 0.45, 0.42),
-            (0.13, 0.13, 0.15),
-            PLAIN,
-            reflectivity=0.06,
-            roughness=0.03,
-        )
-        for _ in range(4)
-    )
-    return Thing(KIND["rubbish"], parts)
+    places = [(float(rng.uniform(-0.7, 0.7)), float(rng.uniform(-0.5, 0.5)), 0.35) for _ in range(4)]
+    half, color, look = (0.5, 0.45, 0.42), (0.13, 0.13, 0.15), {"reflectivity": 0.06, "roughness": 0.03}
+    return Thing(KIND["rubbish"], tuple(Part(ELLIPSOID, place, half, color, **look) for place in places))
 
 
 def place(thing: Thing, x: float, y: float, yaw: float = 0.0, speed: float = 0.0) -> Thing:

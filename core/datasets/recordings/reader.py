@@ -1,6 +1,7 @@
 """One split of own recordings: its frames, and how their files are read."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -57,12 +58,10 @@ class Recordings(Reader):
         self._check_tokens()
 
     def _check_tokens(self) -> None:
-        tokens = [self._token(name, i) for name, rec in self.recordings.items() for i in range(len(rec.stems))]
-        seen: set[str] = set()
-        for token in tokens:
-            if token in seen:
-                raise UserError(f"dataset.root {self.root}: two clouds would be called {token}; rename a recording")
-            seen.add(token)
+        tokens = Counter(self._token(name, i) for name, rec in self.recordings.items() for i in range(len(rec.stems)))
+        token, count = max(tokens.items(), key=lambda item: item[1])
+        if count > 1:
+            raise UserError(f"dataset.root {self.root}: two clouds would be called {token}; rename a recording")
 
     def __len__(self) -> int:
         return len(self._frames)

@@ -71,13 +71,6 @@ class ParquetFiles:
         with reading(path, component):
             return dict(self._file(path, component, names).read(columns=list(names), use_threads=False).to_pydict())
 
-    def keys(self, path: str, component: str) -> dict[str, NDArray[Any]]:
-        """The key columns of all rows. Raises UserError: as `row`."""
-        names = KEYS[component]
-        with reading(path, component):
-            table = self._file(path, component, names).read(columns=list(names), use_threads=False)
-            return {name: table.column(name).to_numpy() for name in names}
-
     def largest_group(self, path: str, component: str) -> int:
         """The most rows that stand in one row group."""
         with reading(path, component):

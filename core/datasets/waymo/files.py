@@ -15,7 +15,7 @@ from core.running.files import absent_files, why_absent
 
 FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
 SUFFIX = ".parquet"
-PACKED, PACKING = "packed.json", "unfinished.json"  # beside the components' folders; see pack.py
+PACKED = "packed.json"  # beside the components' folders; see pack.py
 _THREADS = 32  # on a network disk each answer takes a round trip
 
 
@@ -40,9 +40,9 @@ def check_root(root: str, split: str) -> str:
 
 def check_packing(folder: str, num_sweeps: int) -> None:
     """Raises UserError where a split's folder is half packed, or without the earlier turns that are asked for."""
-    if os.path.exists(os.path.join(folder, PACKING)):
-        raise UserError(f"{folder}: packing it was interrupted; run python3 prepare_waymo.py ... again: it goes on")
     found = read_packed(folder)
+    if found is not None and not found["complete"]:
+        raise UserError(f"{folder}: packing it was interrupted; run python3 prepare_waymo.py ... again: it goes on")
     if found is not None and num_sweeps > found["num_sweeps"]:
         raise UserError(
             f"dataset.num_sweeps is {num_sweeps}, but {folder} was packed with {found['num_sweeps']} earlier turns a "
@@ -51,20 +51,19 @@ def check_packing(folder: str, num_sweeps: int) -> None:
 
 
 def read_packed(folder: str) -> dict[str, int] | None:
-    """How a split's folder was, or is being, packed: {"num_sweeps"}; None where it was not.
+    """How a split's folder was, or is being, packed: {"num_sweeps", "complete"}; None where it was not.
 
     Raises UserError: the file that says so is damaged.
     """
-    for name in (PACKING, PACKED):
-        path = os.path.join(folder, name)
-        try:
-            with open(path, encoding="utf-8") as file:
-                return {"num_sweeps": int(json.load(file)["num_sweeps"])}
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not readable ({error}); remove {folder} and pack it again") from None
-    return None
+    path = os.path.join(folder, PACKED)
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        return {"num_sweeps": int(found["num_sweeps"]), "complete": found.get("complete", True)}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not readable ({error}); remove {folder} and pack it again") from None
 
 
 def needed(split: str) -> tuple[str, ...]:

@@ -32,7 +32,6 @@ from core.datasets.waymo.components import (
 from core.datasets.waymo.files import (
     FOLDERS,
     PACKED,
-    PACKING,
     check_root,
     check_states,
     file_states,
@@ -90,10 +89,10 @@ def pack_split(
     job, frames, num_bytes = _plan(download, root, split, segments, wanted, num_sweeps)
     print(f"{folder}: {frames} frames of {len(segments)} segments, about {num_bytes / 1e9:.2f} GB", flush=True)
     check_room(folder, num_bytes - _size_of(job))
-    write_json(os.path.join(folder, PACKING), {"num_sweeps": num_sweeps})
+    state = {"num_sweeps": num_sweeps, "complete": False}
+    write_json(os.path.join(folder, PACKED), state)
     made = sum(progress(make_all(job, range(len(segments)), num_workers), len(segments), f"packing {FOLDERS[split]}"))
-    write_json(os.path.join(folder, PACKED), {"num_sweeps": num_sweeps})
-    os.remove(os.path.join(folder, PACKING))
+    write_json(os.path.join(folder, PACKED), state | {"complete": True})
     if made == 0:
         print(f"{folder}: all files were there already", flush=True)
 

@@ -11,6 +11,7 @@ from core.datasets.waymo.components import (
     CAMERA,
     CAMERA_CALIBRATION,
     IMAGE,
+    KEYS,
     LABELS,
     LASER,
     LIDAR,
@@ -101,12 +102,12 @@ def read_segment(segment: SegmentFiles, number: int, wanted: Sequence[int] | Non
 def _rows(files: ParquetFiles, segment: SegmentFiles, component: str) -> Rows:
     """The row of each timestamp and sensor of a component."""
     path = segment.path(component)
-    keys = files.keys(path, component)
+    keys = files.table(path, component, KEYS[component])
     names = set(keys[SEGMENT])
     if names - {segment.name}:
         raise UserError(f"{path}: holds segment {min(names - {segment.name})}; {again(component)}")
     sensors = keys[LASER if LASER in keys else CAMERA]
-    return {key: row for row, key in enumerate(zip(keys[TIME].tolist(), sensors.tolist(), strict=True))}
+    return {key: row for row, key in enumerate(zip(keys[TIME], sensors, strict=True))}
 
 
 def _labelled(segment: SegmentFiles, labels: Rows) -> list[int]:

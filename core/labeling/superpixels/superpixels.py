@@ -27,15 +27,7 @@ def make_superpixels(image: NDArray[np.uint8], parameters: SuperpixelParameters)
         seeds = _opencv_seeds(parameters)
         seeds.iterate(equalize(image), parameters.iterations)
         return seeds.getLabels().copy()
-    return seeds_superpixels(
-        equalize(image),
-        parameters.num_superpixels,
-        parameters.num_levels,
-        parameters.prior,
-        parameters.histogram_bins,
-        parameters.double_step,
-        parameters.iterations,
-    )
+    return seeds_superpixels(equalize(image), *_numbers(parameters), parameters.iterations)
 
 
 def equalize(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -86,13 +78,11 @@ def _opencv_seeds(parameters: SuperpixelParameters) -> Any:
     """One SEEDS object per process and image size: a reused one gives the same labels, in two thirds of the time."""
     check_implementation(parameters)
     height, width = parameters.image_size
-    return import_opencv(contrib=True).ximgproc.createSuperpixelSEEDS(
-        width,
-        height,
-        3,
-        parameters.num_superpixels,
-        parameters.num_levels,
-        parameters.prior,
-        parameters.histogram_bins,
-        parameters.double_step,
-    )
+    create = import_opencv(contrib=True).ximgproc.createSuperpixelSEEDS
+    return create(width, height, 3, *_numbers(parameters))
+
+
+def _numbers(parameters: SuperpixelParameters) -> tuple[int, int, int, int, bool]:
+    """Those that both implementations take, in this order."""
+    p = parameters
+    return p.num_superpixels, p.num_levels, p.prior, p.histogram_bins, p.double_step

@@ -54,18 +54,11 @@ def lidar_shots(scene: str, frame: int) -> list[Shot]:
     start = _EPOCH + int(scene.removeprefix("scene-")) * _SCENE_MICROSECONDS
     last = frame * SWEEPS_PER_KEY_FRAME
     first = last - SWEEPS_PER_KEY_FRAME + 1 if frame > 0 else last
-    return [
-        Shot(
-            scene,
-            "LIDAR_TOP",
-            frame,
-            start + i * SWEEP_MICROSECONDS,
-            i * SWEEP_MICROSECONDS / 1e6,
-            i == last,
-            ".pcd.bin",
-        )
-        for i in range(first, last + 1)
-    ]
+    shots = []
+    for i in range(first, last + 1):
+        since = i * SWEEP_MICROSECONDS
+        shots.append(Shot(scene, "LIDAR_TOP", frame, start + since, since / 1e6, i == last, ".pcd.bin"))
+    return shots
 
 
 def camera_shot(scene: str, frame: int, channel: str, delay: int) -> Shot:
