@@ -45,7 +45,7 @@ def main() -> None:
 
 def describe_split(split: str, reader: Reader) -> Iterator[str]:
     """Frames, columns with their ranges, share of points in view and classes, over a few frames."""
-    frames = spread_frames(reader)
+    frames = reader.spread(LOOKED_INTO)
     labelled = sum(reader.has_labels(frame) for frame in reader)
     yield f"split {split}: {len(reader)} frames, {labelled} with labels"
     if not frames:
@@ -80,19 +80,13 @@ def _share_of_camera(name: str, frames: list[Frame], seen: list) -> float:
     return 100 * float(np.mean(shares))
 
 
-def spread_frames(reader: Reader) -> list[Frame]:
-    """At most LOOKED_INTO frames, first and last among them."""
-    places = np.unique(np.linspace(0, len(reader) - 1, LOOKED_INTO).round().astype(int)) if len(reader) else []
-    return [reader.frame(int(i)) for i in places]
-
-
 def draw_frame(config: Config, opened: dict[str, Reader], directory: str) -> str | None:
     """Draws a frame in the middle of the first split that has images; the path, or None where none has."""
     from core.figures.cameras import cameras_figure
     from core.figures.style import save_figure
 
     for reader in opened.values():
-        for frame in spread_frames(reader)[LOOKED_INTO // 2 :]:
+        for frame in reader.spread(LOOKED_INTO)[LOOKED_INTO // 2 :]:
             if frame.cameras:
                 path = os.path.join(directory, f"{config.dataset.name}_{frame.token}.png")
                 distance = np.linalg.norm(reader.load_points(frame)[:, :3], axis=1)

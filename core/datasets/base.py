@@ -150,6 +150,10 @@ class Reader(ABC):
         """What a user should know of how the files were understood, line by line."""
         return []
 
+    def spread(self, most: int) -> list[Frame]:
+        """At most so many frames, spread evenly over the split."""
+        return [self.frame(int(i)) for i in np.linspace(0, len(self) - 1, min(len(self), most)).round()]
+
     def token(self, index: int) -> str:
         """Token of frame `index`."""
         return self.frame(index).token

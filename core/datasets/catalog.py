@@ -37,7 +37,9 @@ def open_dataset(
         split: "train", "val" or "test".
         index_path: folder where the data set keeps what it builds once.
         num_sweeps: earlier sweeps that each frame lists.
-        keys: the configuration's keys below `dataset`; further arguments of an `open_reader` are those of their names.
+        keys: the configuration's keys below `dataset`; further arguments of an `open_reader` are those of their names:
+            of several data sets `invalid_points` ("refuse" or "drop" points that are not numbers) and `frames` ("all",
+            or "available": those whose files are there).
     Raises UserError: an unknown name, or a data root that is missing or not whole in its tables.
     """
     if name not in dataset_names():

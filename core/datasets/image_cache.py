@@ -57,8 +57,3 @@ def read_images(directory: str, token: str, shape: tuple[int, ...]) -> NDArray[n
         what = f"holds {images.dtype} {images.shape} (cameras, RGB, H, W), expected uint8 {shape}"
         raise foreign(path, IMAGE_CACHE, what)
     return images
-
-
-def file_size(num_cameras: int, size: tuple[int, int]) -> int:
-    """Bytes of one frame's images."""
-    return num_cameras * 3 * size[0] * size[1]

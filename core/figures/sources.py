@@ -1,11 +1,9 @@
 """Where the figures take their arrays from: readers, label files, predictions."""
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +24,7 @@ from core.label_files.files import (
     read_superpixels,
     read_weak_label,
 )
+from core.running.files import read_json
 
 MAX_SEARCHED = 300
 """At most so many frames, spread over the split, are opened when one is chosen for a figure."""
@@ -111,14 +110,16 @@ class Sources:
         if self.prediction_dir is None:
             raise Missing("no predictions given; make them with eval_miou.py --save-predictions DIR")
         path, reader = os.path.join(self.prediction_dir, "meta.json"), self.reader("val")
-        meta = read_json(path)
+        if not os.path.exists(path):
+            raise Missing(f"{path} is not there")
+        meta = read_json(path, "run the command that wrote it again")
         for key, expected in (("split", reader.split), ("classes", list(reader.classes.names))):
             if not isinstance(meta, dict) or meta.get(key) != expected:
                 raise UserError(
                     f"{path}: {key} should be that of the data set's split val ({expected}); make the "
                     "predictions anew with eval_miou.py --split val --save-predictions DIR"
                 )
-        frames = [frame for frame in spread(reader) if os.path.exists(self._prediction_path(frame))]
+        frames = [frame for frame in reader.spread(MAX_SEARCHED) if os.path.exists(self._prediction_path(frame))]
         if not frames:
             raise Missing(f"{self.prediction_dir} has no predictions of the split val")
         return frames
@@ -126,24 +127,11 @@ class Sources:
     def weakly_labelled_frames(self) -> list[Frame]:
         """Frames of the split train that have a weak label."""
         directory = self.config.dataset.sparse_label_path
-        frames = [f for f in spread(self.reader("train")) if os.path.exists(label_path(directory, WEAK_LABEL, f.token))]
+        frames = [
+            f
+            for f in self.reader("train").spread(MAX_SEARCHED)
+            if os.path.exists(label_path(directory, WEAK_LABEL, f.token))
+        ]
         if not frames:
             raise Missing(f"{directory} has no weak labels")
         return frames
-
-
-def spread(reader: Reader, most: int = MAX_SEARCHED) -> Iterator[Frame]:
-    """At most `most` frames, spread evenly over the split."""
-    count = min(len(reader), most)
-    return (reader.frame(int(i)) for i in np.linspace(0, len(reader) - 1, count).round())
-
-
-def read_json(path: str) -> Any:
-    """A JSON file. Raises Missing where there is none, UserError where it is damaged."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        raise Missing(f"{path} is not there") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); run the command that wrote it again") from None

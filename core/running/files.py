@@ -74,6 +74,15 @@ def write_json(path: str, value: Any) -> None:
         file.write((json.dumps(value, indent=1) + "\n").encode())
 
 
+def read_json(path: str, mend: str) -> Any:
+    """The content of a JSON file; UserError, with what mends it, where that cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); {mend}") from None
+
+
 def remove_unfinished(folder: str) -> None:
     """Removes what a killed process was writing in `folder`. Nobody else may be writing there."""
     for path in glob.glob(os.path.join(glob.escape(folder), f"{UNFINISHED}*")):

@@ -74,9 +74,8 @@ def predict(run: Run) -> None:
         logger.info(f"{len(remaining)} frames predicted: {rate}.")
     barrier()
     if dist.is_master():
-        write_meta(
-            arguments.output, PREDICTION, parameters, None, reader, {"frames": len(reader)}, None, command_line()
-        )
+        made = {"frames": len(reader)}
+        write_meta(arguments.output, PREDICTION, parameters, None, reader, made, command=command_line())
         finish_directory(arguments.output)
         logger.info(f"Predictions written to {arguments.output}.")
 

@@ -1,6 +1,5 @@
 """results.json of a run directory, and the tables printed from it."""
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import UserError
-from core.running.files import write_json
+from core.running.files import read_json, write_json
 from core.scores.metrics import IGNORED, class_iou, mean_iou
 from core.training.checkpoint import WEIGHTS
 
@@ -37,19 +35,12 @@ def result_row(
         confusions: {scope: [C, C]} for each of SCOPES.
         benchmark_iou: float64 [C], IoU of all points by the benchmark's own rule; None where it has none.
     """
-    scores = {}
-    for scope, confusion in confusions.items():
-        iou = class_iou(confusion)
-        scores[scope] = {
-            "miou": _percent(mean_iou(confusion)),
-            "iou": {name: _percent(iou[c]) for c, name in enumerate(names) if c != IGNORED},
-            "confusion": confusion.tolist(),
-        }
+    scores = {
+        scope: {**_scores(mean_iou(confusion), class_iou(confusion), names), "confusion": confusion.tolist()}
+        for scope, confusion in confusions.items()
+    }
     if benchmark_iou is not None:
-        scores["vox/all"]["benchmark"] = {
-            "miou": _percent(float(np.nanmean(benchmark_iou))),
-            "iou": {name: _percent(benchmark_iou[c]) for c, name in enumerate(names) if c != IGNORED},
-        }
+        scores["vox/all"]["benchmark"] = _scores(float(np.nanmean(benchmark_iou)), benchmark_iou, names)
     return {
         "checkpoint": checkpoint,
         "stage": STAGES.get(os.path.basename(os.path.dirname(os.path.abspath(checkpoint))), ""),
@@ -59,6 +50,10 @@ def result_row(
         "scores": scores,
         "environment": environment,
     }
+
+
+def _scores(miou: float, iou: NDArray[np.float64], names: Sequence[str]) -> dict[str, Any]:
+    return {"miou": _percent(miou), "iou": {name: _percent(iou[c]) for c, name in enumerate(names) if c != IGNORED}}
 
 
 def _percent(value: float) -> float | None:
@@ -72,25 +67,14 @@ def save_row(path: str, row: dict[str, Any]) -> None:
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (
-        os.path.realpath(row["checkpoint"]),
-        row.get(WEIGHTS),
-        row.get("turns"),
-        row.get("flips"),
-        row["split"],
-        row["points"],
+    return os.path.realpath(row["checkpoint"]), *(
+        row.get(key) for key in (WEIGHTS, "turns", "flips", "split", "points")
     )
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:
     """The rows of results.json; none where the file is absent."""
-    if not os.path.exists(path):
-        return []
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); move it away and run eval_miou.py again") from None
+    return read_json(path, "move it away and run eval_miou.py again") if os.path.exists(path) else []
 
 
 def class_table(row: dict[str, Any]) -> str:

@@ -80,14 +80,8 @@ def evaluate(run: Run) -> None:
     counts = sum_over_processes(confusion.numpy())
     barrier()
     if dist.is_master():
-        _finish(
-            run,
-            reader,
-            counts if scored else None,
-            writer,
-            submission,
-            {STORED: network_input, **builder.describe_inference(config, weights)},
-        )
+        loaded = {STORED: network_input, **builder.describe_inference(config, weights)}
+        _finish(run, reader, counts if scored else None, writer, submission, loaded)
     barrier()  # a long submission should not be left alone by the other processes
 
 

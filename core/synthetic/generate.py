@@ -139,6 +139,3 @@ def _count_labels(root: str, city: City, names: list[str]) -> dict[str, int]:
             record = read_record(root, name, frame)
             total += np.array(record["labels"] if record else 0)
     return {classes[index]: int(count) for index, count in enumerate(total) if count}
-
-
-__all__ = ["City", "choose_scenes", "generate_city", "shares"]

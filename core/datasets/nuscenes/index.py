@@ -30,6 +30,12 @@ from core.errors import UserError
 
 FORMAT = 1
 MAX_SWEEPS = 10
+KNOWN_FRAMES = {
+    ("v1.0-trainval", 850, "train"): 28130,
+    ("v1.0-trainval", 850, "val"): 6019,
+    ("v1.0-test", 150, "test"): 6008,
+}
+"""Key frames of the whole data set by version, number of scenes and split."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -190,13 +196,3 @@ def _previous(tables: Tables, token: str, count: int) -> list[str]:
 def _strings(values: list[str]) -> NDArray[np.bytes_]:
     """Fixed-width UTF-8."""
     return np.array([value.encode() for value in values], np.bytes_).reshape(len(values))
-
-
-def known_count(meta: Mapping[str, Any], split: str) -> int | None:
-    """Key frames that `split` has in the whole, real data set; None where the tables hold another number of scenes."""
-    counts = {
-        ("v1.0-trainval", 850, "train"): 28130,
-        ("v1.0-trainval", 850, "val"): 6019,
-        ("v1.0-test", 150, "test"): 6008,
-    }
-    return counts.get((meta["version"], meta["num_scenes"], split))

@@ -8,7 +8,7 @@ from torchpack.utils.logging import logger
 
 from core.datasets.base import Reader
 from core.datasets.frame import CameraView, ClassTable, Frame, Sweep
-from core.datasets.nuscenes.index import known_count, open_index
+from core.datasets.nuscenes.index import KNOWN_FRAMES, open_index
 from core.datasets.nuscenes.submission import LidarsegSubmission
 from core.datasets.nuscenes.tables import CAMERAS
 from core.datasets.point_checks import LastColumn, valid_points
@@ -46,14 +46,13 @@ CLASSES = ClassTable.of(_CLASSES, things=range(1, 11))
 class NuScenes(Reader):
     """One split of nuScenes.
 
-    Args:
+    Args: see `open_dataset`; besides
         root: folder that holds samples/, sweeps/, lidarseg/ and `version`/.
         version: v1.0-trainval, v1.0-mini or v1.0-test.
         split: "train", "val" (of v1.0-mini: mini_train, mini_val) or "test".
         index_path: folder of the index file; the file is built where it is absent or of other tables.
-        num_sweeps: earlier sweeps that each frame lists, at most 10; 0 saves memory where none are needed.
-        invalid_points: "refuse" or "drop" points that are not numbers.
-        frames: "all", or "available": the key frames whose LiDAR file and images are there.
+        num_sweeps: at most 10; 0 saves memory where none are needed.
+        frames: "available" are those whose LiDAR file and images are there.
     Raises UserError: the root or its tables are missing or broken, or the split has no frames there.
     """
 
@@ -152,7 +151,7 @@ class NuScenes(Reader):
 
     def check_files(self, labels: bool = True, sweeps: bool = False) -> None:
         """Checks that the split is complete and its files are there; see `Reader`."""
-        expected = known_count(self._meta, self.split) if self._whole else None
+        expected = KNOWN_FRAMES.get((self.version, self._meta["num_scenes"], self.split)) if self._whole else None
         if expected is not None and len(self) != expected:
             raise UserError(
                 f"{os.path.join(self.root, self.version)} has {len(self)} key frames of split '{self.split}', "

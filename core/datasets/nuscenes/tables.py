@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from core.datasets.nuscenes.splits import official_scenes
 from core.errors import UserError
+from core.running.files import read_json
 
 LIDAR = "LIDAR_TOP"
 CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
@@ -136,11 +137,7 @@ def scene_splits(root: str, version: str) -> dict[str, frozenset[str]]:
 
 def _own_splits(path: str) -> dict[str, frozenset[str]]:
     """The splits of {split: [names of scenes]}."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, *BROKEN) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); write it again") from None
+    content = read_json(path, "write it again")
     lists = isinstance(content, dict) and all(isinstance(scenes, list) for scenes in content.values())
     if not lists or not all(isinstance(name, str) for scenes in content.values() for name in scenes):
         raise UserError(f'{path}: expected {{"train": [names of scenes], "val": [names of scenes]}}')

@@ -1,6 +1,5 @@
 """classes.yaml: the classes of own recordings."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,8 +105,3 @@ def _color(index: int) -> tuple[int, int, int]:
 
     r, g, b = colorsys.hsv_to_rgb(index * 0.381966 % 1, 0.65, 0.95)
     return round(255 * r), round(255 * g), round(255 * b)
-
-
-def classes_path(root: str, given: str | None) -> str:
-    """classes.yaml of a data root, or the file that `dataset.classes` names."""
-    return given or os.path.join(root, FILE)

@@ -1,6 +1,7 @@
 """Point clouds in PCD: ascii, binary and compressed. Maintained readers refuse fields of COUNT 0, which some recorders
 write, and take longer than the rest of a training sample."""
 
+import math
 from typing import IO, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def read_pcd(file: IO[bytes]) -> dict[str, NDArray[Any]]:
     """
     header = _read_header(file)
     dtype = _dtype(header)
-    count = int(header["POINTS"][0]) if "POINTS" in header else _product(header)
+    count = math.prod(int(number) for number in header.get("POINTS") or (*header["WIDTH"], *header["HEIGHT"]))
     kind = header["DATA"][0].lower()
     if kind == "ascii":
         rows = _read_ascii(file, dtype, count)
@@ -47,16 +48,12 @@ def _read_header(file: IO[bytes]) -> dict[str, list[str]]:
         header[words[0].upper()] = words[1:]
         if words[0].upper() == "DATA":
             break
-    missing = [key for key in ("FIELDS", "SIZE", "TYPE", "DATA") if not header.get(key)]
+    header.setdefault("HEIGHT", ["1"])
+    size = "POINTS" if "WIDTH" not in header else "WIDTH"
+    missing = [key for key in ("FIELDS", "SIZE", "TYPE", "DATA", size) if not header.get(key)]
     if missing:
         raise ValueError(f"its PCD header lacks {missing[0]}")
     return header
-
-
-def _product(header: dict[str, list[str]]) -> int:
-    if "WIDTH" not in header:
-        raise ValueError("its PCD header lacks POINTS")
-    return int(header["WIDTH"][0]) * int(header.get("HEIGHT", ["1"])[0])
 
 
 def _dtype(header: dict[str, list[str]]) -> np.dtype:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from core.datasets.base import Reader, Submission
 from core.datasets.frame import Frame, Sweep
 from core.datasets.reading import check_there, class_ids
-from core.datasets.recordings.classes import classes_path, read_classes
+from core.datasets.recordings.classes import FILE, read_classes
 from core.datasets.recordings.clouds import Cloud, feature_names, read_cloud
 from core.datasets.recordings.recording import Recording, find_recordings
 from core.datasets.recordings.splits import frames_of_split
@@ -22,12 +22,9 @@ AGAIN = "record or import them again"
 class Recordings(Reader):
     """One split of own recordings. A frame is a cloud; those before it in the recording are its sweeps.
 
-    Args:
-        root: folder of the recordings.
-        version: noted in what is made of them.
-        split: "train", "val" or "test".
+    Args: see `open_dataset`; besides
         index_path: not used; nothing is kept.
-        num_sweeps: earlier clouds that each frame lists; they need poses.
+        num_sweeps: they need poses.
         columns: of the point clouds; x, y, z and the features.
         classes: path of classes.yaml; None: that of the root.
         splits: see `frames_of_split`.
@@ -52,7 +49,7 @@ class Recordings(Reader):
         self.root, self.version, self.split, self.num_sweeps = root, version, split, num_sweeps
         self.columns, self.features = list(columns), feature_names(columns)
         found = find_recordings(root)
-        self.classes = read_classes(classes_path(root, classes))
+        self.classes = read_classes(classes or os.path.join(root, FILE))
         self.recordings = {name: Recording(name, folder, time_tolerance) for name, folder in found.items()}
         self._frames = frames_of_split(splits or {"train": ["*"]}, split, self.recordings)
         self._check_tokens()

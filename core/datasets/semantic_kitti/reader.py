@@ -33,14 +33,11 @@ MIN_DEPTH = 0.0  # m, exclusive; as KITTI's own tools have it
 class SemanticKitti(Reader):
     """One split of SemanticKITTI. A frame is a scan; those before it in the sequence are its sweeps.
 
-    Args:
+    Args: see `open_dataset`; besides
         root: folder that holds sequences/.
-        version: recorded in label folders; there is but one.
-        split: "train", "val" or "test".
         index_path: folder of the image sizes, which are read once from the images.
-        num_sweeps: earlier scans that each frame lists; they need poses.txt.
-        invalid_points: "refuse" or "drop" points that are not numbers.
-        frames: "all", or "available": those of the split's scans that are there with their images.
+        num_sweeps: they need poses.txt.
+        frames: "available" are those of the split's scans that are there with their images.
     Raises UserError: the root has no scan of the split, or images, calibration or poses are missing or broken.
     """
 

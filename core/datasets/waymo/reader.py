@@ -34,16 +34,13 @@ class Waymo(Reader):
     Points are in the vehicle frame at the frame's timestamp: first those of return 1, row by row of the range image,
     then those of return 2.
 
-    Args:
+    Args: see `open_dataset`; besides
         root: folder that holds training/, validation/, testing/, and in each a folder per component.
-        version: only noted in what is made from the data.
-        split: "train", "val" or "test".
         index_path: folder of the index files; built where absent or of other files.
-        num_sweeps: earlier turns that each frame lists, at most 10; 0 saves memory where none are needed.
+        num_sweeps: at most 10; 0 saves memory where none are needed.
         test_frames: file that lists the frames to submit.
         submission: what the benchmark's message says of the method; see `SemanticSegmentationSubmission`.
-        invalid_points: "refuse" or "drop" points that are not numbers.
-        frames: "all", or "available": those of the segments that have a file in each component's folder.
+        frames: "available" are those of the segments that have a file in each component's folder.
     Raises UserError: files are missing, broken or do not fit together.
     """
 

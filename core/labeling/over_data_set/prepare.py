@@ -1,19 +1,17 @@
 """Running a job over a whole data set: shared out, resumable, with the same bytes every time."""
 
 import glob
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.datasets.base import Reader
-from core.datasets.image_cache import file_size
 from core.errors import UserError
 from core.label_files.errors import META_NAME, UNFINISHED_NAME
 from core.label_files.meta import describe, first_difference, write_meta
 from core.labeling.over_data_set.jobs import Job
-from core.running.files import UNFINISHED, check_room, remove_unfinished, write_json
+from core.running.files import UNFINISHED, check_room, read_json, remove_unfinished, write_json
 from core.running.locks import locked
 from core.running.progress import progress
 from core.running.workers import make_all
@@ -23,7 +21,7 @@ def check_image_cache_room(readers: Mapping[str, Reader], image_size: tuple[int,
     """Says how much room the image caches of {directory: reader} take; UserError where the disk has less."""
     missing = 0
     for directory, reader in readers.items():
-        sizes = [file_size(len(frame.cameras), image_size) for frame in reader]
+        sizes = [len(frame.cameras) * 3 * image_size[0] * image_size[1] for frame in reader]
         missing += sum(sizes[len(glob.glob(os.path.join(glob.escape(directory), "*.npy"))) :])
         if rank == 0:
             print(f"{directory}: images of {len(sizes)} frames, {sum(sizes) / 1e9:.2f} GB", flush=True)
@@ -91,11 +89,7 @@ def claim_directory(directory: str, description: Mapping[str, Any]) -> None:
 
 def _check_same(directory: str, name: str, description: Mapping[str, Any]) -> None:
     path = os.path.join(directory, name)
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); remove {directory} or choose another path") from error
+    found = read_json(path, f"remove {directory} or choose another path")
     own = {key: value for key, value in description.items() if key != "parameters_hash"}
     difference = first_difference(own, found)
     if difference is not None:

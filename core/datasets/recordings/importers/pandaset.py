@@ -1,7 +1,6 @@
 """PandaSet: its gzipped tables, poses and pictures."""
 
 import glob
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from core.datasets.recordings.importers.writing import (
     times_text,
 )
 from core.errors import UserError
+from core.running.files import read_json
 
 SENSORS = {"spinning": (0,), "forward": (1,), "both": (0, 1)}
 _CLASSES = os.path.join(os.path.dirname(__file__), "pandaset_classes.yaml")
@@ -126,7 +126,4 @@ def _listed(folder: str) -> list[str]:
 
 
 def _json(path: str) -> Any:
-    try:
-        return json.loads(read_file(path))
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); unpack the scene again") from None
+    return read_json(path, "unpack the scene again")
