@@ -3,8 +3,8 @@
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,14 +22,7 @@ MEETING = timedelta(minutes=10)
 """How long a process waits at the start for the others to come."""
 
 
-@dataclass
-class _Group:
-    """What runs beside this process's work as long as it belongs to the group."""
-
-    watch: StallWatch | None = None
-
-
-_group = _Group()
+_group = SimpleNamespace(watch=None)  # what runs beside this process's work as long as it belongs to the group
 
 
 def introduce(launch: Launch) -> None:

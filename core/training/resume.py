@@ -20,7 +20,7 @@ from core.training.checkpoint import (
     step_checkpoints,
 )
 from core.training.network_input import check_input
-from core.training.state import process_state, restore_random_state
+from core.training.state import random_state, restore_random_state
 
 TRAINING_STATE = ("model", "optimizer", "scheduler", "scaler", "callbacks", "epoch_num", "local_step", "global_step")
 """What a checkpoint holds to go on from: the published keys."""
@@ -127,7 +127,8 @@ class CheckpointSaver(Callback):
     def save(self, epoch_finished: bool) -> str:
         """Writes the checkpoint of this step, for all processes together; returns its path."""
         path = os.path.join(self.folder, f"step-{self.trainer.global_step}.pt")
-        processes = all_objects(process_state(self.trainer.network))
+        buffers = {name: value.cpu() for name, value in self.trainer.network.named_buffers()}  # not all synchronised
+        processes = all_objects({"random": random_state(), "buffers": buffers})
         if dist.is_master():
             exact = {"epoch_finished": epoch_finished, "shape": run_shape(self.trainer), "processes": processes}
             save_checkpoint(path, {**self.trainer.state_dict(), EXACT_STATE: exact})

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 RandomState = dict[str, Any]
 
@@ -33,12 +32,6 @@ def restore_random_state(state: RandomState) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-
-
-def process_state(network: nn.Module) -> dict[str, Any]:
-    """What differs between processes that train together: generators, and the buffers of batch norms that are not
-    synchronised."""
-    return {"random": random_state(), "buffers": {name: value.cpu() for name, value in network.named_buffers()}}
 
 
 def epoch_seed(seed: int, rank: int, epoch: int) -> int:

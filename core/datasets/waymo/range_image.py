@@ -10,11 +10,6 @@ from numpy.typing import NDArray
 from core.running.compiled import njit
 
 
-def echo_cells(range_image: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Cells with an echo, int64 [n], positions row * W + column, ascending; the range is channel 0 of [H, W, C]."""
-    return np.flatnonzero(range_image[..., 0] > 0)
-
-
 def beam_inclinations(
     values: NDArray[np.floating] | None, lowest: float, highest: float, height: int
 ) -> NDArray[np.float64]:

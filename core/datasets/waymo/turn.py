@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from core.datasets.point_checks import check_points
 from core.datasets.waymo.components import LIDAR, POSE, ParquetFiles, again
 from core.datasets.waymo.frame import Turn
-from core.datasets.waymo.range_image import beam_inclinations, echo_cells, points_of_cells
+from core.datasets.waymo.range_image import beam_inclinations, points_of_cells
 from core.errors import UserError
 
 
@@ -75,5 +75,5 @@ def find_echoes(path: str, images: Sequence[NDArray[np.float32]]) -> Echoes:
     if len(shapes) != 1 or channels < 3:
         found = " and ".join(map(str, sorted(shapes)))
         raise UserError(f"{path}: range images of shape {found}, expected (64, 2650, 4) twice; {again(LIDAR)}")
-    first, second = images
-    return Echoes((echo_cells(first), echo_cells(second)), (height, width))
+    first, second = (np.flatnonzero(image[..., 0] > 0) for image in images)
+    return Echoes((first, second), (height, width))

@@ -13,8 +13,6 @@ from core.errors import UserError
 from core.running.files import write_atomic
 from core.running.progress import progress
 
-INSTALL = "pip install kiss-icp"
-
 
 def write_poses(folder: str, columns: Sequence[str] = ("x", "y", "z", "_")) -> None:
     """Writes poses.txt of a recording that has none: LiDAR -> LiDAR at the first cloud.
@@ -31,7 +29,7 @@ def write_poses(folder: str, columns: Sequence[str] = ("x", "y", "z", "_")) -> N
         from kiss_icp.config import load_config
         from kiss_icp.kiss_icp import KissICP
     except ImportError as error:
-        raise UserError(f"--poses kiss-icp needs the package kiss-icp ({error}): {INSTALL}") from None
+        raise UserError(f"--poses kiss-icp needs the package kiss-icp ({error}): pip install kiss-icp") from None
     config = load_config(None)
     config.data.deskew = False  # importers do not keep the time of each point
     config.mapping.voxel_size = config.data.max_range / 100.0

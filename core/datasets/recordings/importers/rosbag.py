@@ -25,7 +25,6 @@ from core.datasets.recordings.importers.writing import (
 )
 from core.errors import UserError
 
-INSTALL = "pip install rosbags"
 CLOUD, IMAGE, COMPRESSED, INFO = (
     f"sensor_msgs/msg/{name}" for name in ("PointCloud2", "Image", "CompressedImage", "CameraInfo")
 )
@@ -63,7 +62,7 @@ def import_rosbags() -> Any:
         import rosbags.highlevel
         import rosbags.typesys
     except ImportError as error:
-        raise UserError(f"--from rosbag needs the package rosbags ({error}): {INSTALL}") from None
+        raise UserError(f"--from rosbag needs the package rosbags ({error}): pip install rosbags") from None
     return rosbags
 
 
