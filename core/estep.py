@@ -30,7 +30,7 @@ from core.models.two_branch import Outputs, without_unread_heads
 from core.models.views import View, average
 from core.running.comm import barrier, in_first_process, sum_over_processes
 from core.running.progress import progress
-from core.scores.evaluation import ConfusionCounts, batch_points, by_frame, labels_of_points
+from core.scores.evaluation import ConfusionCounts, batch_points, labels_of_points
 from core.training.network_input import STORED
 from core.training.precision import reproducible_float32
 
@@ -90,7 +90,8 @@ def run_estep(
         batch = batch.to(device, non_blocking=True)
         label = _batch_labels(infer(batch), batch, rules)
         statistics.add(label, batch_points(batch))
-        for token, points in zip(batch.tokens, by_frame(label, batch_points(batch)), strict=True):
+        frames = np.split(label.cpu().numpy(), np.cumsum(batch_points(batch).sizes)[:-1])
+        for token, points in zip(batch.tokens, frames, strict=True):
             write_pseudo_label(directory, token, points, identity)
     barrier()
     summary = statistics.summary(reader.classes.names)

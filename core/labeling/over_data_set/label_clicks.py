@@ -61,7 +61,7 @@ def label_from_clicks(
         journal: of the clicks.
         parameters: of the labels; what they say of proposals must be what those were made with.
         skip_changed: leave out clicks on clouds or components that have changed since; else they are refused.
-    Returns Statistics, with "human": see `human_statistics`. They claim no accuracy.
+    Returns statistics, with "human": see `human_statistics`. They claim no accuracy.
     Raises UserError: proposals or journal are missing, broken or do not fit; the directory holds other labels.
     """
     identity = check_proposals(reader, proposals, parameters)
