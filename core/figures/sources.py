@@ -127,11 +127,8 @@ class Sources:
     def weakly_labelled_frames(self) -> list[Frame]:
         """Frames of the split train that have a weak label."""
         directory = self.config.dataset.sparse_label_path
-        frames = [
-            f
-            for f in self.reader("train").spread(MAX_SEARCHED)
-            if os.path.exists(label_path(directory, WEAK_LABEL, f.token))
-        ]
+        searched = self.reader("train").spread(MAX_SEARCHED)
+        frames = [f for f in searched if os.path.exists(label_path(directory, WEAK_LABEL, f.token))]
         if not frames:
             raise Missing(f"{directory} has no weak labels")
         return frames

@@ -113,12 +113,8 @@ class Recording:
                 raise UserError(f"{pose_path}: a camera's poses need poses.txt of the LiDAR beside them; add it")
             poses = read_poses(pose_path, len(files), "picture")
             to_world = {i: poses[k] for i, k in of_cloud.items()}
-        return CameraFiles(
-            model,
-            {i: paths[k] for i, k in of_cloud.items()},
-            to_world,
-            image_size(paths[0], "record or import it again"),
-        )
+        size = image_size(paths[0], "record or import it again")
+        return CameraFiles(model, {i: paths[k] for i, k in of_cloud.items()}, to_world, size)
 
     def _match(self, folder: str, files: Sequence[tuple[str, str]]) -> dict[int, int]:
         """{position of the cloud: position of its picture}: by time where both have times, else by name."""
