@@ -85,9 +85,8 @@ def tree(rng: Rng, x: float, y: float, scale: float = 1.0) -> Thing:
     trunk = float(rng.uniform(1.5, 2.3)) * scale
     color = _leaf(rng)
     radius = float(rng.uniform(0.11, 0.2)) * scale
-    look = {"reflectivity": 0.12, "roughness": 0.02}
     center, half = (x, y, trunk / 2 + 0.5), (radius, radius, trunk / 2 + 0.5)
-    parts = [Part(CYLINDER, center, half, (0.30, 0.22, 0.16), BARK, label=KIND["trunk"], **look)]
+    parts = [Part(CYLINDER, center, half, (0.30, 0.22, 0.16), BARK, 0.12, 0.02, label=KIND["trunk"])]
     for _ in range(int(rng.integers(3, 6))):
         away, angle = float(rng.uniform(0.2, 0.9)) * scale, float(rng.uniform(0, 2 * np.pi))
         wide = float(rng.uniform(0.9, 1.45)) * scale

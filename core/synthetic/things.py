@@ -193,8 +193,8 @@ def debris(rng: Rng) -> Thing:
 def other_static(rng: Rng) -> Thing:
     """A heap of rubbish bags."""
     places = [(float(rng.uniform(-0.7, 0.7)), float(rng.uniform(-0.5, 0.5)), 0.35) for _ in range(4)]
-    half, color, look = (0.5, 0.45, 0.42), (0.13, 0.13, 0.15), {"reflectivity": 0.06, "roughness": 0.03}
-    return Thing(KIND["rubbish"], tuple(Part(ELLIPSOID, place, half, color, **look) for place in places))
+    bag = Part(ELLIPSOID, places[0], (0.5, 0.45, 0.42), (0.13, 0.13, 0.15), reflectivity=0.06, roughness=0.03)
+    return Thing(KIND["rubbish"], tuple(replace(bag, center=place) for place in places))
 
 
 def place(thing: Thing, x: float, y: float, yaw: float = 0.0, speed: float = 0.0) -> Thing:
