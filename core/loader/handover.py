@@ -6,6 +6,7 @@ the batch is lost, and training waits for it for ever. Here it is put there befo
 
 import io
 import os
+import pickle
 import resource
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,12 +58,15 @@ class Parcel:
 
     def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
         file = io.BytesIO()
-        torch.save(self.batch, file)
-        return _unpack, (file.getvalue(),)
+        _ByValue(file, protocol=5).dump(self.batch)
+        return pickle.loads, (file.getvalue(),)
 
 
-def _unpack(content: bytes) -> Any:
-    return torch.load(io.BytesIO(content), weights_only=False)
+class _ByValue(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return torch.from_numpy, (value.numpy(),)
+        return NotImplemented
 
 
 def free_shared_memory() -> int:
