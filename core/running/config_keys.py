@@ -47,6 +47,7 @@ KEYS: dict[str, Rule] = {
     "dataset.rotation": number(0, 2 * math.pi),
     "dataset.scale": items(number(0.1, 10), number(0.1, 10), ascending=True),
     "dataset.flip": number(0, 1),
+    "dataset.mix": number(0, 1),
     "dataset.points": choice("in_view", "all"),
     "dataset.invalid_points": choice("refuse", "drop"),
     "dataset.annotate": choice("in_view", "all", "auto"),
