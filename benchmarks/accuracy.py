@@ -44,6 +44,7 @@ class Row:
         stage: name of the training in scalars.jsonl.
         checkpoints: folder of its checkpoints in the run directory.
         overlays: files laid over this row's configurations.
+        full: the row of full supervision that it is compared with.
     """
 
     title: str
@@ -54,32 +55,35 @@ class Row:
     stage: str = "train"
     checkpoints: str = "checkpoints"
     overlays: tuple[str, ...] = ()
+    full: str = "full"
 
 
 BASELINE, STRONG = "pretrain/sparse_baseline.yaml", ("configs/strong.yaml",)
 
 
-def rounds(association: str, of: str, overlays: tuple[str, ...] = ()) -> dict[str, Row]:
-    """Iterations 1 and 2 on top of the row `association`; names and titles begin with `of`."""
-    first = Row(
-        f"{of}iteration 1",
-        "mstep/assop2p.yaml",
-        after=association,
-        estep=("train_lc_estep_nusc.py", "estep/it1.yaml"),
-        stage="train_mstep_0",
-        checkpoints="checkpoints_mstep_0",
-        overlays=overlays,
-    )
-    second = Row(
-        f"{of}iteration 2",
-        "mstep/assop2p_it2.yaml",
-        after=f"{of}iteration_1".replace(" ", "_"),
-        estep=("train_lc_estep_nusc_2.py", "estep/it2.yaml"),
-        stage="train_mstep_1",
-        checkpoints="checkpoints_mstep_1",
-        overlays=overlays,
-    )
-    return {f"{of}iteration_{k}".replace(" ", "_"): row for k, row in enumerate((first, second), 1)}
+def rounds(prefix: str, **fields: Any) -> dict[str, Row]:
+    """Iterations 1 and 2 on top of the row PREFIXassociation; fields are further ones of each."""
+    title = prefix.replace("_", ", ")
+    return {
+        f"{prefix}iteration_1": Row(
+            f"{title}iteration 1",
+            "mstep/assop2p.yaml",
+            after=f"{prefix}association",
+            estep=("train_lc_estep_nusc.py", "estep/it1.yaml"),
+            stage="train_mstep_0",
+            checkpoints="checkpoints_mstep_0",
+            **fields,
+        ),
+        f"{prefix}iteration_2": Row(
+            f"{title}iteration 2",
+            "mstep/assop2p_it2.yaml",
+            after=f"{prefix}iteration_1",
+            estep=("train_lc_estep_nusc_2.py", "estep/it2.yaml"),
+            stage="train_mstep_1",
+            checkpoints="checkpoints_mstep_1",
+            **fields,
+        ),
+    }
 
 
 ROWS = {
@@ -90,11 +94,13 @@ ROWS = {
     "propagated": Row("+ propagated labels", BASELINE, {"criterion.negative_weight": "0"}),
     "negative": Row("+ negative labels", BASELINE),
     "association": Row("+ association (iteration 0)", "pretrain/assop2p.yaml"),
-    **rounds("association", ""),
+    **rounds(""),
     "lidar": Row("LiDAR alone, weak labels", BASELINE, {"model.name": "spvcnn"}),
     "lidar_full": Row("LiDAR alone, full supervision", "pretrain/full.yaml", {"model.name": "spvcnn"}),
-    "strong_association": Row("strong, iteration 0", "pretrain/assop2p.yaml", overlays=STRONG),
-    **rounds("strong_association", "strong ", STRONG),
+    "strong_full": Row("strong, full supervision", "pretrain/full.yaml", overlays=STRONG, full="strong_full"),
+    "strong_negative": Row("strong, without association", BASELINE, overlays=STRONG, full="strong_full"),
+    "strong_association": Row("strong, iteration 0", "pretrain/assop2p.yaml", overlays=STRONG, full="strong_full"),
+    **rounds("strong_", overlays=STRONG, full="strong_full"),
 }
 
 
