@@ -43,6 +43,8 @@ class Row:
         estep: script and configuration of this E-step.
         stage: name of the training in scalars.jsonl.
         checkpoints: folder of its checkpoints in the run directory.
+        overlays: files laid over this row's configurations.
+        full: the row of full supervision that it is compared with.
     """
 
     title: str
@@ -52,36 +54,53 @@ class Row:
     estep: tuple[str, str] = ("", "")
     stage: str = "train"
     checkpoints: str = "checkpoints"
+    overlays: tuple[str, ...] = ()
+    full: str = "full"
+
+
+BASELINE, STRONG = "pretrain/sparse_baseline.yaml", ("configs/strong.yaml",)
+
+
+def rounds(prefix: str, **fields: Any) -> dict[str, Row]:
+    """Iterations 1 and 2 on top of the row PREFIXassociation; fields are further ones of each."""
+    title = prefix.replace("_", ", ")
+    return {
+        f"{prefix}iteration_1": Row(
+            f"{title}iteration 1",
+            "mstep/assop2p.yaml",
+            after=f"{prefix}association",
+            estep=("train_lc_estep_nusc.py", "estep/it1.yaml"),
+            stage="train_mstep_0",
+            checkpoints="checkpoints_mstep_0",
+            **fields,
+        ),
+        f"{prefix}iteration_2": Row(
+            f"{title}iteration 2",
+            "mstep/assop2p_it2.yaml",
+            after=f"{prefix}iteration_1",
+            estep=("train_lc_estep_nusc_2.py", "estep/it2.yaml"),
+            stage="train_mstep_1",
+            checkpoints="checkpoints_mstep_1",
+            **fields,
+        ),
+    }
 
 
 ROWS = {
     "full": Row("full supervision", "pretrain/full.yaml"),
     "sparse": Row(
-        "sparse labels alone",
-        "pretrain/sparse_baseline.yaml",
-        {"criterion.propagated_weight": "0", "criterion.negative_weight": "0"},
+        "sparse labels alone", BASELINE, {"criterion.propagated_weight": "0", "criterion.negative_weight": "0"}
     ),
-    "propagated": Row("+ propagated labels", "pretrain/sparse_baseline.yaml", {"criterion.negative_weight": "0"}),
-    "negative": Row("+ negative labels", "pretrain/sparse_baseline.yaml"),
+    "propagated": Row("+ propagated labels", BASELINE, {"criterion.negative_weight": "0"}),
+    "negative": Row("+ negative labels", BASELINE),
     "association": Row("+ association (iteration 0)", "pretrain/assop2p.yaml"),
-    "iteration_1": Row(
-        "iteration 1",
-        "mstep/assop2p.yaml",
-        after="association",
-        estep=("train_lc_estep_nusc.py", "estep/it1.yaml"),
-        stage="train_mstep_0",
-        checkpoints="checkpoints_mstep_0",
-    ),
-    "iteration_2": Row(
-        "iteration 2",
-        "mstep/assop2p_it2.yaml",
-        after="iteration_1",
-        estep=("train_lc_estep_nusc_2.py", "estep/it2.yaml"),
-        stage="train_mstep_1",
-        checkpoints="checkpoints_mstep_1",
-    ),
-    "lidar": Row("LiDAR alone, weak labels", "pretrain/sparse_baseline.yaml", {"model.name": "spvcnn"}),
+    **rounds(""),
+    "lidar": Row("LiDAR alone, weak labels", BASELINE, {"model.name": "spvcnn"}),
     "lidar_full": Row("LiDAR alone, full supervision", "pretrain/full.yaml", {"model.name": "spvcnn"}),
+    "strong_full": Row("strong, full supervision", "pretrain/full.yaml", overlays=STRONG, full="strong_full"),
+    "strong_negative": Row("strong, without association", BASELINE, overlays=STRONG, full="strong_full"),
+    "strong_association": Row("strong, iteration 0", "pretrain/assop2p.yaml", overlays=STRONG, full="strong_full"),
+    **rounds("strong_", overlays=STRONG, full="strong_full"),
 }
 
 
@@ -133,9 +152,9 @@ class Matrix:
             row, run = ROWS[name], self.folder(name, seed)
             if row.after is not None:
                 weights = f"{run}/{ROWS[row.after].checkpoints}/max-iou-vox-val.pt"
-                self._call(*row.estep, ["--run-dir", run, "--weight-path", weights], seed)
+                self._call(*row.estep, ["--run-dir", run, "--weight-path", weights], seed, overlays=row.overlays)
             script = MSTEP if row.after else PRETRAIN
-            self._call(script, row.config, ["--run-dir", run], seed, row.keys)
+            self._call(script, row.config, ["--run-dir", run], seed, row.keys, row.overlays)
 
     def folder(self, name: str, seed: int) -> str:
         """Run directory of a row: that of the row it goes on from, where it does."""
@@ -144,7 +163,13 @@ class Matrix:
         return f"{self.run_dir}/seed_{seed}/{name}"
 
     def _call(
-        self, script: str, config: str, arguments: list[str], seed: int, keys: dict[str, str] | None = None
+        self,
+        script: str,
+        config: str,
+        arguments: list[str],
+        seed: int,
+        keys: dict[str, str] | None = None,
+        overlays: Sequence[str] = (),
     ) -> None:
         own = {
             **self.keys,
@@ -152,7 +177,8 @@ class Matrix:
             "train.seed": str(seed),
         }
         given = [word for key, value in {**own, **(keys or {})}.items() for word in (f"--{key}", value)]
-        run_script([script, f"{self.configs}/{config}", *arguments, *self.words, *given], self.processes)
+        laid = [word for path in overlays for word in ("--with", path)]
+        run_script([script, f"{self.configs}/{config}", *arguments, *self.words, *laid, *given], self.processes)
 
 
 def run_script(words: Sequence[str], processes: int = 1) -> None:

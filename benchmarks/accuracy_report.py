@@ -18,12 +18,14 @@ Scores = dict[str, Any]
 
 
 class Trained(Protocol):
-    """What the report needs to know of a row."""
+    """What the report needs to know of a row; `full` is the row that its share is of."""
 
     @property
     def title(self) -> str: ...
     @property
     def stage(self) -> str: ...
+    @property
+    def full(self) -> str: ...
 
 
 def scores_of(lines: Sequence[Mapping[str, Any]], num_epochs: int) -> Scores | None:
@@ -70,10 +72,10 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def summary(found: Mapping[str, Mapping[int, Scores]]) -> dict[str, dict[str, Any]]:
+def summary(found: Mapping[str, Mapping[int, Scores]], trained: Mapping[str, Trained]) -> dict[str, dict[str, Any]]:
     """Over the seeds of each row: mean and spread of its numbers.
 
-    share_of_full is its best over full supervision's best, %, of the seeds that both have.
+    share_of_full is its best over that of its row of full supervision, %, of the seeds that both have.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, seeds in found.items():
@@ -82,7 +84,7 @@ def summary(found: Mapping[str, Mapping[int, Scores]]) -> dict[str, dict[str, An
             for key in ("best", "best_epoch", "last", "late_gain")
         }
         image = [scores["image_head"] for scores in seeds.values() if scores["image_head"] is not None]
-        full = found.get("full", {})
+        full = found.get(trained[name].full, {})
         shares = [
             100 * scores["best"] / full[s]["best"] for s, scores in seeds.items() if s in full and full[s]["best"]
         ]
@@ -148,7 +150,7 @@ def write_report(run_dir: str, rows: Mapping[str, Trained], folder: Callable[[st
     found = read_scores(run_dir, rows, folder, num_epochs)
     if not found:
         return f"{run_dir}: no training has finished with {num_epochs} epochs."
-    numbers = summary(found)
+    numbers = summary(found, rows)
     iterations = max(scores["curve"][-1][0] for seeds in found.values() for scores in seeds.values())
     text = f"{machine()}\n\n{iterations} iterations ({num_epochs} epochs) a training.\n\n{markdown(numbers, rows)}\n"
     content = {"machine": machine(), "num_epochs": num_epochs, "rows": numbers, "trainings": found}

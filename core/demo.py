@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+from typing import Any
 
 import torch
 from torchpack.utils.config import Config
@@ -18,6 +19,14 @@ from core.running.config import load_config
 from core.running.runtime import run_main
 from core.scores.results import STAGES, read_rows, stage_table
 from core.synthetic.formats import format_names
+
+STRONG = "configs/strong.yaml"
+ROWS = {
+    "weak labels alone": ("pretrain/sparse_baseline.yaml", "weak_labels_alone/checkpoints"),
+    **{title: ("pretrain/assop2p.yaml", folder) for folder, title in STAGES.items()},
+    "full supervision": ("pretrain/full.yaml", "full_supervision/checkpoints"),
+}
+"""Rows of the table: configuration, and folder of the checkpoints below the run directory."""
 
 
 class Demo:
@@ -36,7 +45,7 @@ class Demo:
         self.times: list[tuple[str, float]] = []
 
     def run(self) -> None:
-        """The city, its labels, the five steps, evaluation, figures, tables."""
+        """The city, its labels, the five steps between weak labels alone and full supervision, evaluation, tables."""
         run, configs = self.run_dir, f"configs/{self.dataset}"
         self._call(
             "made-up city", f"prepare_synthetic_nusc.py --format {self.dataset} --root data/demo/{self.dataset}".split()
@@ -49,6 +58,9 @@ class Demo:
             self._step("weak labels from clicks", command, distributed=False)
         self._step("superpixels", f"prepare_nusc_superpixel.py {configs}/default.yaml")
         pretrain, mstep = "train_lc_sparse_assop2p_nusc.py", "train_lc_sparse_assop2p_mstep_nusc.py"
+        self._step(
+            "weak labels alone", f"{pretrain} {configs}/pretrain/sparse_baseline.yaml --run-dir {run}/weak_labels_alone"
+        )
         self._step("1. pretraining", f"{pretrain} {configs}/pretrain/assop2p.yaml --run-dir {run}")
         self._step(
             "2. E-step 1",
@@ -62,28 +74,35 @@ class Demo:
             f"--weight-path {run}/checkpoints_mstep_0/max-iou-vox-val.pt",
         )
         self._step("5. M-step 2", f"{mstep} {configs}/mstep/assop2p_it2.yaml --run-dir {run}")
-        for folder, name in STAGES.items():
-            last = f"--save-predictions {run}/predictions" if folder == list(STAGES)[-1] else ""
-            self._step(
-                f"evaluation, {name}",
-                f"eval_miou.py {configs}/pretrain/assop2p.yaml --weight-path {run}/{folder}/max-iou-vox-val.pt {last}",
-            )
+        self._step("full supervision", f"{pretrain} {configs}/pretrain/full.yaml --run-dir {run}/full_supervision")
+        for title, (config, folder) in ROWS.items():
+            last = f"--save-predictions {run}/predictions" if title == "iteration 2" else ""
+            weights = f"{run}/{folder}/max-iou-vox-val.pt"
+            self._step(f"evaluation, {title}", f"eval_miou.py {configs}/{config} --weight-path {weights} {last}")
         figures = f"-m core.figures {configs}/pretrain/assop2p.yaml --run-dir {run} --predictions {run}/predictions"
         self._step("figures", figures, distributed=False)
         print(self.report())
 
     def report(self) -> str:
         """The results as text."""
-        rows = {row["stage"]: row for row in read_rows(os.path.join(self.run_dir, "results.json"))}
-        table = stage_table([rows[name] for name in STAGES.values() if name in rows])
-        times = "\n".join(f"{name:<28}{seconds:>8.0f} s" for name, seconds in self.times)
+        table = stage_table({title: self._scores(folder) for title, (_, folder) in ROWS.items()})
+        times = "\n".join(f"{name:<30}{seconds:>8.0f} s" for name, seconds in self.times)
         total = sum(seconds for _, seconds in self.times)
         places = [
             f"{name}: {self.run_dir}/{path}"
             for name, path in (("figures", "figures"), ("numbers", "results.json"), ("logs", "logging"))
         ]
-        times += f"\n{'together':<28}{total:>8.0f} s"
+        times += f"\n{'together':<30}{total:>8.0f} s"
         return "\n\n".join(["", table, self._label_shares(), times, "   ".join(places)])
+
+    def _scores(self, folder: str) -> dict[str, Any]:
+        """The row of results.json of a checkpoint folder, below the run directory."""
+        path = os.path.join(self.run_dir, folder)
+        return next(
+            row
+            for row in read_rows(os.path.join(os.path.dirname(path), "results.json"))
+            if os.path.dirname(os.path.realpath(row["checkpoint"])) == os.path.realpath(path)
+        )
 
     def _label_shares(self) -> str:
         with open(os.path.join(self._config().dataset.sparse_label_path, "meta.json"), encoding="utf-8") as file:
@@ -106,11 +125,11 @@ class Demo:
         return "\n".join(lines)
 
     def _config(self) -> Config:
-        return load_config(f"configs/{self.dataset}/default.yaml", [self.overlay], self.overrides)
+        return load_config(f"configs/{self.dataset}/default.yaml", [STRONG, self.overlay], self.overrides)
 
     def _step(self, name: str, command: str, distributed: bool = True) -> None:
-        """One command of the README, with the demo's configuration laid over its own."""
-        words = [*command.split(), "--with", self.overlay, *self.overrides]
+        """One command of the README, with what gains (docs/accuracy.md) and the demo's sizes laid over its own."""
+        words = [*command.split(), "--with", STRONG, "--with", self.overlay, *self.overrides]
         self._call(name, words, self.processes if distributed else 0)
 
     def _call(self, name: str, words: list[str], processes: int = 0) -> None:

@@ -45,7 +45,7 @@ def test_rows_of_the_city_are_trained_and_tabled(commands, city, tmp_path, capsy
     assert list(content["rows"]) == ["full", "association", "iteration_1", "lidar"]
     assert content["rows"]["full"]["share_of_full"][0] == pytest.approx(100)
     for row in content["trainings"].values():
-        assert [step for step, _ in row["3"]["curve"]] == [8]  # scored after the last epoch alone
+        assert [step for step, _ in row["3"]["curve"]] == [4, 8]
     assert content["trainings"]["lidar"]["3"]["image_head"] is None
     assert (run / "accuracy.md").read_text() in table and (run / "accuracy.png").stat().st_size > 5000
     lines = (run / "seed_3/association/scalars.jsonl").read_text()
@@ -67,13 +67,17 @@ def test_each_row_differs_from_full_weak_supervision_by_what_its_title_says(monk
     data = accuracy.DATA["pandaset"]
     accuracy.Matrix(data, "RUN", [], "ROOT", 2).run(accuracy.ROWS, 5)
     commands = [words for found in given.values() for words in found]
-    assert len(commands) == 2 + len(accuracy.ROWS) + 2  # labels, superpixels; two E-steps
+    assert len(commands) == 2 + len(accuracy.ROWS) + 4  # labels, superpixels; E-steps
     assert all("RUN/seed_5/weak_label" in words and "ROOT" in words for words in commands)
     assert given["spvcnn"][0][1:] != given["spvcnn"][1][1:]
-    last = next(words for words in commands if "configs/recordings/mstep/assop2p_it2.yaml" in words)
-    assert "RUN/seed_5/association" in last
-    weights = [words[words.index("--weight-path") + 1] for words in commands if "--weight-path" in words]
-    assert weights == [f"RUN/seed_5/association/checkpoints{k}/max-iou-vox-val.pt" for k in ("", "_mstep_0")]
+    esteps = [words for words in commands if "--weight-path" in words]
+    assert [words[words.index("--weight-path") + 1] for words in esteps] == [
+        f"RUN/seed_5/{start}/checkpoints{k}/max-iou-vox-val.pt"
+        for start in ("association", "strong_association")
+        for k in ("", "_mstep_0")
+    ]
+    strong = [words for words in commands if "configs/strong.yaml" in words]
+    assert len(strong) == 7 and sum("RUN/seed_5/strong_association" in words for words in strong) == 5
 
 
 def test_a_command_that_stops_is_named(tmp_path):
@@ -106,12 +110,12 @@ def test_table_has_mean_spread_and_share_of_full():
         "full": {1: scores_of(lines(30, 50), 2), 2: scores_of(lines(20, 40), 2)},
         "sparse": {1: scores_of(lines(25, 20), 2), 2: scores_of(lines(10, 30), 2), 3: scores_of(lines(1, 35), 2)},
     }
-    numbers = summary(found)
+    numbers = summary(found, accuracy.ROWS)
     assert numbers["sparse"]["best"] == mean_and_spread([25, 30, 35]) == (30, 5)
     assert numbers["sparse"]["share_of_full"] == pytest.approx((62.5, 17.678), abs=1e-3)  # 25/50 and 30/40
     text = markdown(numbers, accuracy.ROWS)
     assert "| 45.0 ± 7.1 " in text and "| 62.5 ± 17.7 " in text and text.count("\n") == 3
-    alone = summary({"sparse": {1: scores_of(lines(25, 20), 2)}})
+    alone = summary({"sparse": {1: scores_of(lines(25, 20), 2)}}, accuracy.ROWS)
     assert alone["sparse"]["best"] == (25, None) and "| 25.0 " in markdown(alone, accuracy.ROWS)
 
 

@@ -47,6 +47,7 @@ KEYS: dict[str, Rule] = {
     "dataset.rotation": Number(0, 2 * math.pi),
     "dataset.scale": Tuple((Number(0.1, 10), Number(0.1, 10)), ascending=True),
     "dataset.flip": Number(0, 1),
+    "dataset.mix": Number(0, 1),
     "dataset.points": Choice(("in_view", "all")),
     "dataset.invalid_points": Choice(("refuse", "drop")),
     "dataset.annotate": Choice(("in_view", "all", "auto")),

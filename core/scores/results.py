@@ -1,7 +1,7 @@
 """results.json of a run directory, and the tables printed from it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,11 +110,12 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def stage_table(rows: Sequence[dict[str, Any]]) -> str:
-    """mIoU of each iteration, as text."""
-    lines = [f"{'mIoU %':<14}{'point head, in view':>22}{'image head, in view':>22}{'point head, all':>22}"]
-    for row in rows:
+def stage_table(rows: Mapping[str, dict[str, Any]]) -> str:
+    """mIoU of rows of results.json, by their titles, as text."""
+    width = max(map(len, rows), default=0) + 2
+    lines = [f"{'mIoU %':<{width}}{'point head, in view':>22}{'image head, in view':>22}{'point head, all':>22}"]
+    for title, row in rows.items():
         cells = "".join(f"{_cell(row['scores'].get(scope, {}).get('miou')):>22}" for scope in SCOPES)
-        lines.append(f"{row['stage'] or os.path.basename(row['checkpoint']):<14}{cells}")
-    warnings = dict.fromkeys(_warning(row["scores"]) for row in rows if row["points"] == "in_view")
+        lines.append(f"{title:<{width}}{cells}")
+    warnings = dict.fromkeys(_warning(row["scores"]) for row in rows.values() if row["points"] == "in_view")
     return "\n".join(lines) + "".join(warnings)
