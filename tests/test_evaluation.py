@@ -25,7 +25,7 @@ from tests import made_up
 from tests.entry import logged
 from tests.fake_labels import fake_config
 from tests.fake_nuscenes import POINTS, write_fake_nuscenes
-from tests.helpers import DEVICES, HERE
+from tests.helpers import HERE
 
 PRETRAIN = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")
 
@@ -68,18 +68,6 @@ def test_other_points_take_their_nearest_neighbours_voxel():
     xyz, none = np.zeros((3, 3), np.float32), np.zeros(0, np.int64)  # without neighbours, or without need of them
     assert voxel_of_points(none, none, xyz, nearest=True).tolist() == [-1, -1, -1]
     assert voxel_of_points(np.array([3, 0, 5]), np.arange(3), xyz, nearest=True).tolist() == [3, 0, 5]
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_counts_are_those_of_numpy(device):
-    rng = np.random.default_rng(0)
-    counts, expected = ConfusionCounts((2,), 17, device), np.zeros((2, 17, 17), np.int64)
-    for index in (0, 1, 1):
-        label, prediction = rng.integers(0, 17, (2, 500)).astype(np.uint8)
-        counted = rng.random(500) < 0.5
-        counts.add(index, *(torch.from_numpy(x).to(device) for x in (label, prediction, counted)))
-        expected[index] += confusion_matrix(label[counted], prediction[counted], 17)
-    np.testing.assert_array_equal(counts.numpy(), expected)
 
 
 def in_view(outputs, batch):

@@ -13,14 +13,13 @@ from core.datasets.nuscenes import CLASSES
 from core.errors import UserError
 from core.estep import quality
 from core.figures import make_figures
-from core.figures.birds_eye_view import view_radius
 from core.figures.confusion import draw_confusion
 from core.figures.projection import draw_projection
 from core.figures.pseudo_labels import draw_pseudo_labels
 from core.figures.results import draw_results, validation_rows
-from core.figures.style import class_colors, legend_rows, save_figure
-from core.figures.superpixels import border_overlay, pixel_targets
-from core.figures.training import POINTS, draw_training, read_scalars
+from core.figures.style import save_figure
+from core.figures.superpixels import pixel_targets
+from core.figures.training import read_scalars
 from core.label_files.files import (
     PSEUDO_LABEL,
     WeakLabel,
@@ -58,27 +57,6 @@ def test_targets_are_spread_over_superpixels_of_one_class():
     targets = pixel_targets(ids, np.array([0, 1, 2, 2]), np.array([4, 5, 6, 7], np.uint8))
     # superpixel 2 has annotated points of two classes
     assert targets.tolist() == [[4, 4, 5], [0, 0, 5]]
-
-
-def test_borders_lie_between_superpixels():
-    border = border_overlay(np.array([[0, 1], [0, 1]]), (1.0, 1.0, 1.0, 0.5), factor=2)[..., 3]
-    assert border.tolist() == [[0, 0.5, 0, 0]] * 4
-
-
-def test_view_radius_is_limited():
-    near, far = np.ones((10, 3), np.float32), np.full((10, 3), 200, np.float32)
-    assert view_radius([near]) == 15
-    assert view_radius([near, 30 * near]) == 30
-    assert view_radius([near, far]) == 50
-    assert view_radius([np.zeros((0, 3), np.float32)]) == 15
-    no_points = np.full((9, 3), np.nan, np.float32)
-    assert view_radius([np.concatenate([30 * near, no_points]), no_points]) == 30
-
-
-def test_colors_and_legends():
-    """The ignored class is pale, and the table stays as it is; rows of a legend are of equal length."""
-    assert class_colors(CLASSES)[0].min() > 0.8 and CLASSES.colors[0].tolist() == [0, 0, 0]
-    assert [legend_rows(range(count), 9) for count in (0, 5, 9, 10, 16)] == [0, 5, 9, 5, 8]
 
 
 def test_files_stay_small_and_keep_the_colors_of_classes(tmp_path):
@@ -133,17 +111,6 @@ def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"stage": "tr')
     assert [line["loss/total"] for line in read_scalars(str(path))["train"]] == [3.0, 2.0]
     assert read_scalars(str(tmp_path / "none")) == {}
-
-
-def test_training_curves_leave_out_terms_of_zero_and_shorten_long_ones():
-    lines = [{"step": k, "loss/total": 1.0, "loss/visit": 0.0, "iou/vox/val": 0.0} for k in range(5 * POINTS)]
-    figure = draw_training({"train": lines})
-    curves = {line.get_label(): line for line in figure.axes[0].lines}
-    assert list(curves) == ["total"]
-    steps = np.asarray(curves["total"].get_xdata())
-    assert len(steps) == POINTS
-    assert steps[0] == 2
-    assert len(figure.axes[1].lines) == 1
 
 
 # --- a run ---

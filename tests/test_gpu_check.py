@@ -5,14 +5,10 @@ import os
 import subprocess
 import sys
 
-import pytest
 import torch
 
 from benchmarks.gpu_check import __main__ as gpu_check
-from benchmarks.gpu_check.answers import Answer, Answers
-from benchmarks.gpu_check.report import report
-from benchmarks.gpu_check.resume import largest_difference
-from benchmarks.sparse_layers import Bench, Case, Layers, Row
+from benchmarks.gpu_check.answers import Answers
 from tests.entry import ROOT, environment
 
 
@@ -60,32 +56,3 @@ def test_without_a_gpu_one_line_says_so(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu_check"])
     assert gpu_check.main() == 0
     assert capsys.readouterr().out.count("\n") == 1
-
-
-def test_answers_that_are_cut_short_do_not_count(tmp_path):
-    answers = Answers(str(tmp_path), 2)
-    answers.add("first", {"ms": 1}, "slow")
-    with answers.trying("second"):
-        raise ValueError("no such kernel\nmore")
-    with open(answers.path, "a") as file:
-        file.write('{"what": "thi')
-    first, second = answers.read()
-    assert first == Answer(2, "first", {"ms": 1}, "slow") and second.wrong == "ValueError: no such kernel"
-    entry = {"status": "finished", "seconds": 1.0, "answers": [vars(first), vars(second)]}
-    assert "| first | 1  | slow  |" in report({"2": entry})
-
-
-def test_layers_of_the_plain_rendering_have_the_rows_of_ours():
-    layers = Layers(500, torch.device("cpu"))
-    assert layers.rows["stride 2"] == layers.rows["transposed"][::-1]
-    bench = Bench(torch.device("cpu"), repeats=1)
-    for layer in ("kernel 3", "stride 2", "transposed"):
-        row = bench.measure("native", Case(500, layer, 8, "fp32"))
-        assert row.difference < 1e-5 and row.wrong() == ""
-    assert Row(row.case, 1, 1, 1, float("inf")).wrong()
-
-
-def test_difference_of_weights():
-    one, other = {"model": {"a": torch.tensor([2.0, 0.0])}}, {"model": {"a": torch.tensor([2.0, 0.5])}}
-    assert largest_difference(one, one) == 0 and largest_difference(one, other) == pytest.approx(0.25)
-    assert largest_difference(one, {"model": {"a": torch.tensor([2.0, float("nan")])}}) == float("inf")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from core import builder
 from core.datasets.nuscenes import NuScenes
@@ -24,11 +23,11 @@ from core.loader.collate import collate
 from core.losses import LossWeights
 from core.scores.evaluation import HEADS, ConfusionCounts, count_in_view, head_labels
 from core.sparse.coordinates import pack
-from core.training.trainer import SegmentationTrainer, network_inputs
+from core.training.trainer import SegmentationTrainer
 from tests import made_up
 from tests.entry import logged
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
-from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
+from tests.fake_nuscenes import POINTS, VERSION, write_fake_nuscenes
 from tests.fuzz import fuzz
 from tests.helpers import HERE
 
@@ -190,25 +189,6 @@ def test_points_too_far_for_voxels_are_dropped_and_counted(frames):
     assert len(torch.unique(keys)) == len(keys) and (keys >> 51 == collate(samples).coords[:, 3]).all()
 
 
-def test_a_scan_of_one_point(frames):
-    write_points(frames, [[8.0, 0.3, 0.1, 5.0, 1.0]])
-    reader = reader_of(frames)
-    assert len(reader.load_points(reader.frame(0))) == 1
-    kinds = {"voxel_size": 0.05, "image_size": (14, 26)}
-    (sample,) = (SegmentationDataset(reader, "eval", points="all", **kinds)[i] for i in (0,))
-    assert len(sample) == len(sample.points) == 1
-    assert made_up.network().eval()(**network_inputs(collate([sample]))).x_vox.isfinite().all()
-
-
-def test_grey_and_other_images_of_the_right_size(root):
-    path = reader_of(root).frame(0).cameras[0].image_path
-    Image.fromarray(np.full((SIZE[1], SIZE[0]), 77, np.uint8)).save(path)
-    data = SegmentationDataset(reader_of(root), "eval", voxel_size=0.05, image_size=(18, 32))
-    assert (data[0].images[0] == 77).all()
-    Image.new("RGBA", SIZE, (10, 20, 30, 0)).save(path, format="PNG")
-    assert (data[0].images[0] == np.array([10, 20, 30])[:, None, None]).all()
-
-
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
@@ -264,20 +244,6 @@ def test_scans_and_dense_labels_of_a_wrong_length(root):
     for content in (b"", bytes(POINTS + 1), bytes([40] * POINTS)):
         Path(frame.label_path).write_bytes(content)
         refused(lambda: reader.load_labels(frame, POINTS), frame.label_path, "unpack")
-
-
-@pytest.mark.parametrize("kind", ["empty", "cut", "of another size", "text"])
-def test_images_that_cannot_be(root, kind):
-    reader = reader_of(root)
-    path = Path(reader.frame(0).cameras[0].image_path)
-    content = path.read_bytes()
-    if kind == "of another size":
-        Image.new("RGB", (SIZE[0] + 1, SIZE[1])).save(path)
-    else:
-        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"no image"}[kind])
-    data = SegmentationDataset(reader, "eval", voxel_size=0.05, image_size=(18, 32))
-    words = ("the data set's tables say", "sample_data.json") if kind == "of another size" else ("does not decode",)
-    refused(lambda: data[0], str(path), *words)
 
 
 def change_table(root, table, change):

@@ -10,7 +10,7 @@ import pytest
 
 from core import builder
 from core.datasets.augmentation import Augmentation
-from core.datasets.image_cache import read_images, resized_images, write_images
+from core.datasets.image_cache import read_images, write_images
 from core.datasets.sample import PER_VOXEL, SegmentationDataset
 from core.errors import UserError
 from core.label_files.files import BrokenFile, ForeignFile
@@ -63,24 +63,6 @@ def test_samples_are_the_same(tmp_path, points):
     for sample, other in zip(expected, (cached[epoch, index] for epoch in range(3) for index in range(2)), strict=True):
         for name in (*PER_VOXEL, "images"):
             np.testing.assert_array_equal(getattr(sample, name), getattr(other, name))
-
-
-def test_prepared_again_only_where_needed(tmp_path):
-    reader, folder = Streets(tmp_path / "images", num_frames=3), str(tmp_path / "cache")
-    assert prepare(ImageCacheJob(reader, folder, SIZE), command="make it") == {"frames": 3, "images": 6}
-    files = {name: (tmp_path / "cache" / name).read_bytes() for name in os.listdir(folder)}
-    assert sorted(files) == ["frame0.npy", "frame1.npy", "frame2.npy", "meta.json"]
-    np.testing.assert_array_equal(
-        np.load(tmp_path / "cache/frame1.npy"), resized_images(reader, reader.frame(1).cameras, SIZE)
-    )
-    times = {name: os.stat(tmp_path / "cache" / name).st_mtime_ns for name in files}
-    (tmp_path / "cache/frame1.npy").write_bytes(files["frame1.npy"][:-1])
-    os.remove(tmp_path / "cache/frame2.npy")
-    prepare(ImageCacheJob(reader, folder, SIZE), command="make it")
-    assert {name: (tmp_path / "cache" / name).read_bytes() for name in os.listdir(folder)} == files
-    assert os.stat(tmp_path / "cache/frame0.npy").st_mtime_ns == times["frame0.npy"]
-    with pytest.raises(UserError, match=r"parameters.image_size = \[16, 24\], now it is \[8, 12\]"):
-        prepare(ImageCacheJob(reader, folder, (8, 12)))
 
 
 def test_room_is_checked_beforehand(tmp_path, monkeypatch, capsys):

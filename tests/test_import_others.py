@@ -12,7 +12,6 @@ from core.datasets.nuscenes import NuScenes
 from core.datasets.recordings import Recordings
 from core.datasets.recordings.importers import NAMES
 from core.datasets.recordings.importers.pandaset import SENSORS
-from core.datasets.recordings.importers.writing import rotation_of
 from core.errors import UserError
 from core.synthetic.formats.recordings import calibration, recordings_rig
 from core.synthetic.generate import City, generate_city
@@ -225,11 +224,6 @@ def test_poses_by_kiss_icp(street, tmp_path):
     run_script("import_recording", tmp_path / "drive", "--poses", "kiss-icp")
     found = np.loadtxt(tmp_path / "drive/poses.txt").reshape(-1, 3, 4)
     np.testing.assert_allclose(found[:, :, 3], [[0.3 * i, 0, 0] for i in range(6)], atol=0.05)
-
-
-def test_quaternions():
-    turn = rotation_of((np.cos(0.5), 0, 0, np.sin(0.5)))
-    np.testing.assert_allclose(turn, [[np.cos(1), -np.sin(1), 0], [np.sin(1), np.cos(1), 0], [0, 0, 1]])
 
 
 def test_the_command_knows_all_importers():

@@ -18,8 +18,6 @@ from core.label_files.files import (
     ForeignFile,
     WeakLabel,
     check_directory,
-    first_difference,
-    parameters_hash,
     read_meta,
     read_pseudo_label,
     read_superpixels,
@@ -113,17 +111,6 @@ def test_point_candidates():
     )
     assert label.num_points == 4
     assert label.point_candidates().tolist() == [6, 0, 0, 6] and label.point_candidates().dtype == np.uint32
-
-
-def test_superpixels_of_a_frame_without_images(tmp_path):
-    write_superpixels(str(tmp_path), "t", [], np.zeros((0, *SIZE), np.uint16), "h")
-    assert read_superpixels(str(tmp_path), "t", [], SIZE, "h").shape == (0, *SIZE)
-
-
-def test_superpixel_files_are_small(tmp_path):
-    blocks = np.arange(880).reshape(1, 22, 40).repeat(16, 1).repeat(16, 2)
-    write_superpixels(str(tmp_path), "t", ["c"], blocks, "h")
-    assert os.path.getsize(tmp_path / "t.npz") < 6000
 
 
 @pytest.mark.parametrize("ids", [np.full((2, 4, 4), 65536), np.full((2, 4, 4), -1), np.zeros((4, 4), int), [[[0]]]])
@@ -241,19 +228,6 @@ def test_meta_comes_back(tmp_path):
     assert meta["classes"] == ["ignored", "car"] and meta["statistics"] == {"sparse": 0.1} and meta["opencv"] == "4"
 
 
-def test_hash_changes_with_any_parameter():
-    hashes = {
-        parameters_hash(p) for p in (Parameters(), Parameters((5.0, 0.2)), Parameters(inner=Inner(0.4)), {"grid": 1})
-    }
-    assert len(hashes) == 4 and parameters_hash(Parameters()) == parameters_hash(Parameters())
-
-
-def test_first_difference_is_dotted():
-    assert first_difference({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [3]}, "d": 4}) == ("a.c", [2], [3])
-    assert first_difference({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}) is None
-    assert first_difference({"a": {"b": 1}}, {}) == ("a", {"b": 1}, None)
-
-
 def test_good_directory(tmp_path):
     meta = write_directory(tmp_path)
     assert check_directory(str(tmp_path), "weak_label", ["a", "b"], {"parameters": Parameters(), "seed": 7}) == meta
@@ -321,12 +295,6 @@ def test_superpixels_as_pngs(tmp_path):
     check = lambda: check_directory(str(tmp_path), "superpixel", ["t"])  # noqa: E731
     words = ("format 2; found 'superpixel', 1", f"remove {tmp_path} (or choose another path) and run", "mine.yaml")
     failing(ForeignFile, "superpixel", "meta.json", check, *words)
-
-
-def test_recorded_command_is_named(tmp_path):
-    write_directory(tmp_path, command="python3 prepare_sparse_label.py my.yaml")
-    with pytest.raises(UserError, match="with: python3 prepare_sparse_label.py my.yaml"):
-        read_weak_label(str(tmp_path), "c")
 
 
 def test_failure_to_write_is_told(tmp_path):

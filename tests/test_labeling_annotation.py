@@ -84,14 +84,6 @@ def test_rare_classes_of_clusters_are_dropped(counts, expected):
     assert remaining(counts) == expected
 
 
-def test_small_component_class_is_a_parameter():
-    table = np.zeros((1, CLASSES), np.int64)
-    table[0, 13] = 12
-    assert not remaining_classes(table, 0, THINGS, PARAMETERS).any()
-    assert remaining_classes(table, 0, THINGS, replace(PARAMETERS, small_component_class=13)).any()
-    assert not remaining_classes(table, 0, THINGS, replace(PARAMETERS, small_component_class=99)).any()
-
-
 def test_number_of_annotations():
     seen = np.zeros((3, 4), bool)
     seen[0, 2] = True
@@ -155,10 +147,3 @@ def test_nothing_to_annotate():
     label = annotated([-1, -1], [CAR, CAR])
     assert not label.sparse.any() and len(label.candidates) == 0 and label.point_candidates().tolist() == [0, 0]
     assert annotated([], []).num_points == 0
-
-
-def test_annotated_points_depend_on_the_seed_alone():
-    component, labels = np.repeat(np.arange(20), 30), np.repeat([CAR, ROAD, MANMADE, VEGETATION], 150)
-    first, again, other = (annotated(component, labels, seed=s).sparse for s in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()

@@ -100,16 +100,6 @@ def test_threshold_is_stricter_straight_behind_the_vehicle():
     assert set(threshold[~strict]) == {0.75}
 
 
-def test_flat_cell_is_ground():
-    fitter = Planes(FLAT)
-    assert ground_of_cell(floor(101), 0.75, fitter, 40).all()
-    assert fitter.seeds == [40]
-
-
-def test_no_plane_is_sought_among_100_candidates():
-    assert not ground_of_cell(floor(100), 0.75, Planes(), 0).any()
-
-
 def test_inliers_are_all_points_of_the_cell_not_just_candidates():
     xyz = np.concatenate([floor(150), [[0, 0, 0.19], [0, 0, 0.21], [0, 0, -0.19], [0, 0, 40.0]]])  # std > 0.75
     fitter = Planes(FLAT)
@@ -149,11 +139,6 @@ def test_first_plane_needs_half_of_the_candidates():
     assert len(fitter.calls) == 1, "fewer end the cell at once"
 
 
-def test_later_planes_need_not_have_half():
-    xyz = np.concatenate([wall(400, 0.0, 1.0), floor(110)])
-    assert ground_of_cell(xyz, 0.75, Planes(WALL, FLAT), 0).any()
-
-
 def test_normal_must_be_above_the_threshold():
     tilted = np.array([0.28, 0.0, 0.96, 0.0])
     points = floor(200) * [1, 1, 0]
@@ -180,10 +165,6 @@ def test_allowed_outliers_round_half_to_even():
         assert lies_below(z)
         z[: allowed + 1] = -1.0
         assert not lies_below(z)
-
-
-def test_no_plane_no_ground():
-    assert not ground_of_cell(floor(200), 0.75, Planes(np.zeros(4)), 0).any()
 
 
 def test_cells_do_not_know_of_each_other():

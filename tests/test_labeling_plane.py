@@ -38,13 +38,6 @@ def iou(a, b):
     return (a & b).sum() / (a | b).sum()
 
 
-def test_exact_plane():
-    x, y = np.meshgrid(np.arange(10.0), np.arange(10.0))
-    points = np.stack([x.ravel(), y.ravel(), np.full(100, 3.0)], 1)
-    plane = fit_plane(points, 0.2, 10, 1000, 0)
-    np.testing.assert_allclose(plane / plane[2], [0, 0, 1, -3], atol=1e-6)
-
-
 @pytest.mark.parametrize("normal", [(0, 0, 1), (1, 0, 0), (0, 1, 0), (1, 2, 3), (0.1, -0.05, 1)])
 def test_same_plane_as_open3d(normal):
     points, truth = scattered_plane(normal, 1.5, 300, 100, seed=4)
@@ -52,14 +45,6 @@ def test_same_plane_as_open3d(normal):
     assert abs(ours[:3] @ theirs[:3]) > 0.9999
     assert iou(inliers_of(points, ours), inliers_of(points, theirs)) > 0.97
     assert iou(inliers_of(points, ours), inliers_of(points, truth)) > 0.97
-
-
-def test_same_share_of_inliers_as_open3d_among_many_outliers():
-    for seed in range(4):
-        points, _ = scattered_plane((0, 0.2, 1), 1.0, 150, 150, seed)
-        ours = inliers_of(points, fit_plane(points, 0.2, 10, 1000, seed)).sum()
-        theirs = inliers_of(points, fit_plane_open3d(points, 0.2, 10, 1000, seed)).sum()
-        assert abs(int(ours) - int(theirs)) <= 15
 
 
 def test_far_from_the_origin_is_as_precise():

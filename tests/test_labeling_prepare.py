@@ -86,17 +86,6 @@ def test_two_ranks_make_the_same_bytes(reader, made, tmp_path, capsys):
     assert capsys.readouterr().out.count("weak labels of 5 frames: sparse") == 1
 
 
-def test_frames_do_not_depend_on_each_other(reader, made, tmp_path):
-    prepare(WeakLabelJob(Streets(tmp_path, 2), str(tmp_path / "w"), WEAK, 1))
-    assert contents(tmp_path / "w")["frame1.npz"] == made["weak"][1]["frame1.npz"]
-
-
-def test_seed_changes_the_labels(reader, made, tmp_path):
-    prepare(WeakLabelJob(reader, str(tmp_path), WEAK, 2))
-    other = read_weak_label(str(tmp_path), "frame0").sparse
-    assert (other != read_weak_label(made["weak"][0], "frame0").sparse).any()
-
-
 def test_interrupted_run_is_resumed(reader, made, tmp_path, monkeypatch):
     directory = str(tmp_path / "w")
 

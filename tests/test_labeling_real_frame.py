@@ -1,7 +1,6 @@
 """Weak labels and superpixels of one real nuScenes key frame (its labels are crude stand-ins)."""
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +10,10 @@ from benchmarks.frames import add_sweeps
 from benchmarks.plain import weak_labels as plain
 from benchmarks.weak_labels import package_clusters
 from core.datasets.nuscenes import NuScenes
-from core.label_files.files import read_superpixels
-from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelParameters
+from core.labeling.annotation.parameters import WeakLabelParameters
 from core.labeling.annotation.weak_label import gather_sweeps, label_frame, pre_segment, read_key_frame
 from core.labeling.clusters import find_clusters
 from core.labeling.ground.ground import find_ground
-from core.labeling.over_data_set.jobs import SuperpixelJob
-from core.labeling.over_data_set.prepare import prepare
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data", "nuscenes_keyframe")
 pytestmark = pytest.mark.skipif(not os.path.isdir(ROOT), reason="no real nuScenes frame beside the checkout")
@@ -54,14 +50,6 @@ def test_shares(labelled):
     assert sum(statistics.correct) > 0.95 * sum(statistics.total)
 
 
-def test_every_component_is_annotated(labelled):
-    label, _ = labelled
-    counts = np.bincount(label.component[label.sparse > 0], minlength=len(label.candidates))
-    several = label.candidates > 0
-    assert (counts[~several] == 1).all() and (counts[several] >= 2).all()
-    assert not label.sparse[label.component < 0].any() and not label.propagated[label.component < 0].any()
-
-
 def test_ground_is_low_and_flat(reader):
     frame = reader.frame(0)
     seen = seen_points(reader, frame)
@@ -88,19 +76,6 @@ def seen_points(reader, frame):
     return points[in_view, :3].astype(np.float64)
 
 
-def test_both_plane_fitters_find_the_same_ground(reader, with_sweeps):
-    seen, sweeps = seen_points(reader, with_sweeps), gather_sweeps(reader, with_sweeps, PARAMETERS)
-
-    def ground(fitter, seed):
-        parameters = replace(PARAMETERS, plane_fitter=fitter)
-        return find_ground(seen, sweeps, parameters, np.random.default_rng(seed)) >= 0
-
-    ours, theirs = [ground("numba", seed) for seed in range(3)], [ground("open3d", seed) for seed in range(2)]
-    for a in ours:
-        for b in theirs:
-            assert (a & b).sum() / (a | b).sum() >= OPEN3D_OVERLAP
-
-
 def kitti_scan():
     """Every other point in front of the vehicle of a SemanticKITTI scan, [n, 3] (m)."""
     path = os.path.join(ROOT, "..", "semantickitti_frame", "000000.bin")
@@ -119,12 +94,3 @@ def test_clusters_agree_with_the_package(scan, reader, with_sweeps):
     order = np.random.default_rng(0).permutation(len(xyz))
     assert rand_score(ours, theirs) > rand_score(theirs[order], package_clusters(xyz[order])) - 0.01
     assert rand_score(ours[order], find_clusters(xyz[order], PARAMETERS.clusterer)) == 1.0
-
-
-def test_superpixels(reader, tmp_path):
-    parameters = SuperpixelParameters(image_size=(90, 160), num_superpixels=256)
-    assert prepare(SuperpixelJob(reader, str(tmp_path), parameters)) == {"frames": 1, "images": 6}
-    frame = reader.frame(0)
-    maps = read_superpixels(str(tmp_path), frame.token, [camera.token for camera in frame.cameras], (90, 160))
-    assert all(100 < len(np.unique(ids)) < 400 for ids in maps)
-    assert os.path.getsize(tmp_path / f"{frame.token}.npz") < 48000

@@ -79,30 +79,6 @@ def test_priors_on_all_kinds_of_pictures(kind, prior):
     check_same(picture(kind, (101, 203)), prior=prior, num_superpixels=200)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"num_levels": 3},
-        {"num_levels": 4},
-        {"num_superpixels": 256},
-        {"num_superpixels": 2048},
-        {"double_step": False},
-        {"histogram_bins": 5},
-        {"histogram_bins": 1},
-        {"iterations": 0},
-        {"iterations": 1},
-        {"iterations": 2},
-        {"prior": 9},
-    ],
-)
-def test_single_numbers(changes):
-    check_same(picture("scene", (180, 320)), **changes)
-
-
-def test_most_bins():
-    check_same(picture("noise", (54, 96)), histogram_bins=40, num_superpixels=64)
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_order_of_sums_beyond_the_precision_of_float32(seed):
     """Products of large superpixels' areas exceed 2**24; on nearly equal histograms the sums' rounding decides."""
@@ -164,12 +140,6 @@ def test_blocks_cover_the_image():
 def test_unfit_numbers_are_refused(size, numbers, words):
     with pytest.raises(UserError, match=f"dataset.seeds: .*{words}"):
         block_levels(size, *numbers)
-
-
-@pytest.mark.parametrize("bins", [0, 41])
-def test_number_of_bins_is_checked(bins):
-    with pytest.raises(UserError, match=f"histogram_bins: expected 1..40, found {bins}"):
-        seeds_superpixels(picture("flat", (54, 96)), **{**PUBLISHED, "histogram_bins": bins})
 
 
 def test_equalized_colours_are_those_of_opencv_4_11():

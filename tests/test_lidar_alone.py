@@ -13,7 +13,6 @@ from core.label_files.files import read_pseudo_label, read_weak_label
 from core.loader.collate import collate
 from core.losses import LossWeights, loss_terms
 from core.models import SPVCNN
-from core.running.config import load_config
 from core.synthetic.generate import City, generate_city
 from core.training.trainer import network_inputs, targets_of
 from tests import made_up
@@ -107,14 +106,3 @@ def test_all_steps_on_clouds_alone(bare, tmp_path):
     figures = ["--run-dir", run, "--predictions", tmp_path / "predictions"]
     lines = run_script("core.figures.__main__", f"{OWN}/pretrain/assop2p.yaml", *figures, *words)
     assert {"confusion_matrix.png", "pseudo_labels.png", "results.png"} <= set(os.listdir(run / "figures"))
-
-
-def test_the_checkpoint_of_another_network_is_refused(bare, prepared, trained):
-    words = prepared.words(model__name="spvcnn")
-    line = refusal("eval_miou", ASSOP2P, "--weight-path", trained / "checkpoints/max-iou-vox-val.pt", *words)
-    assert "max-iou-vox-val.pt" in line
-
-
-def test_the_configurations_of_own_recordings_leave_their_classes_to_the_data():
-    config = load_config(f"{OWN}/estep/it2.yaml")
-    assert config.data.num_classes is None and config.estep.foreground_classes is None

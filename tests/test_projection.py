@@ -51,11 +51,6 @@ def test_borders_are_exact() -> None:
     assert (projection.pixel[len(inside) :] == 0).all()
 
 
-def test_no_points_and_no_cameras() -> None:
-    assert len(project(np.zeros((0, 4)), [camera()]).camera) == 0
-    assert project(np.ones((3, 4)), []).camera.tolist() == [-1, -1, -1]
-
-
 def test_random_points_one_by_one() -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(-20, 20, (500, 4)).astype(np.float32)

@@ -109,12 +109,6 @@ def test_help_compiles_nothing(read_only):
     assert [line[:8] for line in lines] == ["status 0"] * len(scripts)
 
 
-def test_a_temporary_folder_of_few_letters_stays(monkeypatch, tmp_path):
-    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
-    temporary.make_room_for_sockets()
-    assert tempfile.tempdir == "/tmp"
-
-
 def test_a_long_temporary_folder_without_another(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "x" * 111)
     monkeypatch.setattr(temporary, "_SHORT", ("/none",))

@@ -20,11 +20,10 @@ from core.running import runtime
 from core.training.checkpoint import newest_readable_checkpoint, read_checkpoint, save_checkpoint
 from core.training.preemption import Preemption
 from core.training.resume import EXACT_STATE, CheckpointSaver
-from core.training.state import epoch_seed, random_state, restore_random_state
+from core.training.state import epoch_seed
 from tests import made_up
 from tests.entry import ASSOP2P, BEST, PRETRAIN, ROOT, environment, first_difference, refusal, run_script
 from tests.test_callbacks import make_trainer
-from tests.test_runtime import draws
 
 
 def test_killed_and_asked_training_ends_as_one_that_was_not(prepared):
@@ -154,14 +153,6 @@ def test_the_sampler_leaves_out_what_was_seen():
     assert list(rest) == list(whole)[4:] and len(rest) == len(whole) == 6
     rest.set_epoch(4)
     assert len(list(rest)) == 6
-
-
-def test_random_states_travel_through_a_checkpoint(tmp_path):
-    path = str(tmp_path / "state.pt")
-    save_checkpoint(path, random_state())
-    first = draws()
-    restore_random_state(read_checkpoint(path))
-    assert draws() == first
 
 
 def test_handlers_of_signals_are_put_back(tmp_path):

@@ -1,7 +1,6 @@
 """From files to samples."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +141,6 @@ def test_only_asked_labels_are_opened(data: dict[str, Any]) -> None:
         dataset(data, "eval", dense_labels=True)[0]
     with pytest.raises(UserError, match="nowhere"):
         dataset(data, "train", labels=LabelSources("nowhere"))[0]
-
-
-def test_fields_of_other_lengths(data: dict[str, Any]) -> None:
-    sample = dataset(data, "train")[0]
-    with pytest.raises(ValueError, match="agree in length"):
-        replace(sample, camera=sample.camera[1:])
-
-
-def test_bad_options(data: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="mode"):
-        dataset(data, "test")
 
 
 def test_image_errors(tmp_path: Path) -> None:

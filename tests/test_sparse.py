@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.sparse import Conv3d, Coordinates, SparseTensor, concatenate, devoxelize, mix_rows, native, voxelize
+from core.sparse import Conv3d, Coordinates, SparseTensor, devoxelize, mix_rows, native, voxelize
 from core.sparse.coordinates import VoxelSet, coarser_sets, interpolation_table, kernel_offsets
 from core.sparse.rows import RowMap, as_on_gpu
 from tests.helpers import DEVICES, HERE, golden
@@ -163,14 +163,6 @@ def kernel_of(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
     offsets = kernel_offsets(size) + (size - 1) // 2
     slices = [weight[:, :, i, j, k] for i, j, k in offsets.tolist()]
     return torch.stack([s if isinstance(layer, nn.ConvTranspose3d) else s.t() for s in slices])
-
-
-def test_maps_are_built_once_and_concatenation_keeps_rows():
-    coordinates = Coordinates(tensor("A_coords"))
-    assert coordinates.kernel_map(3, 1, 2) is coordinates.kernel_map(3, 1, 2)
-    x = SparseTensor(tensor("A_feats"), coordinates)
-    assert concatenate([x, x]).feats.shape == (2000, 16)
-    assert devoxelize(x).shape == (2000, 8)
 
 
 def test_row_map_transposes_back():

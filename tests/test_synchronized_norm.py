@@ -15,10 +15,7 @@ from torchpack.distributed import context
 from core import builder
 from core.models.batch_norm import BatchNorm1d, BatchNorm2d
 from core.models.synchronized_norm import (
-    NO_ROWS,
     SynchronizedBatchNorm,
-    _combine,
-    _statistics,
     synchronize_batch_norm,
 )
 from core.training.trainer import network_inputs
@@ -226,19 +223,6 @@ def no_waiting(device: str):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_one_process_is_plain_batch_norm(tmp_path, device):
-    with group_of_one(device, tmp_path):
-        for case in (case for case in ROWS if case != "none"):
-            norm = synchronize_batch_norm(make_norm(case, device))
-            assert_equal(
-                two_steps(norm, case, [0, 1], device),
-                two_steps(make_norm(case, device), case, [0, 1], device),
-                case,
-                rtol=1e-4,
-            )
-
-
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_mixed_precision_without_waiting(tmp_path, device, dtype):
     """In a network under autocast; the host never waits for the GPU."""
@@ -269,26 +253,6 @@ def test_mixed_precision_without_waiting(tmp_path, device, dtype):
         torch.testing.assert_close(ours.state_dict()[name], values, **tolerance)
     for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, **tolerance)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_statistics_of_many_processes(device):
-    """As though gathered of processes some of which have no rows, or one."""
-    torch.manual_seed(0)
-    rows = [
-        scale * torch.randn(n, CHANNELS, device=device) + 5 for n, scale in ((0, 1), (9, 1), (1, 1), (0, 1), (40, 7))
-    ]
-    statistics = [_statistics(x, 1e-5) for x in rows]
-    means, invstds = (torch.stack(values) for values in zip(*statistics, strict=True))
-    counts = torch.tensor([len(x) or NO_ROWS for x in rows], device=device)
-    running = torch.zeros(CHANNELS, device=device), torch.ones(CHANNELS, device=device)
-    mean, invstd = _combine(rows[1], means, invstds, *running, 0.1, 1e-5, counts)
-    joined = torch.cat(rows)
-    variance = joined.var(0, correction=0)
-    torch.testing.assert_close(mean, joined.mean(0))
-    torch.testing.assert_close(invstd, (variance + 1e-5).rsqrt())
-    torch.testing.assert_close(running[0], 0.1 * joined.mean(0))
-    torch.testing.assert_close(running[1], 0.9 + 0.1 * joined.var(0))
 
 
 def test_conversion_keeps_parameters_and_names():

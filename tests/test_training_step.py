@@ -1,11 +1,9 @@
 """The training step and the training loop, on made-up samples and the real network, narrow."""
 
-import argparse
 import dataclasses
 import gc
 import json
 import math
-import os
 import weakref
 
 import numpy as np
@@ -15,18 +13,14 @@ from torch.utils.data import DataLoader
 from torchpack.callbacks import LambdaCallback, TFEventWriter
 
 from benchmarks.operations import count
-from core import builder, steps
 from core.loader.collate import collate
 from core.losses import LossWeights, loss_terms
-from core.running.runtime import Run
 from core.sparse import Coordinates, RowMap, SparseTensor
 from core.sparse.kernel_map import KernelMap
 from core.training.callbacks import ScalarsWriter
 from core.training.trainer import SegmentationTrainer, TrainingError, network_inputs, targets_of
 from tests import made_up
-from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
-from tests.fake_nuscenes import write_fake_nuscenes
-from tests.helpers import DEVICES, HERE
+from tests.helpers import DEVICES
 
 PRETRAINING = LossWeights()
 MSTEP = LossWeights(pseudo=1.0, temperature=1.0)
@@ -95,15 +89,6 @@ def test_bfloat16_step(device):
     assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif("cuda" not in DEVICES, reason="float16 is for GPUs")
-def test_float16_step():
-    trainer = make_trainer("cuda", amp_dtype=torch.float16)
-    steps = train(trainer, SAMPLES, epochs=3)
-    assert all(math.isfinite(value) for step in steps for value in step.values())
-    assert trainer.scaler.is_enabled()
-
-
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_sample_without_any_label_trains(device):
     bare = made_up.without_labels(made_up.sample(1))
@@ -170,22 +155,6 @@ def test_scalars_and_events(tmp_path):
     assert [event.step for event in accumulator.Scalars("loss/total")] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_gradient_sizes_are_measured_and_change_nothing(device, tmp_path):
-    """Every second step, each term on the branches that it reaches; the weights afterwards are the same to the bit."""
-    path = tmp_path / "scalars.jsonl"
-    trainer = make_trainer(device, gradients_every=2, log_every=100)
-    train(trainer, SAMPLES, epochs=3, callbacks=[ScalarsWriter(str(path), "train")])
-    plain = make_trainer(device, log_every=100)
-    train(plain, SAMPLES, epochs=3)
-    assert all(torch.equal(a, b) for a, b in zip(trainer.network.parameters(), plain.network.parameters(), strict=True))
-    (line,) = [line for line in map(json.loads, path.read_text().splitlines()) if "gradient/point/total" in line]
-    found = {name.removeprefix("gradient/") for name in line if name.startswith("gradient/")}
-    labels = ("sparse", "propagated", "negative")
-    own = {f"{branch}/{label}/{head}" for branch, head in (("point", "vox"), ("image", "pix")) for label in labels}
-    assert line["step"] == 2 and found == own | {f"{b}/{term}" for b in ("point", "image") for term in ASSOCIATION}
-
-
 @pytest.mark.parametrize("ramp", [0, 10])
 def test_gradient_sizes_are_those_of_the_weighted_terms(ramp):
     trainer, batch = make_trainer(gradients_every=1), made_up.batch()
@@ -238,37 +207,6 @@ def test_dense_labels_do_not_leak_into_weak_training(device):
     other = [dataclasses.replace(sample, dense_label=np.roll(sample.dense_label, 7)) for sample in SAMPLES]
     assert train(make_trainer(device), SAMPLES)[0] == pytest.approx(train(make_trainer(device), other)[0], rel=1e-4)
     assert train(make_trainer(device, FULL), SAMPLES)[0] != train(make_trainer(device, FULL), other)[0]
-
-
-def training_run(root, *overrides):
-    """The training command, before its work, on a fake data set with labels."""
-    write_fake_nuscenes(root / "nuscenes")
-    path = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")
-    config = fake_config(path, root, "--batch_size=1", "--num_epochs=2", *overrides)
-    reader = builder.make_reader(config, "train")
-    write_weak_labels(config, reader)
-    write_all_superpixels(config, reader)
-    run_dir = str(root / "RUN")
-    os.makedirs(run_dir)
-    return Run(config, argparse.Namespace(config=path, weight_path=None), run_dir, torch.device("cpu"))
-
-
-def test_train_writes_scores_of_every_epoch(tmp_path, monkeypatch):
-    """What the command leaves behind; the scores of the last epoch are not lost, nor put down to the next one."""
-    monkeypatch.setattr(builder, "make_model", lambda config, device, imagenet: made_up.SmallNetwork())
-    run = training_run(tmp_path, "--train.log_every=1")
-    steps.train(run)
-    lines = [json.loads(line) for line in (tmp_path / "RUN/scalars.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in lines} == {"train"}
-    assert [line["step"] for line in lines if "loss/total" in line] == [1, 2, 3, 4]
-    scored = [(line["epoch"], line["step"]) for line in lines if "iou/vox/val" in line and "iou/pix/val" in line]
-    assert scored == [(1, 2), (2, 4)]
-    files = sorted(os.listdir(tmp_path / "RUN/checkpoints"))
-    assert files == ["max-iou-pix-val.pt", "max-iou-vox-val.pt", "step-2.pt", "step-4.pt"]
-
-    monkeypatch.setattr(builder, "make_reader", lambda *_: pytest.fail("a finished run should stop at once"))
-    steps.train(run)
-    assert sorted(os.listdir(tmp_path / "RUN/checkpoints")) == files
 
 
 @pytest.mark.parametrize("device", DEVICES)
