@@ -29,7 +29,7 @@ from tests.entry import logged
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
 from tests.fake_nuscenes import POINTS, VERSION, write_fake_nuscenes
 from tests.fuzz import fuzz
-from tests.helpers import HERE
+from tests.helpers import HERE, refused
 
 CONFIG = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")
 CPU = torch.device("cpu")
@@ -190,60 +190,6 @@ def test_points_too_far_for_voxels_are_dropped_and_counted(frames):
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------
-
-
-def refused(function, *words):
-    with pytest.raises(UserError) as error:
-        function()
-    message = str(error.value)
-    assert "\n" not in message and all(word in message for word in words), message
-
-
-@pytest.mark.parametrize(
-    ("row", "column", "value", "word"),
-    [
-        (3, 0, np.nan, "not finite"),
-        (3, 2, -np.inf, "not finite"),
-        (7, 1, 1e9, "1e+09"),
-        (7, 3, 1e30, "intensity 1e+30"),
-    ],
-)
-def test_impossible_points(root, row, column, value, word):
-    points = points_of(root)
-    points[row, column] = value
-    write_points(root, points)
-    reader = reader_of(root)
-    path = reader.frame(0).lidar_path
-    refused(lambda: SegmentationDataset(reader, "eval", voxel_size=0.05, image_size=(18, 32))[0], path, word, "unpack")
-
-
-def test_scans_of_other_columns(root):
-    """SemanticKITTI's four numbers a point where nuScenes has five, in a key frame and in an earlier sweep."""
-    reader = reader_of(root)
-    frame = reader.frame(1)
-    others = np.random.default_rng(0).uniform((-20, -20, -2, 0), (20, 20, 2, 1), (100, 4)).astype(np.float32)
-    for path, read in (
-        (frame.lidar_path, lambda: reader.load_points(frame)),
-        (frame.sweeps[0].path, lambda: reader.load_sweep(frame.sweeps[0])),
-    ):
-        others.tofile(path)
-        refused(read, path, "expected whole numbers from 0 to 63", "float32 x, y, z, intensity, ring")
-    points = points_of(root)
-    points[9, 4] = 64
-    write_points(root, points)
-    refused(lambda: reader.load_points(reader.frame(0)), "ring 64")
-
-
-def test_scans_and_dense_labels_of_a_wrong_length(root):
-    """Or with ids out of the table."""
-    reader = reader_of(root)
-    frame = reader.frame(0)
-    for content in (b"", bytes(7), bytes(20 * POINTS + 3)):
-        Path(frame.lidar_path).write_bytes(content)
-        refused(lambda: reader.load_points(frame), frame.lidar_path, f"{len(content)} bytes", "unpack")  # noqa: B023
-    for content in (b"", bytes(POINTS + 1), bytes([40] * POINTS)):
-        Path(frame.label_path).write_bytes(content)
-        refused(lambda: reader.load_labels(frame, POINTS), frame.label_path, "unpack")
 
 
 def change_table(root, table, change):

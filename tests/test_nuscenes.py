@@ -166,17 +166,3 @@ def test_other_cameras(root: Path) -> None:
     table.write_text(table.read_text().replace("LIDAR_TOP", "LIDAR"))
     with pytest.raises(UserError, match=r"has no key frame of LIDAR_TOP, CAM_BACK_LEFT"):
         open_reader(root)
-
-
-def test_available_frames(root: Path) -> None:
-    (root / "samples/CAM_BACK/scene-0061-CAM_BACK0.jpg").unlink()
-    with pytest.raises(UserError, match=r"CAM_BACK0.jpg is missing, .*set dataset.frames to available"):
-        open_reader(root).check_files()
-    reader = open_reader(root, frames="available")
-    reader.check_files(sweeps=True)
-    assert reader.tokens() == ["scene-0061-lidar3"] == [frame.token for frame in reader]
-    assert len(reader.frame(0).sweeps) == 3
-    (root / "samples/LIDAR_TOP/scene-0061-lidar3.pcd.bin").unlink()
-    with pytest.raises(UserError, match=r"of all 2 key frames of split 'train' the LiDAR file or an image is missing"):
-        open_reader(root, frames="available")
-    assert len(open_reader(root, "val", frames="available")) == 2

@@ -14,7 +14,6 @@ from tests.fake_recordings import (
     CALIBRATION,
     CLASSES,
     POINTS,
-    RAW,
     SIZE,
     TO_CAMERA,
     write,
@@ -65,12 +64,6 @@ def test_clouds_alone(tmp_path):
         reader = opened(tmp_path / name, classes=str(tmp_path / "classes.yaml"))
         assert reader.tokens() == [token] and not reader.has_cameras and reader.frame(0).label_path is None
         assert not reader.project(reader.frame(0), FINITE).seen.any()
-
-
-def test_cameras_that_lack_pictures(root):
-    os.remove(root / "drive/cameras/front/0001.png")
-    reader = opened(root)
-    assert [len(frame.cameras) for frame in reader] == [1, 0, 1]
 
 
 def test_times_match_pictures(root):
@@ -290,21 +283,6 @@ def test_stems_that_match_nothing(root, folder, kind):
         UserError, match=f"no {kind} is called as a cloud is \\(found 'x0000', clouds are called as '0000'"
     ):
         opened(root)
-
-
-def test_labels_that_do_not_fit(root):
-    path = root / "drive/labels/0000.label"
-    reader = opened(root)
-    for raw, words in ((RAW[:3], "has 3 labels, its cloud 4 points"), (RAW + 1, "raw label 41, which classes.yaml")):
-        raw.tofile(path)
-        with pytest.raises(UserError, match=words):
-            reader.load_labels(reader.frame(0), 3)
-    np.save(root / "drive/labels/0000.npy", RAW & 0xFFFF)
-    os.remove(path)
-    np.testing.assert_array_equal(opened(root).load_labels(opened(root).frame(0), 3), [1, 2, 0])
-    os.remove(root / "drive/labels/0000.npy")
-    with pytest.raises(UserError, match="no label file for 0000, and 1 of 3"):
-        opened(root).check_files()
 
 
 def test_no_recordings(tmp_path):

@@ -11,17 +11,14 @@ from PIL import Image
 
 from core.datasets.augmentation import Augmentation
 from core.datasets.catalog import open_dataset
-from core.datasets.images import resize_image
 from core.datasets.label_sources import LabelSources
 from core.datasets.sample import SegmentationDataset
 from core.datasets.semantic_kitti import CLASSES
 from core.datasets.semantic_kitti import sequence as sequence_module
 from core.datasets.semantic_kitti.sequence import COUNTS, SPLITS
 from core.errors import UserError
-from core.labeling.annotation.parameters import WeakLabelParameters
-from core.labeling.annotation.weak_label import gather_sweeps
 from core.models.fusion import PointSampler
-from tests.fake_kitti import LABELS, PIXELS, POINTS, RAW, SEEN, SIZES, STEP, write_sequence
+from tests.fake_kitti import LABELS, PIXELS, POINTS, SEEN, SIZES, STEP, write_sequence
 
 # the official tables, as the format's documentation has them
 RAW_IDS = {
@@ -142,15 +139,6 @@ def test_points_with_x_up_to_zero_are_not_seen(root):
     assert reader.project(reader.frame(0), points).seen.tolist() == [False, False, True]
 
 
-def test_poses_move_earlier_scans(root):
-    """What stood 10.1 m ahead of the scan before stands STEP m nearer now."""
-    reader = reader_of(root, num_sweeps=3)
-    first, second = reader
-    assert first.sweeps == () and len(second.sweeps) == 1
-    moved = gather_sweeps(reader, second, WeakLabelParameters())
-    np.testing.assert_allclose(moved, POINTS[:, :3] - (STEP, 0, 0), atol=1e-6)
-
-
 def test_poses_of_a_turn(root):
     """Camera 0 has turned to the right by 90 degrees; the sensor is 0.1 m behind it, so it has moved as well."""
     turned = "1 0 0 0 0 1 0 0 0 0 1 0\n0 0 1 0 0 1 0 0 -1 0 0 0\n"  # its z axis is the first camera's x axis
@@ -197,16 +185,6 @@ def test_flip_looks_superpixels_up_where_they_are(root, monkeypatch):
     order, mirrored = np.argsort(plain.rows), np.argsort(flipped.rows)
     assert len(np.unique(plain.asso_target)) > 2
     np.testing.assert_array_equal(flipped.asso_target[mirrored], plain.asso_target[order])
-
-
-def test_half_of_the_samples_are_flipped(root):
-    dataset = SegmentationDataset(
-        reader_of(root), "train", voxel_size=0.1, image_size=(41, 121), augmentation=Augmentation(flip=0.5)
-    )
-    image = resize_image(dataset.reader.load_image(dataset.reader.frame(0).cameras[0]), (41, 121)).transpose(2, 0, 1)
-    flipped = [not np.array_equal(dataset[epoch, 0].images[0], image) for epoch in range(60)]
-    assert 15 < sum(flipped) < 45
-    assert flipped == [not np.array_equal(dataset[epoch, 0].images[0], image) for epoch in range(60)]
 
 
 @pytest.mark.parametrize("mode", ["estep", "eval"])
@@ -289,18 +267,6 @@ def test_scans_are_counted_by_numbers(tmp_path):
     assert moved.tolist() == [list(SIZES[i % 2]) for i in range(5, 12)]
 
 
-def test_available_scans(root):
-    """Those that have an image, of a data set that is not whole."""
-    (root / "sequences/00/image_2/000000.png").unlink()
-    with pytest.raises(UserError, match="000000.png is missing"):
-        reader_of(root)
-    reader = reader_of(root, frames="available")
-    reader.check_files()
-    assert reader.tokens() == ["00_000001"] and (reader.frame(0).cameras[0].width, len(reader)) == (SIZES[1][0], 1)
-    with pytest.raises(UserError, match="dataset.frames should be one of all, available, not 'some'"):
-        reader_of(root, frames="some")
-
-
 def test_an_image_that_was_resized_after_its_size_was_kept(root):
     path = root / "sequences/00/image_2/000001.png"
     view = reader_of(root).frame(1).cameras[0]
@@ -316,51 +282,6 @@ def test_a_split_without_a_sequence(root):
     shutil.rmtree(root / "sequences/08")
     with pytest.raises(UserError, match=r"no scan of split 'val' in .*08/velodyne: unpack sequence 08$"):
         reader_of(root, "val")
-
-
-def test_near_points_are_seen(root):
-    """KITTI's depth limit is 0, not 1 m."""
-    reader = reader_of(root)
-    near = np.array([[0.6, 0, 0, 0], [0.11, 0, 0, 0], [0.05, 0, 0, 0]], np.float32)  # depth 0.5, 0.01, -0.05
-    near[:, 1] = -0.5  # before camera 2
-    seen = reader.project(reader.frame(0), near).seen
-    assert seen.tolist() == [True, True, False]
-
-
-@pytest.mark.parametrize("column", [1.5, -0.1])
-def test_scans_of_other_columns(root, column):
-    points = POINTS.copy()
-    points[2, 3] = column
-    for i in range(2):
-        points.tofile(root / f"sequences/00/velodyne/{i:06d}.bin")
-    reader = reader_of(root, num_sweeps=1)
-    for read in (lambda: reader.load_points(reader.frame(0)), lambda: reader.load_sweep(reader.frame(1).sweeps[0])):
-        with pytest.raises(UserError, match=rf"remission {column}, expected numbers from 0 to 1: .*x, y, z, remission"):
-            read()
-
-
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        (RAW[:4], "has 4 labels, its scan 5 points"),
-        (np.append(RAW, RAW[:1]), "has 6 labels, its scan 5 points"),
-        (np.where(np.arange(5) == 2, 12, RAW).astype(np.uint32), "holds the unknown raw label 12"),
-        (np.where(np.arange(5) == 2, 300 | 1 << 16, RAW).astype(np.uint32), "holds the unknown raw label 300"),
-    ],
-)
-def test_bad_labels(root, raw, message):
-    raw.tofile(root / "sequences/00/labels/000000.label")
-    reader = reader_of(root)
-    with pytest.raises(UserError, match=f"000000.label {message}"):
-        reader.load_labels(reader.frame(0), 5)
-
-
-@pytest.mark.parametrize("content", [b"", b"123", np.full(4, np.nan, np.float32).tobytes()])
-def test_bad_scans(root, content):
-    (root / "sequences/00/velodyne/000000.bin").write_bytes(content)
-    reader = reader_of(root)
-    with pytest.raises(UserError, match="000000.bin (has|holds)"):
-        reader.load_points(reader.frame(0))
 
 
 def test_a_half_unpacked_data_set_is_told(root, monkeypatch):

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.datasets.catalog import open_dataset
 from core.datasets.waymo import CLASSES, Waymo
 from core.datasets.waymo import index as waymo_index
 from core.datasets.waymo.components import MOST_OPEN
@@ -37,6 +36,7 @@ from tests.fake_waymo import (
     vehicle_pose,
     write_fake_waymo,
 )
+from tests.helpers import refused
 
 
 @pytest.fixture(scope="module")
@@ -112,31 +112,12 @@ def test_points_of_both_returns_are_where_they_are_in_the_world(files):
         np.testing.assert_array_equal(points[:, 4], values[:, 2])
 
 
-def test_a_pose_for_the_whole_turn_would_be_metres_off(files):
-    """The vehicle moves and turns fast enough that the test above can fail."""
-    still = matrix(vehicle_pose(seconds_of(TIMES[0])))
-    moving = matrix(cell_poses(TIMES[0])[0, WIDTH - 1].astype(np.float64))
-    assert np.linalg.norm((still - moving)[:3, 3]) > 0.5 and np.abs((still - moving)[:3, :3]).max() > 0.03
-
-
 def test_directions():
     np.testing.assert_allclose(beam_inclinations(None, -0.4, 0.4, 4), [0.3, 0.1, -0.1, -0.3])
     np.testing.assert_array_equal(beam_inclinations(np.array([-0.2, 0.0, 0.3]), 0, 0, 3), [0.3, 0.0, -0.2])
     np.testing.assert_allclose(column_azimuths(4, np.eye(4)), np.radians([135, 45, -45, -135]))
     turned = matrix(np.array([0, 0, np.pi / 2, 0, 0, 0]))
     np.testing.assert_allclose(column_azimuths(4, turned), np.radians([45, -45, -135, -225]))
-
-
-def test_even_beams_where_the_calibration_lists_none(root):
-    name = "[LiDARCalibrationComponent].beam_inclination.values"
-    for segment in SEGMENTS:
-        edit(
-            root / f"training/lidar_calibration/{segment}.parquet", lambda columns: columns.update({name: [None, None]})
-        )
-    reader = open_reader(root)
-    turn = reader.frame(0).turn
-    assert turn.inclination is None and turn.inclination_limits == (-0.3, 0.04)
-    assert len(reader.load_points(reader.frame(0))) == sum(mask.sum() for mask in masks(TIMES[0]))
 
 
 def test_earlier_turns_move_with_the_vehicle(files):
@@ -188,34 +169,6 @@ def test_pixels_stay_with_their_points(files):
     assert set(found.camera.tolist()) == {-1, 1, 3}
 
 
-def test_pixels_on_the_rim_do_not_count(root):
-    """The side cameras' rim is that of the image itself; where the later camera does not see a point the other does."""
-
-    def change(columns):
-        prefix = "[LiDARCameraProjectionComponent].range_image_return1.values"
-        for row in range(len(columns[prefix])):
-            image = np.array(columns[prefix][row]).reshape(HEIGHT, WIDTH, 6)
-            image[:] = 0
-            image[0, 1:8] = [
-                (4, 5, SIDE_HEIGHT - 1, 1, 7, 8),  # below the last counted row of camera 4: camera 1
-                (4, 5, SIDE_HEIGHT - 2, 1, 7, 8),
-                (1, 5, SIDE_HEIGHT - 1, 0, 0, 0),
-                (1, 0, 5, 0, 0, 0),  # first column
-                (1, 5, 5, 0, 0, 0),  # has no echo
-                (1, IMAGE_WIDTH - 1, 5, 0, 0, 0),
-                (9, 5, 5, 0, 0, 0),  # no such camera
-            ]
-            columns[prefix][row] = image.reshape(-1).tolist()
-
-    for segment in SEGMENTS:
-        edit(root / f"training/lidar_camera_projection/{segment}.parquet", change)
-    reader = open_reader(root)
-    frame = reader.frame(0)
-    found = reader.project(frame, reader.load_points(frame))
-    assert found.camera[:6].tolist() == [0, 3, 0, -1, -1, -1]  # cells 0 and 5 have no echo
-    assert found.pixel[:3].tolist() == [[7, 8], [5, SIDE_HEIGHT - 2], [5, SIDE_HEIGHT - 1]]
-
-
 def test_images_of_two_sizes_are_padded_to_one(files):
     reader = open_reader(files)
     views = reader.frame(0).cameras
@@ -260,23 +213,20 @@ def test_index_is_built_once_and_again_for_other_files(root, monkeypatch):
     builds = []
     build = waymo_index.build_index
     monkeypatch.setattr(waymo_index, "build_index", lambda *args: builds.append(args) or build(*args))
-    open_reader(root)
-    open_reader(root)
-    assert len(builds) == 1
-    os.utime(root / f"training/lidar/{SEGMENTS[0]}.parquet", ns=(1, 1))
-    open_reader(root)
-    assert len(builds) == 2
-    for component in os.listdir(root / "training"):
-        os.remove(root / f"training/{component}/{SEGMENTS[1]}.parquet")
-    assert len(open_reader(root)) == 2 and len(builds) == 3
-    (root.parent / "index/train.npz").write_bytes(b"PK half a file")
-    assert len(open_reader(root)) == 2 and len(builds) == 4
-    np.savez(root.parent / "index/train.npz", meta=np.frombuffer(b'{"format": 0}', np.uint8))
-    assert len(open_reader(root)) == 2 and len(builds) == 5
-    (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[2]}\n")
-    assert len(open_reader(root, "test")) == 1 and len(builds) == 6
-    (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[1]}\n")
-    assert len(open_reader(root, "test")) == 1 and len(builds) == 7
+    index, frames = root.parent / "index/train.npz", root / "test_frames.txt"
+    changes = (
+        lambda: None,
+        lambda: os.utime(root / f"training/lidar/{SEGMENTS[0]}.parquet", ns=(1, 1)),
+        lambda: [path.unlink() for path in root.glob(f"training/*/{SEGMENTS[1]}.parquet")],
+        lambda: index.write_bytes(b"PK half a file"),
+        lambda: np.savez(index, meta=np.frombuffer(b'{"format": 0}', np.uint8)),
+    )
+    for count, change in enumerate(changes, 1):
+        change()
+        assert len(open_reader(root)) == len(open_reader(root)) == (4 if count < 3 else 2) and len(builds) == count
+    for count, time in enumerate(TIMES[2:0:-1], 6):
+        frames.write_text(f"{SEGMENTS[0]},{time}\n")
+        assert len(open_reader(root, "test")) == 1 and len(builds) == count
 
 
 def test_labels_may_vanish_after_the_index_is_built(root):
@@ -305,28 +255,11 @@ def test_few_files_stay_open_and_none_travels(files):
     np.testing.assert_array_equal(copy.load_points(copy.frame(1)), reader.load_points(reader.frame(1)))
 
 
-def test_catalog_hands_over_further_keys(files, tmp_path):
-    (tmp_path / "frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[0]}\n")
-    keys = {"test_frames": str(tmp_path / "frames.txt"), "voxel_size": 0.1, "root": "not this"}
-    reader = open_dataset("waymo", str(files), "v2", "test", str(tmp_path / "index"), 0, keys=keys)
-    assert len(reader) == 1 and reader.name == "waymo"
-
-
 def test_classes():
-    assert CLASSES.num_classes == 23 == len(CLASSES.colors) and CLASSES.names[0] == "ignored"
-    assert [CLASSES.names[c] for c in (1, 8, 13, 14, 18, 22)] == [
-        "car",
-        "sign",
-        "motorcycle",
-        "building",
-        "road",
-        "sidewalk",
-    ]
-    assert [CLASSES.names[c] for c in CLASSES.things] == [
-        *("car", "truck", "bus", "other_vehicle", "motorcyclist", "bicyclist", "pedestrian", "sign"),
-        *("construction_cone", "bicycle", "motorcycle"),
-    ]
-    assert len(np.unique(CLASSES.colors, axis=0)) == 23
+    assert CLASSES.num_classes == 23 == len(np.unique(CLASSES.colors, axis=0)) and CLASSES.names[0] == "ignored"
+    chosen = [CLASSES.names[c] for c in (1, 8, 13, 14, 18, 22)]
+    assert chosen == ["car", "sign", "motorcycle", "building", "road", "sidewalk"]
+    assert CLASSES.things == (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13)
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------------
@@ -336,156 +269,133 @@ def training(root, component, segment=0):
     return root / f"training/{component}/{SEGMENTS[segment]}.parquet"
 
 
-def test_missing_component(root):
-    shutil.rmtree(root / "training/lidar_pose")
-    with pytest.raises(
-        UserError, match=r"lidar_pose/1000.*parquet is missing: component lidar_pose of 2 of 2 segments"
-    ):
-        open_reader(root)
+def set_column(name, values):
+    """A change of a Parquet file that replaces a column."""
+    return lambda columns: columns.update({name: values(columns[name]) if callable(values) else values})
 
 
-def test_segment_without_labels(root):
-    os.remove(training(root, "lidar_segmentation", 1))
-    with pytest.raises(UserError, match=r"lidar_segmentation/2000.*parquet is missing: labels of 1 of 2 segments"):
-        open_reader(root)
+def empty(columns):
+    for values in columns.values():
+        values.clear()
 
 
-def test_segment_whose_labels_are_of_no_frame(root):
-    edit(training(root, "lidar_segmentation"), lambda columns: [values.clear() for values in columns.values()])
-    with pytest.raises(UserError, match=r"lidar_segmentation/1000.*: no labelled frame of the TOP LiDAR"):
-        open_reader(root)
+def later(times):
+    return [time + (time == TIMES[2]) for time in times]
+
+
+def spoiled(path):
+    """All but the ends of a file are zeros."""
+    content = bytearray(path.read_bytes())
+    content[40:-3000] = bytes(len(content) - 3040)
+    path.write_bytes(content)
+
+
+def cut(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+JOINED = ["lidar", "lidar_pose", "lidar_camera_projection", "camera_image", "vehicle_pose"]
+TIME, RETURN = "key.frame_timestamp_micros", "range_image_return1.values"
+NOT_JOINED = rf"1000.*: no row with .*{TIMES[2]}, which .*lidar_segmentation"
 
 
 @pytest.mark.parametrize(
-    "component", ["lidar", "lidar_pose", "lidar_camera_projection", "camera_image", "vehicle_pose"]
+    ("component", "change", "message"),
+    [
+        ("lidar_segmentation", lambda path: edit(path, empty), r"1000.*: no labelled frame of the TOP LiDAR"),
+        *((name, lambda path: edit(path, set_column(TIME, later)), NOT_JOINED) for name in JOINED),
+        (
+            "lidar",
+            lambda path: shutil.copy(path.with_name(f"{SEGMENTS[1]}.parquet"), path),
+            r"1000.*: holds segment 2000.*; download component lidar of Waymo Open v2",
+        ),
+        (
+            "lidar",
+            lambda path: shutil.copy(path.parents[1] / f"vehicle_pose/{path.name}", path),
+            r"1000.*: no column key.laser_name, so it is not component lidar of Waymo",
+        ),
+        *(
+            (
+                "camera_image",
+                lambda path, keep=keep: cut(path, keep),
+                r"1000.*: not readable as Parquet \(.*\); download",
+            )
+            for keep in (0, 4, 3000)
+        ),
+    ],
 )
-def test_keys_that_do_not_join(root, component):
-    def shift(columns):
-        times = columns["key.frame_timestamp_micros"]
-        columns["key.frame_timestamp_micros"] = [time + (time == TIMES[2]) for time in times]
-
-    edit(training(root, component), shift)
-    with pytest.raises(UserError, match=rf"{component}/1000.*: no row with .*{TIMES[2]}, which .*lidar_segmentation"):
-        open_reader(root)
-
-
-def test_file_of_another_segment(root):
-    shutil.copy(training(root, "lidar", 1), training(root, "lidar", 0))
-    with pytest.raises(
-        UserError, match=r"lidar/1000.*: holds segment 2000.*; download component lidar of Waymo Open v2"
-    ):
-        open_reader(root)
-
-
-def test_other_columns(root):
-    shutil.copy(training(root, "vehicle_pose"), training(root, "lidar"))
-    with pytest.raises(
-        UserError, match=r"lidar/1000.*: no column key.laser_name, so it is not component lidar of Waymo"
-    ):
-        open_reader(root)
-
-
-def test_other_release(tmp_path):
-    (tmp_path / "training").mkdir()
-    with pytest.raises(
-        UserError, match=r"training holds none of Waymo Open v2's components: download its folders lidar"
-    ):
-        Waymo(str(tmp_path), "v2", "train", str(tmp_path / "index"))
-    (tmp_path / "training/segment-1_with_camera_labels.tfrecord").touch()
-    with pytest.raises(
-        UserError, match=r"camera_labels.tfrecord is of Waymo Open v1: download the Parquet files of v2"
-    ):
-        Waymo(str(tmp_path), "v2", "train", str(tmp_path / "index"))
-    with pytest.raises(UserError, match=r"nowhere is not a folder"):
-        Waymo(str(tmp_path / "nowhere"), "v2", "train", str(tmp_path / "index"))
-    with pytest.raises(UserError, match=r"no split 'trian' \(it has: train, val, test\)"):
-        Waymo(str(tmp_path), "v2", "trian", str(tmp_path / "index"))
-
-
-@pytest.mark.parametrize("keep", [0, 4, 3000])
-def test_cut_file(root, keep):
-    path = training(root, "camera_image")
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(
-        UserError, match=r"camera_image/1000.*: not readable as Parquet \(.*\); download component"
-    ) as error:
+def test_files_that_make_no_index(root, component, change, message):
+    change(training(root, component))
+    with pytest.raises(UserError, match=f"{component}/{message}") as error:
         open_reader(root)
     assert "\n" not in str(error.value)
 
 
-def test_file_that_is_damaged_inside(root):
-    """The index needs the keys alone; a damaged range image is found when it is read."""
-    path = training(root, "lidar_pose")
-    reader = open_reader(root)
-    content = bytearray(path.read_bytes())
-    content[40:-3000] = bytes(len(content) - 3040)
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"lidar_pose/1000.*; download component lidar_pose"):
-        reader.load_points(reader.frame(0))
+def narrow(columns):
+    for name in columns:
+        if name.endswith(".shape"):
+            columns[name] = [[HEIGHT, WIDTH // 2, 4] for _ in columns[name]]
+        if name.endswith(".values"):
+            columns[name] = [[1] * (HEIGHT * WIDTH * 2) for _ in columns[name]]
 
 
-def test_images_that_do_not_fit_each_other(root):
+@pytest.mark.parametrize(
+    ("component", "change", "message"),
+    [
+        ("lidar_pose", spoiled, r"lidar_pose/1000.*; download component lidar_pose"),
+        (
+            "lidar_segmentation",
+            lambda path: edit(path, narrow),
+            r"lidar_segmentation/.* has images \(4, 6, 4\), its range images \(4, 12\)",
+        ),
+        (
+            "lidar_pose",
+            lambda path: edit(path, narrow),
+            r"lidar_pose/.*: pose image \[4, 6, 4\] and 4 beams for a range image of 4 x 12",
+        ),
+        (
+            "lidar",
+            lambda path: edit(path, set_column(f"[LiDARComponent].{RETURN}", lambda rows: [row[:-1] for row in rows])),
+            r"lidar/1000.*: a range image of shape \[4, 12, 4\] has 191 values",
+        ),
+        (
+            "lidar_segmentation",
+            lambda path: edit(path, set_column(f"[LiDARSegmentationLabelComponent].{RETURN}", [[23] * 96] * 2)),
+            r"holds classes \d+..23, expected 0..22",
+        ),
+        (
+            "camera_calibration",
+            lambda path: edit(path, set_column("[CameraCalibrationComponent].height", [13, 14, 20, 20, 20])),
+            r"SIDE_RIGHT in .*camera_image.* is 32x14, the data set's tables say 32x13",
+        ),
+    ],
+)
+def test_what_is_damaged_inside_is_found_when_it_is_read(root, component, change, message):
+    """The index needs the keys alone."""
     reader = open_reader(root)
+    change(training(root, component))
+    if change is not spoiled:
+        reader = open_reader(root)
     frame = reader.frame(0)
-    points = reader.load_points(frame)
-
-    def narrow(columns):
-        for name in columns:
-            if name.endswith(".shape"):
-                columns[name] = [[HEIGHT, WIDTH // 2, 4] for _ in columns[name]]
-            if name.endswith(".values"):
-                columns[name] = [[1] * (HEIGHT * WIDTH * 2) for _ in columns[name]]
-
-    edit(training(root, "lidar_segmentation"), narrow)
-    edit(training(root, "lidar_pose"), narrow)
-    reader = open_reader(root)
-    with pytest.raises(UserError, match=r"lidar_segmentation/.* has images \(4, 6, 4\), its range images \(4, 12\)"):
-        reader.load_labels(frame, len(points))
-    with pytest.raises(
-        UserError, match=r"lidar_pose/.*: pose image \[4, 6, 4\] and 4 beams for a range image of 4 x 12"
-    ):
-        reader.load_points(reader.frame(0))
-
-
-def test_values_that_do_not_fill_their_shape(root):
-    name = "[LiDARComponent].range_image_return1.values"
-    edit(training(root, "lidar"), lambda columns: columns.update({name: [values[:-1] for values in columns[name]]}))
-    reader = open_reader(root)
-    with pytest.raises(UserError, match=r"lidar/1000.*: a range image of shape \[4, 12, 4\] has 191 values"):
-        reader.load_points(reader.frame(0))
-
-
-def test_unknown_class(root):
-    name = "[LiDARSegmentationLabelComponent].range_image_return1.values"
-    edit(training(root, "lidar_segmentation"), lambda columns: columns.update({name: [[23] * 96] * 2}))
-    reader = open_reader(root)
-    frame = reader.frame(0)
-    with pytest.raises(UserError, match=r"holds classes \d+..23, expected 0..22"):
+    with pytest.raises(UserError, match=message):
         reader.load_labels(frame, len(reader.load_points(frame)))
+        reader.load_image(frame.cameras[4])
 
 
-def test_image_of_another_size(root):
-    name = "[CameraCalibrationComponent].height"
-    edit(training(root, "camera_calibration"), lambda columns: columns.update({name: [13, 14, 20, 20, 20]}))
-    reader = open_reader(root)
-    with pytest.raises(UserError, match=r"SIDE_RIGHT in .*camera_image.* is 32x14, the data set's tables say 32x13"):
-        reader.load_image(reader.frame(0).cameras[4])
-
-
-def test_available_segments(root):
-    """Of segments in part nothing is taken, and the index is of what is there, whichever way it was built before."""
-    both = open_reader(root)
-    training(root, "camera_image", 0).unlink()
-    with pytest.raises(UserError, match=r"camera_image of 1 of 2 segments .* set dataset.frames to available"):
-        open_reader(root)
-    reader = open_reader(root, frames="available")
-    reader.check_files()
-    assert {frame.scene for frame in reader} == {SEGMENTS[1]} and 0 < len(reader) < len(both)
-    training(root, "lidar_segmentation", 1).unlink()  # labels may vanish
-    assert open_reader(root, frames="available").tokens() == reader.tokens()
-    training(root, "lidar", 1).unlink()
-    with pytest.raises(UserError, match="holds no segment of split 'train' with a file in each of"):
-        open_reader(root, frames="available")
+def test_other_release(tmp_path):
+    (tmp_path / "training").mkdir()
+    opened = {"root": tmp_path, "split": "train"}
+    refusals = [
+        ({}, "training holds none of Waymo Open v2's components: download its folders lidar"),
+        ({"root": tmp_path / "nowhere"}, "nowhere is not a folder"),
+        ({"split": "trian"}, "no split 'trian' (it has: train, val, test)"),
+        ({}, "camera_labels.tfrecord is of Waymo Open v1: download the Parquet files of v2"),
+    ]
+    for changes, words in refusals:
+        if "v1" in words:
+            (tmp_path / "training/segment-1_with_camera_labels.tfrecord").touch()
+        keys = opened | changes
+        refused(lambda keys=keys: Waymo(str(keys["root"]), "v2", keys["split"], str(tmp_path / "index")), words)
 
 
 def test_points_that_are_no_numbers_may_be_dropped(root):
