@@ -38,13 +38,6 @@ def test_lookup_by_hand() -> None:
         superpixel_ids(maps, camera, pixel + 2.5)
 
 
-def test_targets_by_hand() -> None:
-    superpixel_id = np.array([0, 0, 0, 5, 5, 5, 9, 0])
-    sparse_label = np.array([3, 0, 3, 1, 2, 0, 0, 0], np.uint8)
-    seen = np.array([True] * 7 + [False])
-    assert association_targets(superpixel_id, sparse_label, seen).tolist() == [3, 3, 3, 1, 2, 0, 0, 0]
-
-
 def test_unseen_points_take_no_part() -> None:
     targets = association_targets(np.zeros(3, np.int64), np.array([4, 0, 2], np.uint8), np.array([False, True, True]))
     assert targets.tolist() == [0, 2, 2]

@@ -6,18 +6,14 @@ Files of each format are damaged one by one in `test_label_files`, `test_checkpo
 
 import glob
 import os
-import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import torch
 
 from core.datasets.nuscenes import NuScenes
 from core.doctor import check_mpirun
 from core.errors import UserError
-from core.training.checkpoint import read_checkpoint, save_checkpoint
-from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, MSTEP, PRESEG, PRETRAIN, refusal, run_script, shell
+from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, MSTEP, PRESEG, PRETRAIN, refusal, shell
 
 STEPS = ["weak labels", "superpixels", "pretraining", "evaluation"]
 
@@ -106,86 +102,8 @@ def test_a_lidar_file_changed_since_preparation(own, trained, tmp_path):
 
 # ---- label files ----------------------------------------------------------------------------------------------------
 
-LABELS = {"weak": "prepare_sparse_label.py", "seeds": "prepare_nusc_superpixel.py", "pseudo": f"{ESTEP}.py"}
-
-
-def cut(paths):
-    os.truncate(paths[1], os.path.getsize(paths[1]) // 2)
-
-
-def replace_by_an_array(paths):
-    """As a release of the method with other formats would leave it."""
-    with open(paths[1], "wb") as file:
-        np.save(file, np.zeros(100, np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("damage", "kinds", "words", "begun"),
-    [
-        (lambda paths: os.remove(paths[1]), LABELS, "make it with: python3 ", False),
-        (cut, LABELS, "truncated", True),  # files are checked when they are read
-        (lambda paths: shutil.copy(paths[0], paths[1]), ["seeds"], "of another frame", True),
-        (replace_by_an_array, ["weak", "pseudo"], "format", True),
-        (
-            lambda paths: os.rename(paths[1], paths[1][:-1] + "y"),
-            ["weak"],
-            ".npy beside it is of another format",
-            False,
-        ),
-        (lambda paths: shutil.rmtree(os.path.dirname(paths[1])), ["pseudo"], ": no such directory", False),
-        (lambda paths: os.remove(os.path.dirname(paths[1]) + "/meta.json"), ["seeds"], "/meta.json", False),
-    ],
-    ids=["missing", "cut", "another frame", "another format", "beside another", "no directory", "no meta.json"],
-)
-def test_labels_that_do_not_serve(own, trained, tmp_path, damage, kinds, words, begun):
-    """An M-step reads all three kinds, and names the command that makes each."""
-    shutil.copytree(trained / "pseudo_labels_0", tmp_path / "pseudo")
-    folders = {"weak": own.weak, "seeds": own.seeds, "pseudo": str(tmp_path / "pseudo")}
-    for kind in kinds:
-        shutil.copytree(folders[kind], tmp_path / "whole")
-        paths = sorted(path for path in glob.glob(f"{folders[kind]}/*") if not path.endswith("meta.json"))
-        damage(paths)
-        line = refused("M-step", own, tmp_path, trained, "--pseudo-label-dir", folders["pseudo"], begun=begun)
-        assert words in line and LABELS[kind] in line
-        assert (paths[1] if words[0] not in ":/" else folders[kind] + words) in line
-        shutil.rmtree(folders[kind], ignore_errors=True)
-        os.rename(tmp_path / "whole", folders[kind])
-
-
-def test_labels_of_other_parameters(own, prepared, trained, tmp_path):
-    """Of the whole directory, which its meta.json tells, and of a file that was copied among ours."""
-    for key, where in (("clusterer.min_cluster_size", "weak"), ("seeds.prior", "seeds")):
-        line = refused("pretraining", replace(prepared, more={f"dataset.{key}": 3}), tmp_path, trained)
-        name = key.removeprefix("seeds.")
-        assert f"{getattr(prepared, where)}/meta.json: made with parameters.{name} = " in line
-        assert "the configuration says" in line and LABELS[where] in line
-    other = replace(prepared, weak=str(tmp_path / "other"), more={"dataset.point_per_class": 2})
-    script, words = step("weak labels", other, tmp_path, trained)
-    run_script(script, *words)
-    name = f"{frames(own)[2].token}.npz"
-    shutil.copy(f"{other.weak}/{name}", f"{own.weak}/{name}")
-    line = refused("pretraining", own, tmp_path, trained, begun=True)
-    assert f"{own.weak}/{name}: made with other parameters" in line and "prepare_sparse_label.py" in line
-
 
 # ---- checkpoints and weights ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["E-step", "pretraining"])
-def test_checkpoints_that_do_not_fit(prepared, trained, tmp_path, name):
-    state = read_checkpoint(str(trained / "checkpoints/step-4.pt"))
-    save_checkpoint(str(tmp_path / "extra.pt"), {**state, "model": {**state["model"], "more.weight": torch.zeros(1)}})
-    (tmp_path / "half.pt").write_bytes((trained / BEST).read_bytes()[:50_000])
-    shutil.copy(trained / BEST, tmp_path / "other shapes.pt")
-    for file, words, more in (
-        ("none.pt", "no such checkpoint", {}),
-        ("extra.pt", "more.weight", {}),
-        ("half.pt", "not a readable checkpoint", {}),
-        ("other shapes.pt", "model.cr", {"model.cr": 0.2}),
-    ):
-        project = replace(prepared, more={**more, "num_epochs": 2})
-        line = refused(name, project, tmp_path, trained, "--weight-path", tmp_path / file)
-        assert f"{tmp_path}/{file}" in line and words in line, line
 
 
 # ---- configuration and places ---------------------------------------------------------------------------------------

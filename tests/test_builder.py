@@ -206,11 +206,3 @@ def test_optimizers_are_fused_on_gpus_alone(device, name):
         step(network, optimizer, 0.25)
     for mine, theirs in zip(layer.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
-
-
-def test_schedules(monkeypatch):
-    config = config_of()
-    assert builder.make_schedule(config, 28130)(25 * 7033) == pytest.approx(0.0)  # ceil(28130 / 4)
-    monkeypatch.setattr(builder.loader.dist, "size", lambda: 3)
-    assert builder.make_schedule(config, 28130)(0) == pytest.approx(1 / 333)
-    assert builder.make_schedule(config_of("nuscenes/default.yaml", "--scheduler.name=constant"), 5)(3) == 1.0

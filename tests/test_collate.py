@@ -62,16 +62,6 @@ def test_sampler_gives_every_frame_once(num_frames: int, world_size: int, shuffl
     assert sorted(index for part in drawn for _, index in part) == list(range(num_frames))
 
 
-@pytest.mark.parametrize(("num_frames", "world_size"), [(10, 3), (9, 3), (2, 5)])
-def test_sampler_pads_equally(num_frames: int, world_size: int) -> None:
-    samplers = [EpochSampler(num_frames, rank, world_size, shuffle=True, seed=1) for rank in range(world_size)]
-    drawn = [[index for _, index in sampler] for sampler in samplers]
-    share = -(-num_frames // world_size)
-    assert [len(part) for part in drawn] == [share] * world_size == [len(sampler) for sampler in samplers]
-    counts = np.bincount(np.concatenate(drawn), minlength=num_frames)
-    assert counts.min() >= 1 and counts.max() - counts.min() <= 1
-
-
 def test_sampler_epochs() -> None:
     sampler = EpochSampler(50, shuffle=True, seed=2)
     first = list(sampler)

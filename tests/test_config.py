@@ -3,7 +3,6 @@
 import os
 
 import pytest
-import yaml
 
 from core.errors import UserError
 from core.running.config import load_config
@@ -124,13 +123,6 @@ def test_missing_files(tree, name):
             load_config(*layers)
     with pytest.raises(UserError, match=r"no default\.yaml"):
         load_config(write(tree.parent / "alone/alone.yaml", "a: 1"))
-
-
-def test_resolved_configuration_reads_back(tree):
-    """What is saved beside the results gives the same configuration again."""
-    config = load_config(leaf(tree), overrides=["--optimizer.lr", "1e-4"])
-    resolved = write(tree / "resolved.yaml", yaml.safe_dump(config.dict()))
-    assert load_config(leaf(tree), [resolved]).dict() == config.dict()
 
 
 def test_published_keys_and_values():

@@ -42,16 +42,6 @@ def test_the_table_of_keys_is_up_to_date():
         assert file.read() == config_table.table(), "write it with: python3 -m core.running.config_table"
 
 
-def test_defaults_are_read_as_yaml_reads_them():
-    path = os.path.join(ROOT, "configs/default.yaml")
-    config = load_config(path).dict()
-    for entry in config_table.entries(path):
-        node = config
-        for name in entry.key.split("."):
-            node = node[name]
-        assert node == entry.default
-
-
 @pytest.mark.parametrize("key", KEYS)
 def test_a_key_takes_the_values_in_its_range_and_no_others(key):
     rule = KEYS[key]

@@ -61,8 +61,3 @@ def test_another_torchsparse_is_passed_over(install, log, version, functions, fa
     assert "torchsparse is installed, but not taken" in log[0] and fault in log[0]
     with pytest.raises(UserError, match=r"'torchsparse' does not run on cuda here \(it needs a GPU and .*v1\.4"):
         engines.choose_engine("torchsparse", GPU)
-
-
-def test_without_torchsparse_nothing_is_said(install, log):
-    assert engines.choose_engine("auto", GPU) == "native"
-    assert log == ["INFO Sparse engine: native on cuda."]

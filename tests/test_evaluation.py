@@ -77,26 +77,6 @@ def in_view(outputs, batch):
     return counts.numpy()
 
 
-def test_confusion_does_not_depend_on_the_batches():
-    """One frame a batch or two: the same counts, and every frame once."""
-    rng = np.random.default_rng(0)
-    answers = rng.integers(0, 17, (2, 2, made_up.VOXELS))
-
-    def confusion(*layout):
-        counts = np.zeros((2, 17, 17), np.int64)
-        for frames in layout:
-            vox, pix = (np.concatenate([answers[head][i] for i in frames]) for head in (0, 1))
-            counts = counts + in_view(made_up.certain_outputs(vox, pix), made_up.batch(frames))
-        return counts
-
-    together = confusion([0, 1])
-    np.testing.assert_array_equal(together, confusion([1], [0]))
-    np.testing.assert_array_equal(together, confusion([1, 0]))
-    for head in (0, 1):
-        expected = sum(confusion_matrix(made_up.sample(i).dense_label, answers[head][i], 17) for i in (0, 1))
-        np.testing.assert_array_equal(together[head], expected)
-
-
 def test_frames_without_ground_truth_do_not_count():
     parts = [made_up.sample(0), dataclasses.replace(made_up.sample(1), points=file_points(np.arange(made_up.VOXELS)))]
     batch = collate(parts)

@@ -160,13 +160,6 @@ def test_a_disk_that_fills_while_preparing(prepared, tmp_path):
         assert all(whole[name] == content for name, content in found.items() if name != "unfinished.json")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's thread
-def test_a_full_run_directory(prepared, tmp_path):
-    disk = tmp_path / "disk"
-    with small_disk(disk, "16k"):
-        assert "cannot be" in refusal(PRETRAIN, ASSOP2P, "--run-dir", disk / "run", *prepared.words(), begun=True)
-
-
 @pytest.mark.parametrize("name", ["checkpoints", "scalars.jsonl", "tensorboard", "metainfo"])
 def test_places_of_another_kind(prepared, tmp_path, name):
     """A file where a folder should be, and the other way round."""

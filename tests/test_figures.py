@@ -15,8 +15,6 @@ from core.estep import quality
 from core.figures import make_figures
 from core.figures.confusion import draw_confusion
 from core.figures.projection import draw_projection
-from core.figures.pseudo_labels import draw_pseudo_labels
-from core.figures.results import draw_results, validation_rows
 from core.figures.style import save_figure
 from core.figures.superpixels import pixel_targets
 from core.figures.training import read_scalars
@@ -82,23 +80,6 @@ def test_confusion_is_normalised_by_rows():
     assert {"75", "25", "4", "none"} <= set(texts(figure))
     figure = draw_confusion(np.array([[0, 0], [1, 3]]), ["ignored", "car"], "title")  # one predicted as ignored
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["car", "ignored"]
-
-
-def test_pseudo_labels_without_dense_labels_get_a_note():
-    confusion = np.array([[0, 0, 0], [1, 2, 1], [0, 0, 5]])
-    figure = draw_pseudo_labels({1: quality(confusion, ("ignored", "car", "bus")), 2: {"points": 5, "labelled": 2}})
-    widths = [[bar.get_width() for bar in bars] for bars in figure.axes[0].containers]
-    assert widths == [[50, 100], [25, 0], [25, 0]]  # correct, wrong, ignored; car, bus
-    assert "not scored: no dense labels were at hand" in texts(figure)
-
-
-def test_results(tmp_path):
-    """In order of the iterations; without a score there is a dash."""
-    figure = draw_results({"iteration 0": dict(zip(SCOPES, (70.0, None, 65.04), strict=True))})
-    assert {"70.0", "–", "65.0"} <= set(texts(figure))
-    for folder, split in (("checkpoints_mstep_1", "val"), ("checkpoints", "val"), ("checkpoints_mstep_0", "train")):
-        save_row(str(tmp_path / "results.json"), made_up_row(str(tmp_path / folder / "a.pt"), split))
-    assert list(validation_rows(str(tmp_path))) == ["iteration 0", "iteration 2"]
 
 
 def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path):

@@ -18,7 +18,6 @@ from core.label_files.files import (
     ForeignFile,
     WeakLabel,
     check_directory,
-    read_meta,
     read_pseudo_label,
     read_superpixels,
     read_weak_label,
@@ -103,14 +102,6 @@ def test_what_is_written_comes_back(tmp_path):
     np.testing.assert_array_equal(files["pseudo"][1](num_points=1000), np.arange(1000).astype(np.uint8))
     again = write_all(tmp_path / "again", "é")
     assert all(content_of(path) == content_of(again[kind][0]) for kind, (path, _) in files.items())
-
-
-def test_point_candidates():
-    label = WeakLabel(
-        np.zeros(4, np.uint8), np.zeros(4, np.uint8), np.array([1, -1, 0, 1], np.int32), np.array([0, 6], np.uint32)
-    )
-    assert label.num_points == 4
-    assert label.point_candidates().tolist() == [6, 0, 0, 6] and label.point_candidates().dtype == np.uint32
 
 
 @pytest.mark.parametrize("ids", [np.full((2, 4, 4), 65536), np.full((2, 4, 4), -1), np.zeros((4, 4), int), [[[0]]]])
@@ -220,20 +211,6 @@ def write_directory(directory, tokens=("a", "b"), command=None):
     return meta
 
 
-def test_meta_comes_back(tmp_path):
-    meta = write_directory(tmp_path, command="python3 make.py my.yaml")
-    assert read_meta(str(tmp_path), "weak_label") == meta
-    assert meta["parameters"] == {"grid": [5.0, 0.1], "inner": {"epsilon": 0.5}} and meta["seed"] == 7
-    assert meta["dataset"] == {"name": "nuscenes", "version": "v1.0-mini", "split": "train"}
-    assert meta["classes"] == ["ignored", "car"] and meta["statistics"] == {"sparse": 0.1} and meta["opencv"] == "4"
-
-
-def test_good_directory(tmp_path):
-    meta = write_directory(tmp_path)
-    assert check_directory(str(tmp_path), "weak_label", ["a", "b"], {"parameters": Parameters(), "seed": 7}) == meta
-    assert check_directory(str(tmp_path), "weak_label", [], None) == meta
-
-
 @pytest.mark.parametrize(
     ("expected", "words"),
     [
@@ -248,30 +225,6 @@ def test_directory_of_other_parameters(tmp_path, expected, words):
     failing(ForeignFile, "weak", "meta.json", check, *words)
 
 
-def test_directory_lacks_files(tmp_path):
-    write_directory(tmp_path)
-    failing(BrokenFile, "weak", "c.npz", lambda: check_directory(str(tmp_path), "weak_label", ["a", "c"], {}))
-
-
-def test_a_foreign_file_beside_a_missing_one_is_named(tmp_path):
-    write_directory(tmp_path)
-    foreign_npy(str(tmp_path / "c_x.bin"))
-    check = lambda: check_directory(str(tmp_path), "weak_label", ["c"])  # noqa: E731
-    failing(BrokenFile, "weak", "c.npz", check, "c_x.bin beside it is of another format")
-
-
-def test_a_directory_of_dead_links(tmp_path):
-    write_directory(tmp_path / "there")
-    shutil.copytree(tmp_path / "there", tmp_path / "links", symlinks=True)
-    for name in ("a.npz", "b.npz"):
-        os.remove(tmp_path / "links" / name)
-        os.symlink(tmp_path / "there" / name, tmp_path / "links" / name)
-    check = lambda: check_directory(str(tmp_path / "links"), "weak_label", ["a", "b"])  # noqa: E731
-    check()
-    os.rename(tmp_path / "there", tmp_path / "unmounted")
-    failing(BrokenFile, "weak", "a.npz", check, "2 of 2 are missing", f"dead link to {tmp_path}/there/a.npz")
-
-
 def test_directory_lacks_meta(tmp_path):
     check = lambda: check_directory(str(tmp_path / "labels"), "weak_label", ["a"], {})  # noqa: E731
     failing(UserError, "weak", "labels", check, "no such directory")
@@ -279,22 +232,6 @@ def test_directory_lacks_meta(tmp_path):
     failing(UserError, "weak", "meta.json", check, "unfinished")
     (tmp_path / "labels" / "meta.json").write_text("{")
     failing(UserError, "weak", "meta.json", check, "JSON")
-
-
-def test_directory_of_another_kind(tmp_path):
-    write_directory(tmp_path)
-    check = lambda: check_directory(str(tmp_path), "superpixel", [])  # noqa: E731
-    failing(ForeignFile, "superpixel", "meta.json", check, "weak_label")
-
-
-def test_superpixels_as_pngs(tmp_path):
-    """A directory of the format before is refused with the command that made it."""
-    (tmp_path / "camera.png").write_bytes(b"\x89PNG")
-    meta = {"kind": "superpixel", "format": 1, "command": "python3 prepare_nusc_superpixel.py mine.yaml"}
-    (tmp_path / "meta.json").write_text(json.dumps(meta))
-    check = lambda: check_directory(str(tmp_path), "superpixel", ["t"])  # noqa: E731
-    words = ("format 2; found 'superpixel', 1", f"remove {tmp_path} (or choose another path) and run", "mine.yaml")
-    failing(ForeignFile, "superpixel", "meta.json", check, *words)
 
 
 def test_failure_to_write_is_told(tmp_path):

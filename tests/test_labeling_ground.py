@@ -8,7 +8,7 @@ import pytest
 from core.labeling.annotation.parameters import WeakLabelParameters
 from core.labeling.ground.ground import find_ground, ground_of_cells, normal_threshold
 from core.labeling.ground.plane import Cells, fit_planes
-from core.labeling.ground.polar import group_points, polar_cells
+from core.labeling.ground.polar import polar_cells
 
 PARAMETERS = WeakLabelParameters()
 FLAT = np.array([0.0, 0.0, 1.0, 0.0])  # z = 0
@@ -80,12 +80,6 @@ def test_the_last_angular_bin_is_the_first_and_they_count_from_the_smallest_occu
     assert polar_cells(np.array([polar(10, t) for t in turns]), (5.0, 0.1))[1].tolist() == bins
 
 
-def test_points_are_grouped_by_ring_then_bin_in_file_order():
-    ring, angular_bin = np.array([1, 0, 1, 0, 1]), np.array([0, 2, 0, 1, 3])
-    order, starts = group_points(ring, angular_bin)
-    assert order.tolist() == [3, 1, 0, 2, 4] and starts.tolist() == [0, 1, 2, 4, 5]
-
-
 def test_all_points_are_candidates_unless_heights_spread():
     assert candidates([-0.74, 0.74]) == [True, True]
     assert candidates([-0.75, 0.75]) == [True, False]
@@ -114,12 +108,6 @@ def test_refused_inliers_leave_the_candidates():
     inlier = ground_of_cell(xyz, 0.75, fitter, 7)
     assert [len(c) for c in fitter.calls] == [250, 120] and fitter.seeds == [7, 8]
     np.testing.assert_array_equal(inlier, np.abs(xyz[:, 2]) < 0.2)
-
-
-def test_ends_when_refusals_leave_100_candidates():
-    fitter = Planes(WALL)
-    assert not ground_of_cell(np.concatenate([wall(130, 0.0, 1.0), floor(100)]), 0.75, fitter, 0).any()
-    assert len(fitter.calls) == 1
 
 
 def test_three_tries_at_most():
@@ -158,15 +146,6 @@ def test_plane_with_points_below_is_refused_unless_they_are_few():
     assert lies_below(z), "not above on average"
 
 
-def test_allowed_outliers_round_half_to_even():
-    for points, allowed in ((25, 2), (35, 4)):  # 2.5 -> 2, 3.5 -> 4
-        z = np.zeros(points)
-        z[:allowed] = -1.0
-        assert lies_below(z)
-        z[: allowed + 1] = -1.0
-        assert not lies_below(z)
-
-
 def test_cells_do_not_know_of_each_other():
     parts = [
         np.concatenate([wall(130, 0.0, 1.0), floor(120)]),
@@ -203,13 +182,3 @@ def test_sweeps_help_to_find_ground_but_are_not_labelled():
     component = find_ground(key, sweeps, PARAMETERS, np.random.default_rng(0))
     assert component.tolist() == [0] * 50
     assert len(find_ground(nothing, patch, PARAMETERS, np.random.default_rng(0))) == 0
-
-
-@pytest.mark.parametrize("fitter", ["numba", "open3d"])
-def test_both_fitters_find_the_same_ground(fitter):
-    rng = np.random.default_rng(1)
-    xyz = np.column_stack([rng.uniform(3, 20, (4000, 1)), rng.uniform(-5, 5, 4000), rng.normal(-1.8, 0.03, 4000)])
-    xyz[::5, 2] = rng.uniform(-1.2, 1, 800)
-    ground = find_ground(xyz, np.empty((0, 3)), replace(PARAMETERS, plane_fitter=fitter), rng) >= 0
-    truth = np.arange(4000) % 5 != 0
-    assert (ground & truth).sum() > 0.85 * truth.sum() and not ground[~truth].any()

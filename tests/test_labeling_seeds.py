@@ -67,18 +67,6 @@ def test_real_images_at_the_published_numbers():
         check_same(equalize(image))
 
 
-@pytest.mark.parametrize("size", [(360, 640), (368, 1224), (376, 1241), (54, 96), (90, 160)])
-def test_image_sizes(size):
-    check_same(picture("scene", size), num_superpixels=1024)
-    check_same(picture("noise", size), num_superpixels=256, num_levels=3, iterations=3)
-
-
-@pytest.mark.parametrize("kind", ["scene", "flat", "noise", "two colours"])
-@pytest.mark.parametrize("prior", range(6))
-def test_priors_on_all_kinds_of_pictures(kind, prior):
-    check_same(picture(kind, (101, 203)), prior=prior, num_superpixels=200)
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_order_of_sums_beyond_the_precision_of_float32(seed):
     """Products of large superpixels' areas exceed 2**24; on nearly equal histograms the sums' rounding decides."""
@@ -108,13 +96,6 @@ def test_small_images(height, width, kind, seed, **numbers):
     except UserError:
         assume(False)
     check_same(picture(kind, (height, width), seed), **numbers)
-
-
-def test_the_image_may_lie_anyhow_in_memory():
-    hsv = picture("scene", (90, 160))
-    np.testing.assert_array_equal(
-        seeds_superpixels(np.asfortranarray(hsv), **PUBLISHED), seeds_superpixels(hsv, **PUBLISHED)
-    )
 
 
 def test_blocks_cover_the_image():

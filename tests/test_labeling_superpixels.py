@@ -41,20 +41,6 @@ def test_wrong_size_is_refused():
         make_superpixels(image(0, (64, 64)), PARAMETERS)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"implementation": "skimage"}, "implementation: none is named 'skimage'.*numba, opencv"),
-        ({"num_superpixels": 5000}, "5000 superpixels do not suit an image of 128x72"),
-        ({"histogram_bins": 50}, "histogram_bins: expected 1..40, found 50"),
-    ],
-)
-@pytest.mark.parametrize("parameters", [PARAMETERS, OPENCV])
-def test_numbers_are_checked_before_work(parameters, change, words):
-    with pytest.raises(UserError, match=f"dataset.seeds.*{words}"):
-        check_implementation(replace(parameters, **change))
-
-
 def test_contrib_is_needed_only_where_it_is_chosen(monkeypatch):
     main_part = SimpleNamespace(__version__="4.11.0", setNumThreads=lambda count: None)
     monkeypatch.setitem(sys.modules, "cv2", main_part)

@@ -177,15 +177,6 @@ def test_share_of_cpus(own, of_processes, threads):
     assert share_of_cpus(own, of_processes) == threads
 
 
-def test_cpus_are_those_that_the_process_may_use():
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert available_cpus() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
 @pytest.mark.parametrize(
     ("local_size", "gpus", "same", "message"),
     [

@@ -1,6 +1,5 @@
 """What a network's input means is stored with its checkpoint and its labels, and compared where they are loaded."""
 
-import json
 import os
 import shutil
 from dataclasses import replace
@@ -10,8 +9,6 @@ import torch
 
 from core import builder
 from core.errors import UserError
-from core.label_files.files import read_meta
-from core.training.checkpoint import read_checkpoint
 from core.training.network_input import CIRCUMSTANCES, MEANING, STORED, check_input
 from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, MSTEP, PRETRAIN, logged, refusal, run_script
 from tests.fake_labels import fake_config
@@ -106,22 +103,6 @@ def test_steps_refuse_a_checkpoint_of_another_input(prepared, trained, tmp_path)
         line = refusal(script, config, *words)
         assert f"{trained / BEST}: trained with dataset.image_normalize false, here it is true; set it as in" in line
     assert not os.path.exists(tmp_path / "run/pseudo_labels_0") and not os.path.exists(tmp_path / "run/results.json")
-
-
-def test_where_it_is_stored(prepared, trained, tmp_path):
-    expected = {"voxel_size": 0.3, "image_normalize": False, "image_size": [36, 64], "points": "in_view"}
-    expected |= {"features": ["x", "y", "z", "intensity"], "precision": "float32"}
-
-    def assert_holds(stored):
-        assert {name: stored[name] for name in expected} == expected and len(stored["classes"]) == 17
-
-    for name in ("max-iou-vox-val.pt", "max-iou-pix-val.pt", "step-4.pt"):
-        assert_holds(read_checkpoint(str(trained / "checkpoints" / name))[STORED])
-    assert_holds(read_meta(str(trained / "pseudo_labels_0"), "pseudo_label")["parameters"][STORED])
-    run_script("eval_miou", ASSOP2P, "--weight-path", trained / BEST, "--run-dir", tmp_path, *prepared.words())
-    with open(tmp_path / "results.json", encoding="utf-8") as file:
-        (row,) = json.load(file)
-    assert_holds(row[STORED])
 
 
 def test_an_mstep_tells_of_pseudo_labels_of_another_input(prepared, trained, tmp_path):

@@ -70,13 +70,6 @@ def test_sweeps_move_with_the_vehicle(root: Path) -> None:
         np.testing.assert_allclose(moved[:3], in_lidar(3), atol=1e-9)
 
 
-def test_number_of_sweeps(root: Path) -> None:
-    assert len(open_reader(root, num_sweeps=2).frame(1).sweeps) == 2
-    assert open_reader(root, num_sweeps=0).frame(1).sweeps == ()
-    with pytest.raises(UserError, match="11 earlier sweeps"):
-        open_reader(root, num_sweeps=11)
-
-
 def test_splits_are_the_devkits() -> None:
     devkit = pytest.importorskip("nuscenes.utils.splits")
     theirs, ours = devkit.create_splits_scenes(), official_scenes()

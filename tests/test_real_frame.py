@@ -20,7 +20,7 @@ from core.running.config import load_config
 from core.scores.results import SCOPES
 from core.training.checkpoint import save_checkpoint
 from core.training.trainer import SegmentationTrainer
-from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, PRETRAIN, ROOT, logged, overrides, refusal, run_script
+from tests.entry import ASSOP2P, CONFIGS, ESTEP, PRESEG, ROOT, logged, overrides, run_script
 
 DATA = os.path.join(os.path.dirname(ROOT), "shared", "data", "nuscenes_keyframe")
 FULL_SIZE = os.environ.get("IUPC_FULL_SIZE") == "1"
@@ -85,23 +85,6 @@ def trained(frame):
     return SimpleNamespace(words=overrides(keys), losses=losses.steps, path=path, sample=data[0])
 
 
-def test_the_configuration_is_the_published_one(frame):
-    changed = load_config(ASSOP2P, overrides=overrides(frame.keys))
-    assert (changed.model.cr, changed.dataset.voxel_size, changed.dataset.image_crop_rate) == (0.64, 0.05, 0.4)
-    assert (changed.dataset.seeds.num_superpixels, changed.num_epochs) == (1024, 25)
-
-
-def test_weak_labels_and_superpixels(frame):
-    with open(frame.folder / "weak/meta.json") as file:
-        statistics = json.load(file)["statistics"]
-    assert statistics["sparse"] < 0.02 and statistics["propagated_accuracy"] > 0.95
-    assert statistics["propagated"] + statistics["negative"] > 0.7
-    (name,) = (path for path in os.listdir(frame.folder / "seeds") if path.endswith(".npz"))
-    with np.load(frame.folder / "seeds" / name) as archive:
-        maps = archive["ids"].reshape(6, 360, 640)
-    assert all(700 < len(np.unique(ids)) < 1300 for ids in maps)
-
-
 def test_three_training_steps(trained):
     assert len(trained.losses) == 3
     names = {f"{term}/{head}" for term in ("sparse", "propagated", "negative") for head in ("vox", "pix")}
@@ -135,9 +118,3 @@ def test_evaluation(frame, trained):
         points = np.array(row["scores"][scope]["confusion"]).sum()
         assert points == NUM_POINTS if scope == "vox/all" else 20_000 < points < NUM_POINTS
     assert os.path.getsize(frame.folder / f"predictions/{trained.sample.token}.bin") == NUM_POINTS
-
-
-def test_a_split_without_frames(frame):
-    """mini_val has no scene here."""
-    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", frame.folder / "none", *overrides(frame.keys))
-    assert "has no key frame of split 'val'" in line and "none of its 1 scenes (the first is scene-0061)" in line

@@ -165,13 +165,6 @@ def test_pcd_as_open3d_writes_it(tmp_path, options):
     np.testing.assert_allclose(read_cloud(path, XYZI).points, points, atol=1e-6)
 
 
-def test_npy(tmp_path):
-    np.save(tmp_path / "a.npy", POINTS.astype(np.float64))
-    np.save(tmp_path / "b.npy", np.rec.fromarrays(POINTS.T, names="x,y,z,intensity"))
-    for name in "ab":
-        np.testing.assert_array_equal(read_cloud(str(tmp_path / f"{name}.npy"), XYZI).points, FINITE)
-
-
 def test_other_columns(tmp_path):
     path = str(tmp_path / "a.bin")
     np.column_stack([POINTS, np.arange(4), 10 * np.arange(4)]).astype(np.float32).tofile(path)
@@ -283,15 +276,3 @@ def test_stems_that_match_nothing(root, folder, kind):
         UserError, match=f"no {kind} is called as a cloud is \\(found 'x0000', clouds are called as '0000'"
     ):
         opened(root)
-
-
-def test_no_recordings(tmp_path):
-    for place, words in ((tmp_path, "no point cloud"), (tmp_path / "none", "no such folder")):
-        with pytest.raises(UserError, match=words):
-            opened(place)
-
-
-def test_sweeps_need_poses(tmp_path):
-    write_recording(tmp_path, poses=False)
-    with pytest.raises(UserError, match="poses.txt: missing; dataset.num_sweeps 2 needs poses"):
-        opened(tmp_path, num_sweeps=2).check_files(sweeps=True)

@@ -3,7 +3,6 @@
 import math
 
 import pytest
-import torch
 
 from core.training.schedulers import cosine_warmup
 
@@ -33,20 +32,3 @@ def test_warmup_is_shared_by_the_processes(processes, warmup):
     assert all(factor(k) < factor(k + 1) for k in range(warmup - 1))
     if warmup:
         assert factor(0) == pytest.approx(1 / warmup)
-
-
-def test_warmup_length_is_an_argument():
-    assert cosine_warmup(1, 100, 1, 2, warmup_iterations=20)(4) == pytest.approx(0.5)
-
-
-def test_rates_in_an_optimizer():
-    """The first step is taken at the factor of k = 0, the next at that of k = 1."""
-    factor = cosine_warmup(1, 4, 1, 1)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.24)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    rates = []
-    for _ in range(4):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates == pytest.approx([0.24 * factor(k) for k in range(4)])

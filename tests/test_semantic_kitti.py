@@ -11,7 +11,6 @@ from PIL import Image
 
 from core.datasets.augmentation import Augmentation
 from core.datasets.catalog import open_dataset
-from core.datasets.label_sources import LabelSources
 from core.datasets.sample import SegmentationDataset
 from core.datasets.semantic_kitti import CLASSES
 from core.datasets.semantic_kitti import sequence as sequence_module
@@ -176,17 +175,6 @@ def test_flip_keeps_each_point_on_its_pixel(root):
     np.testing.assert_array_equal(flipped.feats[mirrored, 4:], plain.feats[order, 4:])
 
 
-def test_flip_looks_superpixels_up_where_they_are(root, monkeypatch):
-    """Maps are of the image as it is: targets do not change."""
-    ids = np.random.default_rng(0).integers(0, 251, (1, 41, 121))
-    monkeypatch.setattr("core.datasets.label_sources.read_superpixels", lambda *_: ids)
-    monkeypatch.setattr("core.datasets.sample.association_targets", lambda found, *_: found.astype(np.uint8))
-    plain, flipped = samples(root, flip=1.0, labels=LabelSources(superpixel_dir="maps"))
-    order, mirrored = np.argsort(plain.rows), np.argsort(flipped.rows)
-    assert len(np.unique(plain.asso_target)) > 2
-    np.testing.assert_array_equal(flipped.asso_target[mirrored], plain.asso_target[order])
-
-
 @pytest.mark.parametrize("mode", ["estep", "eval"])
 def test_only_training_samples_are_flipped(root, mode):
     options = {"voxel_size": 0.1, "image_size": (41, 121), "augmentation": Augmentation(flip=1.0)}
@@ -241,12 +229,6 @@ def test_broken_poses(root):
     reader_of(root).check_files()  # without sweeps no pose is used, and nobody is blamed for it
 
 
-def test_times_of_another_number(root):
-    (root / "sequences/00/times.txt").write_text("0.0\n0.1\n0.2\n")
-    with pytest.raises(UserError, match=r"times.txt lists 3 scans, .*velodyne has 2"):
-        reader_of(root).check_files()
-
-
 def test_scans_are_counted_by_numbers(tmp_path):
     """Names without leading zeros: an earlier scan has a lower number, and its pose is that of its number."""
     folder = Path(write_sequence(tmp_path, "00", scans=12))
@@ -265,23 +247,6 @@ def test_scans_are_counted_by_numbers(tmp_path):
     assert reader.tokens()[0] == "00_5" and reader.frame(3).sweeps[0].to_key[0, 3] == pytest.approx(-STEP)
     moved = np.load(tmp_path / "index/00.npz")["size"]
     assert moved.tolist() == [list(SIZES[i % 2]) for i in range(5, 12)]
-
-
-def test_an_image_that_was_resized_after_its_size_was_kept(root):
-    path = root / "sequences/00/image_2/000001.png"
-    view = reader_of(root).frame(1).cameras[0]
-    Image.new("RGB", (60, 20)).save(path)
-    with pytest.raises(UserError, match=r"000001.png is 60x20, .* say 117x43: .* remove .*index/00.npz") as caught:
-        reader_of(root).load_image(view)
-    os.remove(str(caught.value).split(" remove ")[1].split(",")[0])
-    reader = reader_of(root)
-    assert reader.load_image(reader.frame(1).cameras[0]).shape == (20, 60, 3)
-
-
-def test_a_split_without_a_sequence(root):
-    shutil.rmtree(root / "sequences/08")
-    with pytest.raises(UserError, match=r"no scan of split 'val' in .*08/velodyne: unpack sequence 08$"):
-        reader_of(root, "val")
 
 
 def test_a_half_unpacked_data_set_is_told(root, monkeypatch):

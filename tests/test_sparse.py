@@ -237,17 +237,6 @@ def test_coarser_sets_from_the_loader_are_those_built_on_demand():
         assert torch.equal(given.kernel_map(2, 2, stride // 2).table, built.kernel_map(2, 2, stride // 2).table)
 
 
-def test_bfloat16_convolution_is_float32s_rounded():
-    """Under autocast the result differs from float32's by bfloat16's rounding of inputs and result, and by no more."""
-    coordinates, conv = random_set(2000), Conv3d(16, 16, 3)
-    feats = torch.randn(2000, 16)
-    exact = conv(SparseTensor(feats, coordinates)).feats.detach()
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded = conv(SparseTensor(feats, coordinates)).feats
-    assert rounded.dtype == torch.bfloat16
-    assert float((rounded.detach().float() - exact).norm() / exact.norm()) < 1e-2
-
-
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 def test_the_kernel_that_gathers_agrees_with_pytorch():
     """On a CPU, in Triton's interpreter; on a GPU the convolutions' tests run it."""

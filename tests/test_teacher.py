@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from core.label_files.files import PSEUDO_LABEL, read_meta
-from core.losses import LossWeights
 from core.training.checkpoint import load_weights, read_checkpoint
 from core.training.resume import TRAINING_STATE
 from core.training.teacher import TEACHER, Teacher
@@ -47,17 +46,6 @@ def test_teacher_changes_nothing_in_training_and_is_what_is_validated(tmp_path):
     assert load_weights(network, str(tmp_path / "a/step-4.pt"), weights="model") == "model"
     assert torch.equal(loaded.evaluation_step(batch).x_vox, student.x_vox)
     assert "points.1.running_mean" in with_teacher.teacher.state
-
-
-def test_teacher_starts_from_a_checkpoint_without_one(tmp_path):
-    train(tmp_path, 1)
-    trainer = make_trainer(ema=0.9)
-    state = read_checkpoint(str(tmp_path / "step-2.pt"))
-    state["callbacks"] = {}
-    trainer._load_state_dict(state)
-    for name, value in trainer.teacher.state.items():
-        assert torch.equal(value, state["model"][name])
-    assert LossWeights() == trainer.weights
 
 
 def test_evaluation_and_estep_take_the_teacher(prepared, trained, tmp_path):

@@ -79,17 +79,6 @@ def test_loss_falls(device, weights, names):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_bfloat16_step(device):
-    trainer = make_trainer(device, amp_dtype=torch.bfloat16)
-    exact = train(make_trainer(device), SAMPLES)[0]
-    steps = train(trainer, SAMPLES, epochs=3)
-    assert all(math.isfinite(value) for step in steps for value in step.values())
-    assert steps[0]["total"] == pytest.approx(exact["total"], rel=0.1)
-    assert steps[-1]["total"] < steps[0]["total"]
-    assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
-
-
-@pytest.mark.parametrize("device", DEVICES)
 def test_a_sample_without_any_label_trains(device):
     bare = made_up.without_labels(made_up.sample(1))
     for samples in ([bare], [made_up.sample(0), bare]):
@@ -170,35 +159,6 @@ def test_gradient_sizes_are_those_of_the_weighted_terms(ramp):
     trainer.update(batch)
     for name, size in expected.items():
         assert trainer.gradients[f"point/{name}"] == pytest.approx(size, rel=1e-4), name
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_evaluation_step(device):
-    """In evaluation mode, without gradient, and batch norms untouched."""
-    trainer = make_trainer(device)
-    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    batch = made_up.batch()
-    outputs = trainer.evaluation_step(batch)
-    assert not outputs.x_vox.requires_grad and not trainer.network.training
-    assert all(torch.equal(value, before[name]) for name, value in trainer.network.state_dict().items())
-    again = trainer.evaluation_step(batch)
-    assert torch.equal(outputs.x_vox, again.x_vox)
-    train(trainer, SAMPLES)
-    assert trainer.network.training
-
-
-def test_targets():
-    """Sparse labels override propagated ones; the rows of a term are those with a label, of the image those seen."""
-    batch = made_up.batch()
-    targets = targets_of(batch)
-    annotated, seen = batch.sparse_label != 0, batch.image_index >= 0
-    propagated = targets.labels["propagated"]
-    assert torch.equal(propagated[annotated], batch.sparse_label[annotated])
-    assert torch.equal(propagated[~annotated], batch.propagated_label[~annotated])
-    for name, label in targets.labels.items():
-        assert torch.equal(targets.rows[name], label.nonzero().squeeze(1).int())
-        assert torch.equal(targets.rows[f"{name}/pix"], ((label != 0) & seen).nonzero().squeeze(1).int())
-    assert torch.equal(targets.rows["association"], ((batch.asso_target != 0) & seen).nonzero().squeeze(1).int())
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -32,14 +32,6 @@ def test_against_brute_force(seed: int, count: int, extent: int, labelled: float
     assert point_voxel.tolist() == expected[2]
 
 
-def test_priority_rule() -> None:
-    """Of several annotated points the highest class, of equal ones the first; without one the first in the file."""
-    xyz = np.array([[0.0, 0, 0]] * 5 + [[1.0, 0, 0]] * 2)
-    priority = np.array([0, 2, 7, 7, 3, 0, 0], np.uint8)
-    assert voxelize(xyz, 0.05, priority).representative.tolist() == [2, 5]
-    assert voxelize(xyz, 0.05).representative.tolist() == [0, 5]
-
-
 @pytest.mark.parametrize("voxel_size", [0.05, 0.06, 0.03, 0.07])
 def test_multiples_of_the_voxel_size_stay_apart(voxel_size: float) -> None:
     steps = np.arange(-2000, 2000)

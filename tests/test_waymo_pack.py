@@ -59,30 +59,6 @@ def test_only_what_frames_need_is_kept_a_row_a_group(download, tmp_path, capsys)
     assert said and said[1] == "0.00"
 
 
-def test_the_room_is_about_what_it_takes(download, tmp_path):
-    """Of the fake's small files, tables of contents are the most; what is estimated are the images themselves."""
-    job, frames, num_bytes = pack._plan(str(download), "none", "train", list(SEGMENTS), None, 0)
-    assert frames == 4 and [rows[IMAGE] for rows in job.rows] == [[0, 1, 2, 3, 4, 10, 11, 12, 13, 14]] * 2
-    parquet = pack.ParquetFiles()
-    path = str(download / f"training/{LIDAR}/{SEGMENTS[0]}.parquet")
-    total, number = parquet.column_bytes(path, LIDAR, pack.COLUMNS[LIDAR])
-    assert number == 6 and 0 < total < os.path.getsize(path)
-    cells = 4 * 12 * 4  # a turn of the TOP LiDAR; of the other laser 1 x 2 x 4
-    assert pack._bytes_of(parquet, path, LIDAR, [1, 5]) == total * 2 * cells // (3 * (cells + 8))
-    assert num_bytes > 2 * total
-
-
-def test_too_little_room_is_told_first(download, tmp_path, monkeypatch):
-    def full(folder, num_bytes):
-        assert num_bytes > 1000
-        raise UserError(f"{folder}: needs more")
-
-    monkeypatch.setattr(pack, "check_room", full)
-    with pytest.raises(UserError, match="needs more"):
-        pack_split(str(download), str(tmp_path / "data"), "train")
-    assert not (tmp_path / "data").exists()
-
-
 def test_an_interrupted_packing_goes_on(download, tmp_path, monkeypatch, capsys):
     pack_split(str(download), str(tmp_path / "whole"), "train", num_sweeps=1)
     packed = []
