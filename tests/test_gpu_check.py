@@ -1,4 +1,4 @@
-"""`make gpu-check`: its parts at toy size on the CPU; what it says of failures, of time that is up, of no GPU."""
+"""`make gpu-check` and the plain network at toy size on the CPU."""
 
 import json
 import os
@@ -9,6 +9,11 @@ import torch
 
 from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check.answers import Answers
+from benchmarks.made_up_batch import NUM_CLASSES, made_up_batch
+from benchmarks.plain.network import PlainNetwork
+from core.losses import LossWeights, loss_terms
+from core.models import TwoBranchNetwork
+from core.training.trainer import network_inputs, targets_of
 from tests.entry import ROOT, environment
 
 
@@ -56,3 +61,24 @@ def test_without_a_gpu_one_line_says_so(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu_check"])
     assert gpu_check.main() == 0
     assert capsys.readouterr().out.count("\n") == 1
+
+
+NARROW = {"cr": 0.125, "proj_channel": 8, "image_blocks": (1, 1, 1, 1), "dropout": 0.0}
+
+
+def test_plain_network_gives_the_same_loss_and_gradients():
+    batch = made_up_batch(400, (24, 40))
+    results = []
+    ours = TwoBranchNetwork(NUM_CLASSES, **NARROW).double()
+    plain = PlainNetwork(NUM_CLASSES, **NARROW).double()
+    plain.load_state_dict(ours.state_dict())
+    for network in (ours, plain):
+        network._prepare = lambda images: images.double()
+        inputs = network_inputs(batch)
+        inputs |= {"feats": inputs["feats"].double(), "pixel": inputs["pixel"].double()}
+        terms = loss_terms(network(**inputs), targets_of(batch), LossWeights())
+        terms["total"].backward()
+        gradients = torch.stack([parameter.grad.norm().float() for parameter in network.parameters()])
+        results.append((torch.stack([term.detach().float() for term in terms.values()]), gradients))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))

@@ -1,12 +1,18 @@
-"""A worker's memory stays flat; `benchmarks/loader_memory.py` shows it over 2 000 samples of the full size."""
+"""The memory of processes and of loader processes; `benchmarks/loader_memory.py` shows it at full size."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
+import pytest
 
 from benchmarks.loader_memory import memory_of_worker
 from core import builder
 from core.datasets.sample import SegmentationDataset
 from core.running.config import load_config
 from tests.entry import ASSOP2P
+from tests.helpers import HERE
 
 
 class Leaking:
@@ -34,3 +40,32 @@ def test_memory_stays_flat(prepared):
     assert last - after_40 < 2e6
     after_40, *_, last = memory_of_worker(Leaking(dataset), len(dataset), 160, 40)
     assert last - after_40 > 8e6
+
+
+SCRIPT = """
+import resource
+import numpy as np
+from core.running.memory import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(64 * 2**20 // 8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+took_effect = {keep} and keep_freed_memory()
+faults()
+print(took_effect, sum(faults() for _ in range(3)))
+"""
+
+
+def faults(keep: bool) -> int:
+    """Page faults of filling 64 MiB three times, after a first time."""
+    command = [sys.executable, "-c", SCRIPT.format(keep=keep)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=os.path.dirname(HERE))
+    took_effect, count = result.stdout.split()
+    if keep and took_effect == "False":
+        pytest.skip("the C library is not glibc")
+    return int(count)
+
+
+def test_kept_memory_is_not_asked_for_again():
+    kept, mapped_anew = faults(keep=True), faults(keep=False)  # how many depends on the size of pages
+    assert mapped_anew > 50 and kept < mapped_anew / 4
