@@ -1,7 +1,7 @@
 """Bad input, by the commands: one clear line that names the file or key, and what mends it; nothing half written.
 
 Files of each format are damaged one by one in `test_label_files`, `test_checkpoint` and `test_hostile_data`, keys in
-`test_config` and `test_config_keys`.
+`test_config_keys`.
 """
 
 import glob

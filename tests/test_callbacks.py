@@ -189,15 +189,6 @@ def test_several_processes_warm_up():
     assert factor(iterations - 1) == pytest.approx(0.5 * (1 + math.cos(math.pi * (iterations - 334) / iterations)))
 
 
-@pytest.mark.parametrize(("processes", "warmup"), [(2, 500), (4, 250), (8, 125), (3000, 0)])
-def test_warmup_is_shared_by_the_processes(processes, warmup):
-    factor = cosine_warmup(25, 28130, 4, processes)
-    assert factor(warmup) == 1.0
-    assert all(factor(k) < factor(k + 1) for k in range(warmup - 1))
-    if warmup:
-        assert factor(0) == pytest.approx(1 / warmup)
-
-
 def test_average_by_hand():
     """The decay is at most (1 + k) / (10 + k); a swap exchanges the values, and again."""
     network = torch.nn.Linear(1, 1, bias=False)

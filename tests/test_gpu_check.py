@@ -8,7 +8,6 @@ import sys
 import torch
 
 from benchmarks.gpu_check import __main__ as gpu_check
-from benchmarks.gpu_check.answers import Answers
 from benchmarks.made_up_batch import NUM_CLASSES, made_up_batch
 from benchmarks.plain.network import PlainNetwork
 from core.losses import LossWeights, loss_terms
@@ -36,24 +35,6 @@ def test_all_parts_at_toy_size(prepared, tmp_path):
     assert found["E-step tf32"]["frames"] == found["evaluation tf32"]["frames"] == 4
     assert found["killed and resumed"]["bit for bit"] and found["gloo with one process"]["steps"] == 3
     assert "| evaluation tf32 |" in done.stdout and "nothing is wrong" in done.stdout
-
-
-def test_a_part_whose_time_is_up_keeps_what_it_had(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu_check, "CAPS", {3: 0})
-    check = gpu_check.Check(str(tmp_path), [3], "cpu", True)
-    start = check.start
-
-    def answered(number):
-        Answers(str(tmp_path), number).add("bf16", {"ms": 1.5})
-        return start(number)
-
-    monkeypatch.setattr(check, "start", answered)
-    assert check.run() == 1
-    written = json.loads((tmp_path / "gpu_check.json").read_text())
-    assert written["parts"]["3"]["status"] == "out of time" and "part 3 is not finished" in written["wrong"][0]
-    assert [answer["what"] for answer in written["parts"]["3"]["answers"]] == ["bf16"]
-    assert "3 | bf16: ms 1.5" in capsys.readouterr().out
-    assert check.parts[0].process.poll() is not None
 
 
 def test_without_a_gpu_one_line_says_so(monkeypatch, capsys):

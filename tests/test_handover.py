@@ -96,17 +96,6 @@ def test_too_few_descriptors_for_anything(error):
     assert stop.value.code == 2 and "open files are too few; raise it (ulimit -n 1024)" in lines[0]
 
 
-def test_the_limit_of_descriptors_is_raised_as_far_as_it_may_be(monkeypatch):
-    hard = 8192
-    limits, found = [(1024, hard)], []
-    monkeypatch.setattr(handover.resource, "getrlimit", lambda which: limits[-1])
-    monkeypatch.setattr(handover.resource, "setrlimit", lambda which, pair: found.append(pair))
-    assert allow_descriptors(4) and not found
-    assert allow_descriptors(40) and found == [(256 + 40 * 3 * MOST_TENSORS, hard)]
-    limits.append((64, 64))
-    assert not allow_descriptors(2)
-
-
 def test_a_parcel_is_the_batch():
     batch = made_up.batch()
     found = ForkingPickler.loads(ForkingPickler.dumps(Parcel(batch)))

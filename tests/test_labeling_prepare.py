@@ -20,6 +20,7 @@ from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelP
 from core.labeling.over_data_set.jobs import SuperpixelJob, WeakLabelJob
 from core.labeling.over_data_set.prepare import prepare
 from core.running.workers import make_all
+from tests.entry import contents
 from tests.streets import Streets
 
 WEAK = WeakLabelParameters(num_sweeps=1, small_component_class=3)
@@ -29,15 +30,6 @@ PIXELS = SuperpixelParameters(image_size=(32, 48), num_superpixels=20, num_level
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
     return Streets(tmp_path_factory.mktemp("streets"))
-
-
-def contents(directory):
-    """{name: bytes} of all files in a directory, hidden ones too."""
-    result = {}
-    for name in os.listdir(directory):
-        with open(os.path.join(directory, name), "rb") as file:
-            result[name] = file.read()
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -174,21 +166,6 @@ def test_foreign_files_are_refused(reader, tmp_path):
         prepare(WeakLabelJob(reader, str(tmp_path), WEAK, 1))
 
 
-def test_file_of_other_parameters_among_ours_is_refused(reader, made, tmp_path):
-    directory = str(tmp_path / "w")
-    prepare(WeakLabelJob(Streets(tmp_path / "root", 2), directory, WEAK, 2))
-    with open(os.path.join(directory, "frame1.npz"), "wb") as file:
-        file.write(made["weak"][1]["frame1.npz"])
-    with pytest.raises(UserError, match=r"frame1.npz: made with other parameters.*remove"):
-        prepare(WeakLabelJob(Streets(tmp_path / "root", 2), directory, WEAK, 2))
-
-
-def test_directory_that_cannot_be_written(reader, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        prepare(WeakLabelJob(reader, str(tmp_path / "file" / "w"), WEAK, 1))
-
-
 def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="4.11.0"))
     with pytest.raises(UserError, match="opencv-contrib-python-headless==4.11.0.86"):
@@ -197,12 +174,6 @@ def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="pip install hdbscan"):
         prepare(WeakLabelJob(reader, str(tmp_path / "w"), WEAK, 1))
     assert not os.path.exists(tmp_path / "w")
-
-
-def test_command_is_recorded(reader, tmp_path):
-    prepare(WeakLabelJob(reader, str(tmp_path), WEAK, 1), command="python3 prepare_sparse_label.py my.yaml")
-    with pytest.raises(UserError, match="python3 prepare_sparse_label.py my.yaml"):
-        read_weak_label(str(tmp_path), "frame99")
 
 
 def test_error_in_a_worker_arrives(reader, tmp_path):

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 from core.datasets.frame import ClassTable, Frame, Sweep
-from core.label_files.files import WeakLabel
 from core.labeling.annotation.parameters import ClustererParameters, WeakLabelParameters
 from core.labeling.annotation.statistics import (
     MAX_SCENES,
     average_statistics,
-    frame_statistics,
     scene_statistics,
     statistics_line,
     statistics_lines,
@@ -131,19 +129,6 @@ def test_sweeps_are_cut_and_moved():
     gathered = gather_sweeps(reader, frame, WeakLabelParameters(num_sweeps=2))
     assert gathered.tolist() == [[10, 21, 30], [11, 20, 35], [5, 6, 7]]
     assert gather_sweeps(reader, replace(frame, sweeps=()), PARAMETERS).shape == (0, 3)
-
-
-def test_statistics_of_a_frame():
-    label = WeakLabel(
-        sparse=np.array([1, 0, 255, 0, 0, 0, 0, 0], np.uint8),
-        propagated=np.array([1, 1, 0, 0, 3, 3, 0, 0], np.uint8),
-        component=np.array([0, 0, 1, 1, 2, 2, -1, -1], np.int32),
-        candidates=np.array([0, 5, 0], np.uint32),
-    )
-    in_view = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool)
-    statistics = frame_statistics(label, in_view, np.array([1, 2, 0, 2, 3, 3, 1, 1], np.uint8), 4)
-    assert (statistics.sparse, statistics.propagated, statistics.negative) == (2 / 8, 4 / 6, 2 / 6)
-    assert statistics.correct == [0, 1, 0, 2] and statistics.total == [0, 2, 0, 2]
 
 
 def test_statistics_are_averaged_over_frames():

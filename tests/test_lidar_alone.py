@@ -11,10 +11,8 @@ import torch
 
 from core.label_files.files import read_pseudo_label, read_weak_label
 from core.loader.collate import collate
-from core.losses import LossWeights, loss_terms
-from core.models import SPVCNN
 from core.synthetic.generate import City, generate_city
-from core.training.trainer import network_inputs, targets_of
+from core.training.trainer import network_inputs
 from tests import made_up
 from tests.entry import ASSOP2P, CONFIGS, PRESEG, PRETRAIN, ROOT, Project, all_steps, refusal, run_script
 
@@ -36,16 +34,6 @@ def bare(tmp_path_factory):
     more = {**SPLITS, "dataset.annotator": "simulated"}
     names = [str(folder / name) for name in ("city", "index", "weak", "seeds")]
     return Project(*names, more=more)
-
-
-def test_the_loss_has_the_terms_of_one_head():
-    torch.manual_seed(0)
-    network = SPVCNN(made_up.NUM_CLASSES, cr=0.125)
-    batch = made_up.batch()
-    terms = loss_terms(network(**network_inputs(batch)), targets_of(batch), LossWeights(association=0))
-    assert list(terms) == ["sparse/vox", "propagated/vox", "negative/vox", "total"]
-    terms["total"].backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
 
 def test_samples_of_other_numbers_of_images():

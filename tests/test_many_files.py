@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from core import builder
-from core.label_files.files import BrokenFile, check_directory, label_path, read_pseudo_label, write_meta
+from core.label_files.files import BrokenFile, check_directory, label_path, write_meta
 from core.labeling.over_data_set.jobs import WeakLabelJob
 from core.labeling.over_data_set.prepare import prepare
 from core.running.files import absent_files, why_absent
@@ -46,14 +46,6 @@ def test_a_directory_is_checked_by_one_listing(many):
     assert counts == {"meta.json": 1, "listed": 1}
     with pytest.raises(BrokenFile, match=r"x\.npz: no weak label file here; make it with"):
         check_directory(str(folder), "weak_label", [*tokens, "x"])
-
-
-def test_a_missing_file_among_many_lists_nothing(many):
-    """Each frame that is yet to be made is asked for once."""
-    folder, _ = many
-    with watched(folder) as counts, pytest.raises(BrokenFile, match="no pseudo-label file here"):
-        read_pseudo_label(str(folder), "x")
-    assert counts["listed"] == 0
 
 
 @pytest.mark.parametrize("num_frames", [2, 5])

@@ -4,36 +4,18 @@ All five numbered commands run in `test_light_imports`, by two processes in `tes
 `test_resume`.
 """
 
-import glob
 import json
 import multiprocessing
-import os
 
 import pytest
 
 import core.training.trainer
-from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, PRETRAIN, run_script
+from tests.entry import ASSOP2P, BEST, CONFIGS, PRETRAIN, run_script
 
 
 def scalars(run):
     with open(run / "scalars.jsonl") as file:
         return [json.loads(line) for line in file]
-
-
-def test_training_opens_no_dense_label_of_a_training_frame(own, tmp_path):
-    """Only the validation frames' labels are left."""
-    with open(f"{own.root}/v1.0-trainval/lidarseg.json") as file:
-        labels = {row["sample_data_token"]: row["filename"] for row in json.load(file)}
-    tokens = [name.removesuffix(".npz") for name in os.listdir(own.weak) if name.endswith(".npz")]
-    for token in tokens:
-        os.remove(f"{own.root}/{labels[token]}")
-    assert len(tokens) == 4 and len(labels) == 6
-    run, words = tmp_path / "run", own.words()
-    run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *words)
-    assert any("iou/vox/val" in line for line in scalars(run))
-    estep = [f"{CONFIGS}/estep/it1.yaml", "--run-dir", run, "--weight-path", run / BEST]
-    assert any("No dense labels at hand" in line for line in run_script(ESTEP, *estep, *words))
-    assert len(glob.glob(f"{run}/pseudo_labels_0/*.npz")) == 4
 
 
 def test_loader_processes_of_validation_do_not_live_beside_those_of_training(prepared, tmp_path, monkeypatch):
@@ -57,9 +39,12 @@ def test_loader_processes_of_validation_do_not_live_beside_those_of_training(pre
 
 HEADS = ("vox", "pix")
 WEAK = {f"{term}/{head}" for term in ("sparse", "propagated", "negative") for head in HEADS}
-COLOR = {"dataset__use_color": "true", "model__in_channel": 7, "dataset__use_augment": "true"}
-ADAMW = {"optimizer__name": "adamw", "scheduler__name": "constant", "optimizer__lr": 0.001}
 NO_LABELS = {"dataset__superpixel": "/none", "dataset__sparse_label_path": "/none"}
+OTHERS = {
+    **{"dataset__use_color": "true", "model__in_channel": 7, "dataset__use_augment": "true", "dataset__points": "all"},
+    **{"optimizer__name": "adamw", "scheduler__name": "constant", "optimizer__lr": 0.001, "amp_enabled": "true"},
+    **{"dataset__pts_sr": 0.5, "batch_size": 2, "train__deterministic": "true"},
+}
 
 
 @pytest.mark.parametrize(
@@ -67,15 +52,8 @@ NO_LABELS = {"dataset__superpixel": "/none", "dataset__sparse_label_path": "/non
     [
         ("sparse_baseline", {"dataset__superpixel": "/none"}, WEAK),
         ("full", NO_LABELS, {f"dense/{head}" for head in HEADS}),
-        ("assop2p", {"amp_enabled": "true", "dataset__points": "all"}, WEAK | {"walker", "visit"}),
-        ("assop2p", {**COLOR, **ADAMW}, WEAK | {"walker", "visit"}),
-        (
-            "assop2p",
-            {"dataset__pts_sr": 0.5, "batch_size": 2, "train__deterministic": "true"},
-            WEAK | {"walker", "visit"},
-        ),
+        ("assop2p", OTHERS, WEAK | {"walker", "visit"}),
     ],
-    ids=["sparse labels alone", "full supervision", "bfloat16, all points", "color, adamw", "half, deterministic"],
 )
 def test_configurations_train(prepared, tmp_path, config, changes, terms):
     """An epoch and its scores, with the label files that the criterion needs and no others; its loss terms."""

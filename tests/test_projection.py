@@ -126,13 +126,3 @@ def test_a_fisheye_sees_what_stands_beside_it():
     points = np.stack([3 * np.sin(angle), 0 * angle, 3 * np.cos(angle)], 1)
     np.testing.assert_array_equal(project(points, [view(lens)]).seen, [True, False])
     np.testing.assert_allclose(project(points, [view(lens)]).pixel[0], [320 + 150 * angle[0], 240])
-
-
-def test_the_later_camera_counts_also_among_lenses():
-    lens = Lens("fisheye", (0.0, 0.0, 0.0, 0.0), INTRINSIC, np.eye(4))
-    matrix = np.eye(4)
-    matrix[:3, :3] = INTRINSIC
-    pinhole = CameraView("pinhole", "p", "", 640, 480, matrix)
-    points = np.array([[0.5, 0.2, 4.0], [0, 0, 0.5]])
-    np.testing.assert_array_equal(project(points, [view(lens), pinhole]).camera, [1, -1])
-    np.testing.assert_array_equal(project(points, [pinhole, view(lens)]).camera, [1, -1])

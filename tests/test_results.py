@@ -5,10 +5,8 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 from core.errors import UserError
-from core.running import comm
 from core.scores.metrics import class_iou, confusion_matrix, mean_iou
 from core.scores.results import SCOPES, class_table, read_rows, result_row, save_row, stage_table
 
@@ -42,20 +40,6 @@ def test_iou_by_hand(labels, predictions, expected):
     mean = mean_iou(matrix)
     assert np.isnan(mean) if not len(labels) else mean == pytest.approx(np.nanmean(expected))
     np.testing.assert_array_equal(matrix, before)
-
-
-@pytest.mark.parametrize("backend", ["gloo", pytest.param("nccl", marks=pytest.mark.gpu)])
-def test_several_processes_sum_where_their_backend_works(monkeypatch, tmp_path, backend):
-    """NCCL takes GPU tensors alone; who sums counts need not think of it. (A group of one, told it is of two.)"""
-    if backend == "nccl" and not torch.cuda.is_available():
-        pytest.skip("NCCL needs a GPU")
-    torch.distributed.init_process_group(backend, init_method=f"file://{tmp_path}/meet", world_size=1, rank=0)
-    monkeypatch.setattr(comm.dist, "size", lambda: 2)
-    try:
-        for counts in (np.array([[1, 2**62], [3, 4]]), np.array([0.1, np.pi])):
-            np.testing.assert_array_equal(comm.sum_over_processes(counts), counts)
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 NAMES = ("ignored", "barrier", "bicycle", "bus")

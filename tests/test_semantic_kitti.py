@@ -20,27 +20,9 @@ from core.models.fusion import PointSampler
 from tests.fake_kitti import LABELS, PIXELS, POINTS, SEEN, SIZES, STEP, write_sequence
 
 # the official tables, as the format's documentation has them
-RAW_IDS = {
-    "car": {10, 252},
-    "bicycle": {11},
-    "motorcycle": {15},
-    "truck": {18, 258},
-    "other-vehicle": {13, 16, 20, 256, 257, 259},
-    "person": {30, 254},
-    "bicyclist": {31, 253},
-    "motorcyclist": {32, 255},
-    "road": {40, 60},
-    "parking": {44},
-    "sidewalk": {48},
-    "other-ground": {49},
-    "building": {50},
-    "fence": {51},
-    "vegetation": {70},
-    "trunk": {71},
-    "terrain": {72},
-    "pole": {80},
-    "traffic-sign": {81},
-}
+RAW_IDS = """car 10 252, bicycle 11, motorcycle 15, truck 18 258, other-vehicle 13 16 20 256 257 259, person 30 254,
+bicyclist 31 253, motorcyclist 32 255, road 40 60, parking 44, sidewalk 48, other-ground 49, building 50, fence 51,
+vegetation 70, trunk 71, terrain 72, pole 80, traffic-sign 81"""
 UNLABELED = {0, 1, 52, 99}
 INVERSE = [10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81]
 
@@ -60,19 +42,13 @@ def reader_of(root, split="train", num_sweeps=0, **keys):
 # ---- classes --------------------------------------------------------------------------------------------------------
 
 
-def test_raw_labels_to_classes():
-    assert CLASSES.names[1:] == tuple(RAW_IDS) and CLASSES.num_classes == len(CLASSES.colors) == 20
-    expected = {raw: 0 for raw in UNLABELED}
-    expected |= {raw: 1 + i for i, ids in enumerate(RAW_IDS.values()) for raw in ids}
-    assert len(expected) == 34
-    found = {raw: int(label) for raw, label in enumerate(CLASSES.from_raw) if label != 255}
-    assert found == expected
-    assert CLASSES.things == tuple(range(1, 9))
-
-
-def test_classes_to_raw_labels():
-    assert CLASSES.to_raw.tolist() == [0, *INVERSE]
-    assert CLASSES.from_raw[CLASSES.to_raw].tolist() == list(range(20))
+def test_raw_labels_to_classes_and_back():
+    table = [entry.split() for entry in RAW_IDS.split(",")]
+    assert CLASSES.names[1:] == tuple(name for name, *_ in table)
+    assert CLASSES.num_classes == len(CLASSES.colors) == 20 and CLASSES.things == tuple(range(1, 9))
+    expected = dict.fromkeys(UNLABELED, 0) | {int(raw): 1 + i for i, (_, *ids) in enumerate(table) for raw in ids}
+    assert {raw: int(label) for raw, label in enumerate(CLASSES.from_raw) if label != 255} == expected
+    assert CLASSES.to_raw.tolist() == [0, *INVERSE] and CLASSES.from_raw[CLASSES.to_raw].tolist() == list(range(20))
 
 
 def test_splits_and_counts():
@@ -185,48 +161,42 @@ def test_only_training_samples_are_flipped(root, mode):
 # ---- bad input ------------------------------------------------------------------------------------------------------
 
 
-def drop(path):
+def removed(path):
     shutil.rmtree(path) if path.is_dir() else os.remove(path)
 
 
+def text(content):
+    return lambda path: path.write_text(content)
+
+
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "change", "message"),
     [
-        ("image_2", "camera image folder .*00/image_2 is missing: unpack .*data_odometry_color.zip"),
-        ("image_2/000001.png", "camera image .*000001.png is missing, and 1 of 2"),
-        ("calib.txt", "00/calib.txt is missing: unpack data_odometry_calib.zip"),
-        ("labels", "label file .*labels/000000.label is missing, and 2 of 2"),
-        ("velodyne/000001.bin", "velodyne/000001.bin is missing, and 1 of the 2 scans that have an image"),
-        ("poses.txt", "poses.txt is missing"),
+        ("image_2", removed, "camera image folder .*00/image_2 is missing: unpack .*data_odometry_color.zip"),
+        ("calib.txt", removed, "00/calib.txt is missing: unpack data_odometry_calib.zip"),
+        ("labels", removed, "label file .*labels/000000.label is missing, and 2 of 2"),
+        ("velodyne/000001.bin", removed, "000001.bin is missing, and 1 of the 2 scans that have an image"),
+        ("poses.txt", removed, "poses.txt is missing"),
+        ("poses.txt", text("1 0 0 0 0 1 0 0 0 0 1 0\n"), "poses.txt: expected 2 lines .*found 1: .*num_sweeps to 0"),
+        ("calib.txt", text("P2: 1 2 3\nTr: 1\n"), "calib.txt: expected P2 with 12"),
+        ("calib.txt", text(f"P2: {'1 ' * 12}\nTr: {'x ' * 12}\n"), "calib.txt: expected Tr with 12"),
+        ("times.txt", text("0.0\n0.1\n0.2\n"), "times.txt lists 3 scans, .*velodyne has 2"),
     ],
 )
-def test_missing_files(root, name, message):
-    drop(root / "sequences/00" / name)
+def test_sequences_that_are_not_whole(root, name, change, message):
+    change(root / "sequences/00" / name)
     with pytest.raises(UserError, match=message) as caught:
         reader_of(root, num_sweeps=1 if "poses" in name else 0).check_files()
     assert "\n" not in str(caught.value)
+    if name == "poses.txt":
+        reader_of(root).check_files()  # without sweeps no pose is used, and nobody is blamed for it
 
 
-def test_a_missing_root(tmp_path):
-    with pytest.raises(UserError, match="dataset.root .*nowhere: no scan of split 'val' in .*sequences/08/velodyne"):
-        reader_of(tmp_path / "nowhere", "val")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("P2: 1 2 3\nTr: 1\n", "expected P2 with 12"), (f"P2: {'1 ' * 12}\nTr: {'x ' * 12}\n", "expected Tr with 12")],
-)
-def test_a_broken_calibration(root, text, message):
-    (root / "sequences/00/calib.txt").write_text(text)
-    with pytest.raises(UserError, match=f"calib.txt: {message}"):
-        reader_of(root)
-
-
-def test_broken_poses(root):
-    (root / "sequences/00/poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
-    with pytest.raises(UserError, match=r"poses.txt: expected 2 lines .*found 1: .*dataset.num_sweeps to 0"):
-        reader_of(root, num_sweeps=1)
-    reader_of(root).check_files()  # without sweeps no pose is used, and nobody is blamed for it
+def test_splits_without_a_scan(root, tmp_path):
+    shutil.rmtree(root / "sequences/08")
+    for place in (root, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="no scan of split 'val' in .*sequences/08/velodyne"):
+            reader_of(place, "val")
 
 
 def test_scans_are_counted_by_numbers(tmp_path):

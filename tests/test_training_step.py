@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from torchpack.callbacks import LambdaCallback, TFEventWriter
+from torchpack.callbacks import LambdaCallback
 
 from benchmarks.operations import count
 from core.loader.collate import collate
@@ -116,32 +116,20 @@ def test_not_a_number_stops_with_terms_and_frames(device):
     assert all(torch.equal(parameter, before[name]) for name, parameter in trainer.network.named_parameters())
 
 
-def test_scalars_and_events(tmp_path):
-    """One line of scalars per logged step, with every term and the rate that the step was taken at."""
-    path, events = tmp_path / "scalars.jsonl", tmp_path / "tensorboard"
-    writers = [TFEventWriter(save_dir=str(events)), ScalarsWriter(str(path), "train")]
+def test_scalars_of_logged_steps(tmp_path):
+    """One line per logged step, with every term and the rate that the step was taken at."""
+    path, few = tmp_path / "scalars.jsonl", tmp_path / "few.jsonl"
     trainer = make_trainer(schedule=lambda k: 1 / (k + 1))
-    steps = train(trainer, SAMPLES, epochs=2, batch_size=1, callbacks=writers)
+    steps = train(trainer, SAMPLES, epochs=2, batch_size=1, callbacks=[ScalarsWriter(str(path), "train")])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    found = [(line["stage"], line["epoch"], line["step"]) for line in lines]
-    assert found == [("train", 1 + k // 2, k + 1) for k in range(4)]
+    assert [(line["stage"], line["epoch"], line["step"]) for line in lines] == [
+        ("train", 1 + k // 2, k + 1) for k in range(4)
+    ]
     assert [line["lr"] for line in lines] == pytest.approx([0.02 / (k + 1) for k in range(4)])
     for line, step in zip(lines, steps, strict=True):
         assert {name: line[f"loss/{name}"] for name in step} == step
-
-    train(
-        make_trainer(log_every=2),
-        SAMPLES[:1] * 5,
-        batch_size=1,
-        callbacks=[ScalarsWriter(str(tmp_path / "few"), "train")],
-    )
-    assert [json.loads(line)["step"] for line in (tmp_path / "few").read_text().splitlines()] == [2, 4, 5]
-
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    accumulator = EventAccumulator(str(events)).Reload()
-    assert {f"loss/{name}" for name in steps[0]} | {"lr"} == set(accumulator.Tags()["scalars"])
-    assert [event.step for event in accumulator.Scalars("loss/total")] == [1, 2, 3, 4]
+    train(make_trainer(log_every=2), SAMPLES[:1] * 5, batch_size=1, callbacks=[ScalarsWriter(str(few), "train")])
+    assert [json.loads(line)["step"] for line in few.read_text().splitlines()] == [2, 4, 5]
 
 
 @pytest.mark.parametrize("ramp", [0, 10])

@@ -15,34 +15,15 @@ from core.datasets.waymo.files import read_test_frames
 from core.datasets.waymo.pack import pack_split
 from core.datasets.waymo.range_image import beam_inclinations, column_azimuths
 from core.errors import UserError
-from tests.fake_waymo import (
-    EXTRINSIC,
-    HEIGHT,
-    IMAGE_HEIGHT,
-    IMAGE_WIDTH,
-    INCLINATIONS,
-    LABELLED,
-    SEGMENTS,
-    SIDE_HEIGHT,
-    TIMES,
-    WIDTH,
-    cell_poses,
-    edit,
-    labels,
-    matrix,
-    projection,
-    range_images,
-    seconds_of,
-    vehicle_pose,
-    write_fake_waymo,
-)
+from tests import fake_waymo
+from tests.fake_waymo import HEIGHT, LABELLED, SEGMENTS, TIMES, WIDTH, edit, matrix, range_images
 from tests.helpers import refused
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     root = tmp_path_factory.mktemp("waymo") / "data"
-    write_fake_waymo(root, test=True)
+    fake_waymo.write_fake_waymo(root, test=True)
     return root
 
 
@@ -52,7 +33,7 @@ def files(request, plain, tmp_path_factory):
     if request.param == "one row a group":
         return plain
     folder = tmp_path_factory.mktemp("packed")
-    write_fake_waymo(folder / "download", test=True, group=1000)
+    fake_waymo.write_fake_waymo(folder / "download", test=True, group=1000)
     wanted = read_test_frames(str(folder / "download/test_frames.txt"))
     for split in ("train", "val", "test"):
         pack_split(str(folder / "download"), str(folder / "data"), split, wanted if split == "test" else None, 10)
@@ -73,20 +54,14 @@ def open_reader(root, split="train", num_sweeps=0, **changes):
 
 def world_points(time):
     """The points of a turn in the world, [N, 3], by matrices: first all of return 1, row by row, then return 2."""
-    poses = cell_poses(time).astype(np.float64)
-    points = []
+    extrinsic, poses, points = fake_waymo.EXTRINSIC, fake_waymo.cell_poses(time).astype(np.float64), []
     for image in range_images(time):
-        for row in range(HEIGHT):
-            for column in range(WIDTH):
-                r = float(image[row, column, 0])
-                if r <= 0:
-                    continue
-                azimuth = ((WIDTH - column - 0.5) / WIDTH * 2 - 1) * np.pi - np.arctan2(
-                    EXTRINSIC[1, 0], EXTRINSIC[0, 0]
-                )
-                up = INCLINATIONS[HEIGHT - 1 - row]
-                ray = np.array([np.cos(azimuth) * np.cos(up), np.sin(azimuth) * np.cos(up), np.sin(up)])
-                points.append((matrix(poses[row, column]) @ EXTRINSIC @ np.append(r * ray, 1))[:3])
+        for row, column in np.argwhere(image[..., 0] > 0):
+            turn = ((WIDTH - column - 0.5) / WIDTH * 2 - 1) * np.pi - np.arctan2(extrinsic[1, 0], extrinsic[0, 0])
+            up = fake_waymo.INCLINATIONS[HEIGHT - 1 - row]
+            ray = np.array([np.cos(turn) * np.cos(up), np.sin(turn) * np.cos(up), np.sin(up)])
+            place = np.append(float(image[row, column, 0]) * ray, 1)
+            points.append((matrix(poses[row, column]) @ extrinsic @ place)[:3])
     return np.array(points)
 
 
@@ -103,7 +78,7 @@ def test_points_of_both_returns_are_where_they_are_in_the_world(files):
         frame = reader.frame(index)
         points = reader.load_points(frame)
         assert points.dtype == np.float32 and points.shape == (sum(mask.sum() for mask in masks(time)), 5)
-        pose = matrix(vehicle_pose(seconds_of(time)))
+        pose = matrix(fake_waymo.vehicle_pose(fake_waymo.seconds_of(time)))
         in_world = points[:, :3].astype(np.float64) @ pose[:3, :3].T + pose[:3, 3]
         np.testing.assert_allclose(in_world, world_points(time), atol=1e-4)  # poses are float32
         first, second = range_images(time)
@@ -124,7 +99,7 @@ def test_earlier_turns_move_with_the_vehicle(files):
     reader = open_reader(files, num_sweeps=5)
     assert [len(frame.sweeps) for frame in reader] == [0, 2, 0, 2]  # none from the segment before
     frame = reader.frame(1)
-    to_world = matrix(vehicle_pose(seconds_of(TIMES[2])))
+    to_world = matrix(fake_waymo.vehicle_pose(fake_waymo.seconds_of(TIMES[2])))
     for sweep, time in zip(frame.sweeps, (TIMES[1], TIMES[0]), strict=True):
         xyz = reader.load_sweep(sweep)[:, :3].astype(np.float64)
         moved = xyz @ sweep.to_key[:3, :3].T + sweep.to_key[:3, 3]
@@ -140,7 +115,9 @@ def test_earlier_turns_move_with_the_vehicle(files):
 def test_labels_stay_with_their_points(files):
     reader = open_reader(files)
     frame = reader.frame(3)
-    expected = np.concatenate([image[..., 1][mask] for image, mask in zip(labels(), masks(TIMES[2]), strict=True)])
+    expected = np.concatenate(
+        [image[..., 1][mask] for image, mask in zip(fake_waymo.labels(), masks(TIMES[2]), strict=True)]
+    )
     found = reader.load_labels(frame, len(reader.load_points(frame)))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
@@ -154,12 +131,12 @@ def test_pixels_stay_with_their_points(files):
     points = reader.load_points(frame)
     found = reader.project(frame, points)
     camera, pixel = [], []
-    for image, mask in zip(projection(), masks(TIMES[0]), strict=True):
+    for image, mask in zip(fake_waymo.projection(), masks(TIMES[0]), strict=True):
         for name1, u1, v1, name2, u2, v2 in image[mask]:
             seen = {}
             for name, u, v in ((name1, u1, v1), (name2, u2, v2)):
-                height = SIDE_HEIGHT if name >= 4 else IMAGE_HEIGHT
-                if name and 0 < u < IMAGE_WIDTH - 1 and 0 < v < height - 1:
+                height = fake_waymo.SIDE_HEIGHT if name >= 4 else fake_waymo.IMAGE_HEIGHT
+                if name and 0 < u < fake_waymo.IMAGE_WIDTH - 1 and 0 < v < height - 1:
                     seen[name] = (u, v)
             camera.append(max(seen, default=0) - 1)
             pixel.append(seen[max(seen)] if seen else (0, 0))
@@ -173,11 +150,11 @@ def test_images_of_two_sizes_are_padded_to_one(files):
     reader = open_reader(files)
     views = reader.frame(0).cameras
     assert [view.name for view in views] == ["FRONT", "FRONT_LEFT", "FRONT_RIGHT", "SIDE_LEFT", "SIDE_RIGHT"]
-    assert {(view.width, view.height) for view in views} == {(IMAGE_WIDTH, IMAGE_HEIGHT)}
+    assert {(view.width, view.height) for view in views} == {(fake_waymo.IMAGE_WIDTH, fake_waymo.IMAGE_HEIGHT)}
     for camera, view in enumerate(views, 1):
         image = reader.load_image(view)
-        assert image.shape == (IMAGE_HEIGHT, IMAGE_WIDTH, 3) and image.dtype == np.uint8
-        height = SIDE_HEIGHT if camera > 3 else IMAGE_HEIGHT
+        assert image.shape == (fake_waymo.IMAGE_HEIGHT, fake_waymo.IMAGE_WIDTH, 3) and image.dtype == np.uint8
+        height = fake_waymo.SIDE_HEIGHT if camera > 3 else fake_waymo.IMAGE_HEIGHT
         assert np.abs(image[:height].astype(int) - 40 * camera).max() <= 2
         assert not image[height:].any()
 
@@ -229,19 +206,6 @@ def test_index_is_built_once_and_again_for_other_files(root, monkeypatch):
         assert len(open_reader(root, "test")) == 1 and len(builds) == count
 
 
-def test_labels_may_vanish_after_the_index_is_built(root):
-    """Weakly supervised training opens none."""
-    open_reader(root)
-    shutil.rmtree(root / "training/lidar_segmentation")
-    reader = open_reader(root)
-    assert len(reader) == 4 and not reader.has_labels(reader.frame(0))
-    reader.check_files(labels=False)
-    with pytest.raises(UserError, match=r"lidar_segmentation/.*parquet is missing: labels of 2 of 2 segments"):
-        reader.check_files()
-    with pytest.raises(UserError, match=r"lidar_segmentation/.*parquet is missing"):
-        reader.load_labels(reader.frame(0), 50)
-
-
 def test_few_files_stay_open_and_none_travels(files):
     reader = open_reader(files)
     for _ in range(2):
@@ -269,66 +233,15 @@ def training(root, component, segment=0):
     return root / f"training/{component}/{SEGMENTS[segment]}.parquet"
 
 
-def set_column(name, values):
-    """A change of a Parquet file that replaces a column."""
-    return lambda columns: columns.update({name: values(columns[name]) if callable(values) else values})
+def edited(component, name, values):
+    """A change of a file: other values in a column."""
+    column = name if name.startswith("key.") else f"[{component}].{name}"
+    return lambda path: edit(path, lambda columns: columns.update({column: values(columns[column])}))
 
 
 def empty(columns):
     for values in columns.values():
         values.clear()
-
-
-def later(times):
-    return [time + (time == TIMES[2]) for time in times]
-
-
-def spoiled(path):
-    """All but the ends of a file are zeros."""
-    content = bytearray(path.read_bytes())
-    content[40:-3000] = bytes(len(content) - 3040)
-    path.write_bytes(content)
-
-
-def cut(path, keep):
-    path.write_bytes(path.read_bytes()[:keep])
-
-
-JOINED = ["lidar", "lidar_pose", "lidar_camera_projection", "camera_image", "vehicle_pose"]
-TIME, RETURN = "key.frame_timestamp_micros", "range_image_return1.values"
-NOT_JOINED = rf"1000.*: no row with .*{TIMES[2]}, which .*lidar_segmentation"
-
-
-@pytest.mark.parametrize(
-    ("component", "change", "message"),
-    [
-        ("lidar_segmentation", lambda path: edit(path, empty), r"1000.*: no labelled frame of the TOP LiDAR"),
-        *((name, lambda path: edit(path, set_column(TIME, later)), NOT_JOINED) for name in JOINED),
-        (
-            "lidar",
-            lambda path: shutil.copy(path.with_name(f"{SEGMENTS[1]}.parquet"), path),
-            r"1000.*: holds segment 2000.*; download component lidar of Waymo Open v2",
-        ),
-        (
-            "lidar",
-            lambda path: shutil.copy(path.parents[1] / f"vehicle_pose/{path.name}", path),
-            r"1000.*: no column key.laser_name, so it is not component lidar of Waymo",
-        ),
-        *(
-            (
-                "camera_image",
-                lambda path, keep=keep: cut(path, keep),
-                r"1000.*: not readable as Parquet \(.*\); download",
-            )
-            for keep in (0, 4, 3000)
-        ),
-    ],
-)
-def test_files_that_make_no_index(root, component, change, message):
-    change(training(root, component))
-    with pytest.raises(UserError, match=f"{component}/{message}") as error:
-        open_reader(root)
-    assert "\n" not in str(error.value)
 
 
 def narrow(columns):
@@ -339,35 +252,57 @@ def narrow(columns):
             columns[name] = [[1] * (HEIGHT * WIDTH * 2) for _ in columns[name]]
 
 
+def spoiled(path):
+    """All but the ends of a file are zeros."""
+    content = bytearray(path.read_bytes())
+    content[40:-3000] = bytes(len(content) - 3040)
+    path.write_bytes(content)
+
+
+later = edited("", "key.frame_timestamp_micros", lambda times: [time + (time == TIMES[2]) for time in times])
+shortened = edited("LiDARComponent", "range_image_return1.values", lambda rows: [row[:-1] for row in rows])
+class_23 = edited("LiDARSegmentationLabelComponent", "range_image_return1.values", lambda rows: [[23] * 96] * 2)
+low_images = edited("CameraCalibrationComponent", "height", lambda heights: [13, 14, 20, 20, 20])
+NOT_JOINED = rf"no row with .*{TIMES[2]}, which .*lidar_segmentation"
+OTHER_SEGMENT = "holds segment 2000.*; download component lidar of Waymo Open v2"
+OTHER_COMPONENT = "no column key.laser_name, so it is not component lidar of Waymo"
+
+
 @pytest.mark.parametrize(
     ("component", "change", "message"),
     [
-        ("lidar_pose", spoiled, r"lidar_pose/1000.*; download component lidar_pose"),
+        ("lidar_segmentation", lambda path: edit(path, empty), "no labelled frame of the TOP LiDAR"),
+        *((name, later, NOT_JOINED) for name in ("lidar", "lidar_pose", "camera_image", "vehicle_pose")),
+        ("lidar", lambda path: shutil.copy(path.with_name(f"{SEGMENTS[1]}.parquet"), path), OTHER_SEGMENT),
         (
-            "lidar_segmentation",
-            lambda path: edit(path, narrow),
-            r"lidar_segmentation/.* has images \(4, 6, 4\), its range images \(4, 12\)",
+            "lidar",
+            lambda path: shutil.copy(path.parents[1] / f"vehicle_pose/{path.name}", path),
+            OTHER_COMPONENT,
         ),
+        ("camera_image", lambda path: path.write_bytes(b""), "not readable as Parquet"),
+        ("camera_image", lambda path: os.truncate(path, 3000), "not readable as Parquet"),
+    ],
+)
+def test_files_that_make_no_index(root, component, change, message):
+    change(training(root, component))
+    with pytest.raises(UserError, match=f"{component}/1000.*: {message}") as error:
+        open_reader(root)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("component", "change", "message"),
+    [
+        ("lidar_pose", spoiled, "lidar_pose/1000.*; download component lidar_pose"),
+        ("lidar_segmentation", lambda path: edit(path, narrow), r"images \(4, 6, 4\), its range images \(4, 12\)"),
         (
             "lidar_pose",
             lambda path: edit(path, narrow),
-            r"lidar_pose/.*: pose image \[4, 6, 4\] and 4 beams for a range image of 4 x 12",
+            r"pose image \[4, 6, 4\] and 4 beams for a range image of 4 x 12",
         ),
-        (
-            "lidar",
-            lambda path: edit(path, set_column(f"[LiDARComponent].{RETURN}", lambda rows: [row[:-1] for row in rows])),
-            r"lidar/1000.*: a range image of shape \[4, 12, 4\] has 191 values",
-        ),
-        (
-            "lidar_segmentation",
-            lambda path: edit(path, set_column(f"[LiDARSegmentationLabelComponent].{RETURN}", [[23] * 96] * 2)),
-            r"holds classes \d+..23, expected 0..22",
-        ),
-        (
-            "camera_calibration",
-            lambda path: edit(path, set_column("[CameraCalibrationComponent].height", [13, 14, 20, 20, 20])),
-            r"SIDE_RIGHT in .*camera_image.* is 32x14, the data set's tables say 32x13",
-        ),
+        ("lidar", shortened, r"lidar/1000.*: a range image of shape \[4, 12, 4\] has 191 values"),
+        ("lidar_segmentation", class_23, r"holds classes \d+..23, expected 0..22"),
+        ("camera_calibration", low_images, "SIDE_RIGHT in .*camera_image.* is 32x14, the data set's tables say 32x13"),
     ],
 )
 def test_what_is_damaged_inside_is_found_when_it_is_read(root, component, change, message):
@@ -396,31 +331,6 @@ def test_other_release(tmp_path):
             (tmp_path / "training/segment-1_with_camera_labels.tfrecord").touch()
         keys = opened | changes
         refused(lambda keys=keys: Waymo(str(keys["root"]), "v2", keys["split"], str(tmp_path / "index")), words)
-
-
-def test_points_that_are_no_numbers_may_be_dropped(root):
-    """An intensity that is none: the point keeps its row, no camera sees it; refused where that is not asked for."""
-    before = open_reader(root)
-    frame = before.frame(0)
-    seen, whole = before.project(frame, before.load_points(frame)).seen, before.load_points(frame)
-    row = int(np.flatnonzero(seen)[0])
-    cell = int(before.echoes(frame).cells[0][row])
-    name = "[LiDARComponent].range_image_return1.values"
-
-    def spoil(columns):
-        for values in columns[name]:
-            values[4 * cell + 1 : 4 * cell + 2] = [float("nan")] * bool(values)
-
-    edit(training(root, "lidar"), spoil)
-    with pytest.raises(UserError, match=r"numbers that are not finite.*dataset.invalid_points"):
-        open_reader(root).load_points(open_reader(root).frame(0))
-    reader = open_reader(root, invalid_points="drop")
-    points = reader.load_points(reader.frame(0))
-    assert np.isnan(points[row]).all() and len(points) == len(whole)
-    np.testing.assert_array_equal(np.delete(points, row, 0), np.delete(whole, row, 0))
-    expected = seen.copy()
-    expected[row] = False
-    np.testing.assert_array_equal(reader.project(reader.frame(0), points).seen, expected)
 
 
 def test_available_segments_of_the_test_split(root):
