@@ -46,9 +46,6 @@ def frames(project, split="train"):
     return list(NuScenes(project.root, "v1.0-trainval", split, project.index))
 
 
-# ---- the data set ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", STEPS)
 def test_missing_root(prepared, trained, tmp_path, name):
     project = replace(prepared, root=str(tmp_path / "none"), weak=str(tmp_path / "weak"), seeds=str(tmp_path / "seeds"))
@@ -80,7 +77,7 @@ def test_missing_lidarseg(own, trained, tmp_path, name, split):
         assert "download nuScenes-lidarseg" in line
 
 
-@pytest.mark.parametrize(("name", "workers"), [("superpixels", 1), ("E-step", 0), ("E-step", 1)])
+@pytest.mark.parametrize(("name", "workers"), [("superpixels", 0), ("E-step", 1)])
 def test_image_that_does_not_decode(own, trained, tmp_path, name, workers):
     path = frames(own)[0].cameras[3].image_path
     with open(path, "wb") as file:
@@ -98,15 +95,6 @@ def test_a_lidar_file_changed_since_preparation(own, trained, tmp_path):
     script, words = step("E-step", own, tmp_path, trained)
     line = refusal(script, *words)
     assert f"{own.weak}/{frames(own)[0].token}.npz" in line and "points" in line and "make it anew with: " in line
-
-
-# ---- label files ----------------------------------------------------------------------------------------------------
-
-
-# ---- checkpoints and weights ----------------------------------------------------------------------------------------
-
-
-# ---- configuration and places ---------------------------------------------------------------------------------------
 
 
 def test_configuration_of_another_step(prepared, trained, tmp_path):
@@ -130,9 +118,6 @@ def test_exit_status_and_output_as_one_types_it(prepared):
     output = shell(f"python3 prepare_sparse_label.py {PRESEG} --optimizer.momentun 1", status=2)
     assert output.endswith("command line: unknown key 'optimizer.momentun'; did you mean 'optimizer.momentum'?\n")
     assert len(output.splitlines()) == 1
-
-
-# ---- the machine ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,6 @@ def leaf(tree):
     return str(tree / "sub/deep/leaf.yaml")
 
 
-# ---- layers and overrides -------------------------------------------------------------------------------------------
-
-
 def test_later_layers_win(tree):
     config = load_config(leaf(tree))
     assert (config.number, config.count, config.name, config.extra.key) == (0.5, 5, "leaf", 1)
@@ -135,9 +132,6 @@ def test_files_that_are_not_there_and_values_that_defaults_do_not_take(tree):
     refused(lambda: load_config(leaf(tree)), "default.yaml: dataset.voxel_size should be a number from", "found 'nan'")
 
 
-# ---- the shipped configurations -------------------------------------------------------------------------------------
-
-
 def test_published_keys_and_values():
     config = load_config(ASSOP2P)
     assert (config.data.num_classes, config.data.ignore_label, config.train.seed) == (None, 0, 1588147245)
@@ -185,9 +179,6 @@ def test_every_key_is_declared_and_every_declaration_has_a_default():
         assert node == entry.default and entry.meaning
     with open(config_table.PATH, encoding="utf-8") as file:
         assert file.read() == config_table.table(), "write it with: python3 -m core.running.config_table"
-
-
-# ---- values ---------------------------------------------------------------------------------------------------------
 
 
 def wrong_values(rule):
@@ -261,9 +252,7 @@ def test_wrong_values_on_the_command_line_are_one_line():
         assert line.startswith(f"command line: {key} should be {rule.words} (its default is ") and len(line) < 500
 
 
-@pytest.mark.parametrize(
-    "text", ["2024-99-99", "9" * 5000, "[" * 2000, "{a", "!!python/object:os.system x", "*a"]
-)
+@pytest.mark.parametrize("text", ["2024-99-99", "9" * 5000, "[" * 2000, "{a", "!!python/object:os.system x", "*a"])
 def test_whatever_is_typed_is_one_line(text):
     for key in ("dataset.voxel_size", "amp_enabled"):
         work = lambda key=key: load_config(ASSOP2P, overrides=[f"--{key}={text}"])  # noqa: E731

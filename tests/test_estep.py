@@ -107,20 +107,6 @@ def test_round_2(root, answer):
         assert (weak.sparse == 255).any() and not label[weak.sparse == 255].any()
 
 
-@pytest.mark.parametrize("step_round", [1, 2])
-def test_coarse_voxels_and_points_out_of_view(root, step_round):
-    """Every point takes its voxel's label, but whether it is written is decided for the point itself."""
-    step = Step(root, step_round, 2, "--dataset.points=all", "--dataset.voxel_size=4.0")
-    step.run()
-    for weak, _, seen, label in step.frames():
-        if step_round == 1:
-            written = weak.point_candidates() != 0
-            assert not label[~written].any()
-        else:
-            written = seen & (weak.sparse == 0) & (weak.propagated == 0)
-            np.testing.assert_array_equal(label > 0, written)
-
-
 def test_a_crash_in_the_middle(root, monkeypatch):
     step = Step(root)
     tokens, infer = step.reader.tokens(), step.infer

@@ -98,24 +98,6 @@ def root(data, tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("voxel_size", [0.05, 3.0])
-def test_in_view_counts_the_points_that_a_camera_sees(root, voxel_size):
-    """With all points taking part, too: points out of view don't count there."""
-    config = fake_config(PRETRAIN, root, "--dataset.points=all", f"--dataset.voxel_size={voxel_size}")
-    reader = builder.make_reader(config, "val")
-    dataset = builder.make_dataset(config, reader, "eval")
-    for index, frame in enumerate(reader):
-        batch = collate([dataset[index]])
-        answer = np.arange(len(batch.coords)) % 17
-        points = reader.load_points(frame)
-        seen = project(points, frame.cameras).seen
-        label = reader.load_labels(frame, POINTS)
-        expected = confusion_matrix(label[seen], answer[dataset[index].point_voxel][seen], 17)
-        counts = in_view(made_up.certain_outputs(answer), batch)
-        np.testing.assert_array_equal(counts, [expected, expected])
-        assert 0 < counts[0].sum() < POINTS
-
-
 def evaluation(root, monkeypatch, *overrides, **arguments):
     """Runs the evaluation command on the fake validation split; returns the network and the row of results."""
     network = made_up.SmallNetwork(3)

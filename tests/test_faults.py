@@ -51,9 +51,6 @@ def test_killed_preparation_goes_on(prepared, trained):
     assert "the same bytes" in done.stdout
 
 
-# ---- two runs in one directory --------------------------------------------------------------------------------------
-
-
 def test_a_second_training_or_estep_in_a_run_directory_is_refused(prepared, trained, tmp_path):
     words = ["--run-dir", tmp_path, *prepared.words()]
     (tmp_path / ".lock").write_text("left by a killed process")
@@ -108,9 +105,6 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     assert "WARNING" in lines[0] and "no locks" in lines[0]
 
 
-# ---- the disk -------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def files_of_at_most(size):
     """As on a disk with so little room."""
@@ -160,7 +154,7 @@ def test_a_disk_that_fills_while_preparing(prepared, tmp_path):
         assert all(whole[name] == content for name, content in found.items() if name != "unfinished.json")
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "scalars.jsonl", "tensorboard", "metainfo"])
+@pytest.mark.parametrize("name", ["checkpoints", "scalars.jsonl", "metainfo"])
 def test_places_of_another_kind(prepared, tmp_path, name):
     """A file where a folder should be, and the other way round."""
     if name == "scalars.jsonl":
@@ -186,17 +180,12 @@ def test_other_failures_to_write_are_one_line_too(tmp_path):
     assert os.listdir(tmp_path) == ["results.json"] and path.read_text() == "1\n"
 
 
-# ---- files that vanish ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["image", "points", "weak label", "superpixels", "validation label"])
+@pytest.mark.parametrize("kind", ["image", "weak label", "validation label"])
 def test_a_file_that_vanishes_while_training(own, tmp_path, monkeypatch, kind):
     train, val = (NuScenes(own.root, "v1.0-trainval", split, own.index) for split in ("train", "val"))
     paths = {
         "image": [frame.cameras[1].image_path for frame in train],
-        "points": [frame.lidar_path for frame in train],
         "weak label": glob.glob(f"{own.weak}/*.npz"),
-        "superpixels": glob.glob(f"{own.seeds}/*.npz"),
         "validation label": [frame.label_path for frame in val],
     }[kind]
     step = core.training.trainer.SegmentationTrainer._run_step
@@ -214,8 +203,6 @@ def test_a_file_that_vanishes_while_training(own, tmp_path, monkeypatch, kind):
     last = 4 if kind == "validation label" else 2
     assert newest_readable_checkpoint(str(tmp_path / "checkpoints"))[1]["global_step"] == last
 
-
-# ---- many processes -------------------------------------------------------------------------------------------------
 
 RANKS = textwrap.dedent("""
     import os, sys, time

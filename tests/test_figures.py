@@ -18,18 +18,12 @@ from core.figures.projection import draw_projection
 from core.figures.style import save_figure
 from core.figures.superpixels import pixel_targets
 from core.figures.training import read_scalars
-from core.label_files.files import (
-    PSEUDO_LABEL,
-    WeakLabel,
-    write_meta,
-    write_pseudo_label,
-    write_superpixels,
-    write_weak_label,
-)
+from core.label_files.files import PSEUDO_LABEL, write_meta
 from core.running.config import load_config
 from core.scores.predictions import PredictionWriter
 from core.scores.results import SCOPES, result_row, save_row
-from tests.fake_nuscenes import VERSION, write_fake_nuscenes
+from tests.fake_labels import fake_config, write_all_superpixels, write_pseudo_labels, write_weak_labels
+from tests.fake_nuscenes import write_fake_nuscenes
 
 CONFIG = str(Path(__file__).parents[1] / "configs/nuscenes/pretrain/assop2p.yaml")
 ALL = ["projection", "birds_eye_view", "superpixels", "pseudo_labels", "confusion_matrix", "results", "training"]
@@ -45,9 +39,6 @@ def texts(figure):
 def _low_resolution(monkeypatch):
     """Tests draw quickly."""
     monkeypatch.setattr("core.figures.style.DPI", (60, 40))
-
-
-# --- parts ---
 
 
 def test_targets_are_spread_over_superpixels_of_one_class():
@@ -68,9 +59,6 @@ def test_files_stay_small_and_keep_the_colors_of_classes(tmp_path):
         assert image.mode == "P"
         pixels = {tuple(color) for color in np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()}
     assert {(255, 255, 255), tuple(CLASSES.colors[4]), tuple(CLASSES.colors[7])} <= pixels
-
-
-# --- figures on numbers ---
 
 
 def test_confusion_is_normalised_by_rows():
@@ -94,9 +82,6 @@ def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path):
     assert read_scalars(str(tmp_path / "none")) == {}
 
 
-# --- a run ---
-
-
 def made_up_row(checkpoint, split="val"):
     confusion = np.random.default_rng(1).integers(0, 50, (CLASSES.num_classes, CLASSES.num_classes))
     return result_row(checkpoint, split, "in_view", 2, dict.fromkeys(SCOPES, confusion), CLASSES.names, {})
@@ -104,32 +89,16 @@ def made_up_row(checkpoint, split="val"):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """A data set with weak labels, superpixels; RUN with all else lies beside it."""
+    """A data set with weak labels, superpixels; "run" with all else lies beside it."""
     root = tmp_path_factory.mktemp("figures")
-    write_fake_nuscenes(root / "data")
-    keys = {"root": "data", "index_path": "index", "superpixel": "superpixels", "sparse_label_path": "weak"}
-    overrides = [piece for key, name in keys.items() for piece in (f"--dataset.{key}", str(root / name))]
-    config = load_config(CONFIG, [], [*overrides, "--dataset.version", VERSION])
-    _write_labels(config, root)
+    write_fake_nuscenes(root / "nuscenes")
+    config = fake_config(CONFIG, root)
+    reader = builder.make_reader(config, "train")
+    write_weak_labels(config, reader)
+    write_all_superpixels(config, reader)
+    write_pseudo_labels(builder.pseudo_label_dir(str(root / "run"), 1), reader)
     _write_run(config, root)
     return config
-
-
-def _write_labels(config, root):
-    reader = builder.make_reader(config, "train")
-    height, width = builder.image_size(config, reader)
-    ids = np.arange(height)[:, None] // 4 * 8 + np.arange(width)[None] // 4
-    for frame in reader:
-        points = reader.load_points(frame)
-        truth = reader.load_labels(frame, len(points))
-        sparse = np.where(np.arange(len(points)) % 9 == 0, truth, 0).astype(np.uint8)
-        component = (np.arange(len(points)) % 3 - 1).astype(np.int32)
-        propagated = np.where(component == 0, 4, 0).astype(np.uint8)
-        weak = WeakLabel(sparse, propagated, component, np.array([0, 0b110], np.uint32))
-        write_weak_label(config.dataset.sparse_label_path, frame.token, weak, {}, "hash")
-        write_pseudo_label(builder.pseudo_label_dir(str(root / "run"), 1), frame.token, truth)
-        cameras = [camera.token for camera in frame.cameras]
-        write_superpixels(config.dataset.superpixel, frame.token, cameras, np.stack([ids] * len(cameras)), "hash")
 
 
 def _write_run(config, root):

@@ -150,9 +150,6 @@ def test_files_of_something_else_are_told(tmp_path, kind):
         failing(BrokenFile, kind, path, read, "component")
 
 
-# --- meta.json ---
-
-
 @dataclass(frozen=True)
 class Inner:
     epsilon: float = 0.5

@@ -102,8 +102,6 @@ def test_lists_of_slurm(nodes, first):
     assert tasks_per_node("2(x3),1") == [2, 2, 2, 1]
 
 
-# ---- under each of them ---------------------------------------------------------------------------------------------
-
 SCRIPT = textwrap.dedent("""
     import torch
     from torchpack import distributed as dist
@@ -158,9 +156,6 @@ def test_two_processes_find_each_other(tmp_path):
         ]
         for output, each in running:
             assert f"found [[0, 2, 0, 2, {each}], [1, 2, 1, 2, {each}]] cpu" in output.result()
-
-
-# ---- CPUs and GPUs of each process ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

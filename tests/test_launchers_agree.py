@@ -20,7 +20,7 @@ def test_launchers_agree_on_any_file_system(prepared, tmp_path, monkeypatch):
     labels = {"dataset__sparse_label_path": one / "weak", "dataset__superpixel": one / "seeds"}
     commands = [
         f"torchpack dist-run -np 2 python3 -m tests.all_steps {one}/run "
-        + " ".join(prepared.words(**labels, workers_per_gpu=2)),
+        + " ".join(prepared.words(**labels, workers_per_gpu=1)),
         f"torchrun --nproc_per_node 2 --master_port 29549 {PRETRAIN}.py {ASSOP2P} --run-dir {other} "
         + " ".join(prepared.words()),
     ]

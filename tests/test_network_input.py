@@ -5,14 +5,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
-import torch
 
-from core import builder
 from core.errors import UserError
 from core.training.network_input import CIRCUMSTANCES, MEANING, STORED, check_input
 from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, MSTEP, PRETRAIN, logged, refusal, run_script
-from tests.fake_labels import fake_config
-from tests.fake_nuscenes import write_fake_nuscenes
 
 OWN = {
     "features": ["x", "y", "z", "intensity"],
@@ -66,26 +62,6 @@ def test_a_published_checkpoint_loads_with_a_warning():
     (line,) = lines
     assert "published.pt: does not hold what its network was trained on" in line
     assert "dataset.voxel_size 0.05, dataset.image_normalize false" in line
-
-
-def test_input_of_a_configuration(tmp_path):
-    write_fake_nuscenes(tmp_path / "nuscenes")
-    words = ("--dataset.use_color=true", "--model.in_channel=7", "--dataset.image_size=[32, 48]", "--amp_enabled=true")
-    config = fake_config(ASSOP2P, tmp_path, *words)
-    reader = builder.make_reader(config, "train")
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    found = builder.network_input(config, reader)
-    assert set(found) == set(OWN) and found["classes"] == list(reader.classes.names)
-    assert found["features"] == ["x", "y", "z", "intensity", "R", "G", "B"]
-    assert (found["image_size"], found["precision"]) == ([32, 48], "float32")
-    plain = fake_config(ASSOP2P, tmp_path)
-    exact = fake_config(ASSOP2P, tmp_path, "--train.tf32=false")
-    precisions = [builder.training_precision(c, d) for c in (plain, exact, config) for d in (cpu, gpu)]
-    assert precisions == ["float32", "tf32", "float32", "float32", "bfloat16", "bfloat16"]
-    assert builder.network_input(config, reader, "bfloat16") == {**found, "precision": "bfloat16"}
-
-
-# --- by the commands ---
 
 
 def changed(project, **keys):

@@ -122,14 +122,6 @@ def test_bad_roots(root: Path, tmp_path: Path) -> None:
         open_reader(root)
 
 
-def test_scenes_of_no_split(root: Path) -> None:
-    table = root / VERSION / "scene.json"
-    table.write_text(table.read_text().replace("scene-0061", "scene-9999"))
-    with pytest.raises(UserError, match=r"no key frame of split 'train': none of its 2 scenes .*splits.json"):
-        open_reader(root)
-    assert len(open_reader(root, "val")) == 2
-
-
 def test_own_splits(root: Path) -> None:
     """Scenes of other names, in the splits that splits.json lists; read again when it changes."""
     folder = root / VERSION

@@ -35,8 +35,6 @@ def test_loader_processes_of_validation_do_not_live_beside_those_of_training(pre
     assert alive == {"train": {1}, "validate": {1}} and not multiprocessing.active_children()
 
 
-# ---- configurations -------------------------------------------------------------------------------------------------
-
 HEADS = ("vox", "pix")
 WEAK = {f"{term}/{head}" for term in ("sparse", "propagated", "negative") for head in HEADS}
 NO_LABELS = {"dataset__superpixel": "/none", "dataset__sparse_label_path": "/none"}

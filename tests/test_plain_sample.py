@@ -17,7 +17,6 @@ from core.label_files.files import WeakLabel, write_superpixels, write_weak_labe
 from core.labeling.annotation.parameters import WeakLabelParameters
 from core.labeling.annotation.simulated import annotate
 from core.labeling.annotation.weak_label import gather_sweeps, pre_segment, read_key_frame, spread
-from core.labeling.ground.polar import group_points, polar_cells
 from core.loader.collate import collate
 from tests.entry import ROOT
 from tests.fake_nuscenes import SIZE, VERSION, write_fake_nuscenes
@@ -123,22 +122,6 @@ def test_points_and_sweeps_are_the_same(frames):
         np.testing.assert_array_equal(labels, expected.labels)
         np.testing.assert_array_equal(in_view, expected.in_view)
         np.testing.assert_allclose(gather_sweeps(reader, frame, PARAMETERS), plain_labels.gather(frame), atol=1e-9)
-
-
-def test_ground_is_the_same_but_for_chance(frames):
-    reader, listed = frames
-    both = either = 0
-    for frame in listed:
-        points, _, in_view = read_key_frame(reader, frame)
-        xyz, sweeps = points[in_view, :3].astype(np.float64), gather_sweeps(reader, frame, PARAMETERS)
-        component, num_ground = pre_segment(xyz, sweeps, PARAMETERS, np.random.default_rng(0))
-        ours, theirs = (component >= 0) & (component < num_ground), plain_labels.ground(xyz, sweeps) >= 0
-        both, either = both + (ours & theirs).sum(), either + (ours | theirs).sum()
-        order, starts = group_points(*polar_cells(xyz, PARAMETERS.grid_size))
-        cell = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-        of_component = {(component[row], c) for row, c in zip(order, cell, strict=True) if ours[row]}
-        assert len(of_component) == num_ground, "one component a cell"
-    assert both > 0.95 * either > 0
 
 
 @pytest.mark.parametrize("seed", [0, 1])

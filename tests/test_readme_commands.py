@@ -87,9 +87,6 @@ def read_json(path):
         return json.load(file)
 
 
-# ---- what the commands leave ----------------------------------------------------------------------------------------
-
-
 def test_labels_are_there_and_the_same_bytes_with_four_workers(done, prepared):
     """The README's first command ran with the default number of workers, `prepared` without."""
     assert "weak labels of 4 frames: sparse" in done.outputs[0]
@@ -166,9 +163,6 @@ def test_one_process_gives_the_same_pseudo_labels(done, monkeypatch, script, num
     assert contents(one, skip=["meta.json"]) == contents(two, skip=["meta.json"])
     statistics = [read_json(directory / "meta.json")["statistics"] for directory in (one, two)]
     assert statistics[0] == statistics[1] and statistics[0]["labelled"] > 0
-
-
-# ---- evaluation of the result ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -138,9 +138,6 @@ def test_splits_that_make_no_sense(root, splits, words):
     assert words in str(error.value)
 
 
-# ---- point clouds ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", ["ascii", "binary"])
 def test_pcd_with_padding_and_nothing(tmp_path, kind):
     path = str(tmp_path / "a.pcd")
@@ -219,9 +216,6 @@ def test_compressed_clouds_that_are_damaged(tmp_path):
             read_cloud(path, XYZI)
         except UserError as error:
             assert "\n" not in str(error)
-
-
-# ---- files that do not belong together -------------------------------------------------------------------------------
 
 
 def calibration(**changes):

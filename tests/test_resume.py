@@ -60,9 +60,6 @@ def test_a_signal_to_one_process_stops_all_under_dist_run(prepared, tmp_path):
     assert len(state[EXACT_STATE]["processes"]) == 2 and not (run / ".lock").exists()
 
 
-# ---- what is taken up ----------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def resumable(prepared, trained, tmp_path):
     """A copy of a finished training, and the words that train one more epoch."""
@@ -141,9 +138,6 @@ def test_the_same_seed_gives_the_same_losses_twice(prepared, tmp_path):
         torch.use_deterministic_algorithms(False)
     assert (tmp_path / "a/scalars.jsonl").read_text() == (tmp_path / "b/scalars.jsonl").read_text()
     assert first_difference(*(read_checkpoint(str(tmp_path / name / "checkpoints/step-4.pt")) for name in "ab")) is None
-
-
-# ---- the parts -----------------------------------------------------------------------------------------------------
 
 
 def test_the_sampler_leaves_out_what_was_seen():

@@ -39,9 +39,6 @@ def reader_of(root, split="train", num_sweeps=0, **keys):
     return open_dataset("semantic_kitti", str(root), "v1.0", split, str(root / "index"), num_sweeps, keys=keys)
 
 
-# ---- classes --------------------------------------------------------------------------------------------------------
-
-
 def test_raw_labels_to_classes_and_back():
     table = [entry.split() for entry in RAW_IDS.split(",")]
     assert CLASSES.names[1:] == tuple(name for name, *_ in table)
@@ -55,9 +52,6 @@ def test_splits_and_counts():
     assert SPLITS["train"] == ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10") and SPLITS["val"] == ("08",)
     totals = {split: sum(COUNTS[name] for name in names) for split, names in SPLITS.items()}
     assert totals == {"train": 19130, "val": 4071, "test": 20351}
-
-
-# ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def test_frames(root):
@@ -123,9 +117,6 @@ def test_poses_of_a_turn(root):
     np.testing.assert_allclose(sweep.to_key @ [10.1, 0, 0, 1], [0.1, 10, 0, 1], atol=1e-9)
 
 
-# ---- flip -----------------------------------------------------------------------------------------------------------
-
-
 def samples(root, flip=0.0, **changes):
     """The first training sample without turning and scaling, as it is and mirrored."""
     options = dict(voxel_size=0.1, image_size=(41, 121), points="all", **changes)
@@ -156,9 +147,6 @@ def test_only_training_samples_are_flipped(root, mode):
     options = {"voxel_size": 0.1, "image_size": (41, 121), "augmentation": Augmentation(flip=1.0)}
     dataset = SegmentationDataset(reader_of(root), mode, **options)
     assert dataset[0].feats[:, 1].min() == -1
-
-
-# ---- bad input ------------------------------------------------------------------------------------------------------
 
 
 def removed(path):

@@ -92,8 +92,6 @@ def test_patience_ends(watch):
     assert len(ended) == 2
 
 
-# ---- two processes --------------------------------------------------------------------------------------------------
-
 SCRIPT = textwrap.dedent("""
     import os, signal, sys, time
     import torch

@@ -54,9 +54,6 @@ def warnings_of(writer, predicted):
     return [line for line in lines if line.startswith("WARNING")]
 
 
-# ---- nuScenes -------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def lidarseg(tmp_path, monkeypatch):
     """A whole submission; what was said of a data set in part."""
@@ -113,9 +110,6 @@ def test_predictions(tmp_path):
     for kind in (PredictionWriter, LidarsegSubmission):
         with pytest.raises(UserError, match="cannot be made"):
             kind(str(tmp_path / "file/predictions"), READER)
-
-
-# ---- SemanticKITTI --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -95,9 +95,6 @@ def assert_equal(found, expected, case: str, rtol: float = 1e-5) -> None:
             torch.testing.assert_close(ours, theirs, rtol=2e-2 if coarse else rtol, atol=2e-2 if coarse else 1e-5)
 
 
-# --- two processes ---
-
-
 def process(rank: int, folder: str) -> None:
     """Runs in each of two processes; leaves its results in a file."""
     torch.set_num_threads(1)
@@ -190,9 +187,6 @@ def test_a_network_of_two_processes_is_one(results):
     for name, values in expected["grads"].items():
         difference = (2 * ours[0]["grads"][name] - values).norm()  # DDP takes the mean
         assert difference <= 1e-3 * values.norm() + 1e-5 * largest, name
-
-
-# --- one process ---
 
 
 @contextlib.contextmanager

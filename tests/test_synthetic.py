@@ -106,9 +106,6 @@ def test_boxes_hold_the_points_they_count(nusc):
             assert following["instance_token"] == annotation["instance_token"]
 
 
-# ---- one world ------------------------------------------------------------------------------------------------------
-
-
 def kinds_in_view(view: View) -> np.ndarray:
     """Kind [H, W] of what each pixel of an image of the city shows; 0 for the sky."""
     ground = view.scene.ground
@@ -225,9 +222,6 @@ def test_every_scene_has_every_class_at_the_demo_size():
         found = shares({CATEGORIES[label]: int(count) for label, count in enumerate(counts)}, "vehicle.ego")
         assert 0.28 < found["flat.driveable_surface"] < 0.48
         assert 0.08 < found["static.manmade"] < 0.32
-
-
-# ---- making it ------------------------------------------------------------------------------------------------------
 
 
 def test_two_workers_write_the_same_bytes(city, tmp_path):

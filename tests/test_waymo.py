@@ -69,9 +69,6 @@ def masks(time):
     return [image[..., 0] > 0 for image in range_images(time)]
 
 
-# ---- points ---------------------------------------------------------------------------------------------------------
-
-
 def test_points_of_both_returns_are_where_they_are_in_the_world(files):
     reader = open_reader(files)
     for index, time in enumerate(LABELLED):
@@ -107,9 +104,6 @@ def test_earlier_turns_move_with_the_vehicle(files):
     assert len(open_reader(files, num_sweeps=1).frame(1).sweeps) == 1
     with pytest.raises(UserError, match=r"dataset.num_sweeps is 11, at most 10"):
         open_reader(files, num_sweeps=11)
-
-
-# ---- what belongs to the points -------------------------------------------------------------------------------------
 
 
 def test_labels_stay_with_their_points(files):
@@ -157,9 +151,6 @@ def test_images_of_two_sizes_are_padded_to_one(files):
         height = fake_waymo.SIDE_HEIGHT if camera > 3 else fake_waymo.IMAGE_HEIGHT
         assert np.abs(image[:height].astype(int) - 40 * camera).max() <= 2
         assert not image[height:].any()
-
-
-# ---- frames and index -----------------------------------------------------------------------------------------------
 
 
 def test_frames(files):
@@ -224,9 +215,6 @@ def test_classes():
     chosen = [CLASSES.names[c] for c in (1, 8, 13, 14, 18, 22)]
     assert chosen == ["car", "sign", "motorcycle", "building", "road", "sidewalk"]
     assert CLASSES.things == (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13)
-
-
-# ---- bad input ------------------------------------------------------------------------------------------------------
 
 
 def training(root, component, segment=0):

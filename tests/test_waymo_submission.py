@@ -176,9 +176,6 @@ def test_cut_message_is_found(reader, tmp_path, cut):
         submission.check()
 
 
-# ---- scores ---------------------------------------------------------------------------------------------------------
-
-
 def confusion(entries):
     matrix = np.zeros((23, 23), np.int64)
     for (label, prediction), count in entries.items():
