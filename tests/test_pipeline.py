@@ -1,16 +1,22 @@
-"""The steps, end to end on a tiny city: without labels, started anyhow, configured otherwise.
-
-All five numbered commands run in `test_light_imports`, by two processes in `test_launchers_agree`, interrupted in
-`test_resume`.
-"""
+"""The steps, end to end on a tiny city: configured otherwise, with cameras and without."""
 
 import json
 import multiprocessing
+import os
+import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 import core.training.trainer
-from tests.entry import ASSOP2P, BEST, CONFIGS, PRETRAIN, run_script
+from core.label_files.files import read_pseudo_label, read_weak_label
+from core.loader.collate import collate
+from core.synthetic.generate import City, generate_city
+from core.training.trainer import network_inputs
+from tests import made_up
+from tests.entry import ASSOP2P, BEST, CONFIGS, PRESEG, PRETRAIN, ROOT, Project, all_steps, refusal, run_script
 
 
 def scalars(run):
@@ -63,3 +69,83 @@ def test_configurations_train(prepared, tmp_path, config, changes, terms):
     assert all(0 <= row["miou"] <= 100 for row in found.values())
     last = [line for line in scalars(tmp_path) if "loss/total" in line][-1]
     assert {name.removeprefix("loss/") for name in last if name.startswith("loss/")} == terms | {"total"}
+
+
+ALONE = {"model.name": "spvcnn"}
+OWN = f"{ROOT}/configs/recordings"
+SPLITS = {f"dataset.splits.{split}": f'["{split}_*"]' for split in ("train", "val", "test")}
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The city as recordings of which only clouds, labels and classes.yaml are left."""
+    folder = tmp_path_factory.mktemp("bare")
+    sizes = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
+    generate_city(str(folder / "city"), City(format="recordings", **sizes))
+    for name in ("train_000", "train_001", "val_000", "test_000"):
+        for part in ("cameras", "calibration.yaml", "poses.txt", "times.txt"):
+            path = folder / "city" / name / part
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    more = {**SPLITS, "dataset.annotator": "simulated"}
+    names = [str(folder / name) for name in ("city", "index", "weak", "seeds")]
+    return Project(*names, more=more)
+
+
+def test_samples_of_other_numbers_of_images():
+    """Batches hold the images of all samples one after the other, and voxels find their own."""
+    samples = [made_up.sample(i) for i in range(3)]
+    few = samples[1]
+    few.camera[:] = np.where(few.camera >= 0, 0, -1)
+    samples[1] = replace(few, images=few.images[:1])
+    batch = collate(samples)
+    assert batch.images.shape == (1, 5, 3, *made_up.IMAGE_SIZE)
+    first, begin = [0, 2, 3], 0
+    for sample, start in zip(samples, first, strict=True):
+        index = batch.image_index[begin : begin + len(sample)].numpy()
+        np.testing.assert_array_equal(index, np.where(sample.camera >= 0, start + sample.camera, -1))
+        np.testing.assert_array_equal(batch.images[0, start : start + len(sample.images)], sample.images)
+        begin += len(sample)
+    outputs = made_up.network()(**network_inputs(batch.to("cpu")))
+    assert torch.isfinite(outputs.x_pix).all()
+
+
+def test_all_steps_on_data_with_cameras(prepared, tmp_path):
+    """All points are labelled and learn; no image is opened."""
+    project = replace(
+        prepared, weak=str(tmp_path / "weak"), seeds="/nowhere", more={**ALONE, "dataset.annotate": "all"}
+    )
+    run_script("prepare_sparse_label", PRESEG, *project.words())
+    run, words = tmp_path / "run", project.words()
+    all_steps(CONFIGS, run, words, rounds=1)
+    later = run / "checkpoints_mstep_0/max-iou-vox-val.pt"
+    run_script("eval_miou", ASSOP2P, "--weight-path", later, *words)
+    with open(run / "results.json") as file:
+        row = json.load(file)[0]
+    assert list(row["scores"]) == ["vox/in_view", "vox/all"] and row["points"] == "all"
+
+    token = sorted(os.listdir(project.weak))[0].removesuffix(".npz")
+    everywhere, in_view = (read_weak_label(folder, token) for folder in (project.weak, prepared.weak))
+    assert (everywhere.component >= 0).sum() > (in_view.component >= 0).sum()
+    pseudo = read_pseudo_label(str(run / "pseudo_labels_0"), token)
+    unseen = (everywhere.component >= 0) & (in_view.component < 0)
+    assert pseudo[unseen].any() or everywhere.propagated[unseen].any()
+
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "other", *replace(project, more=ALONE).words())
+    assert "made with parameters.annotate = all, the configuration says in_view" in line
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "other", *prepared.words(dataset__annotate="all"))
+    assert "made with parameters.annotate = in_view, the configuration says all" in line
+
+
+def test_all_steps_on_clouds_alone(bare, tmp_path):
+    run, words = tmp_path / "run", bare.words()
+    run_script("prepare_sparse_label", f"{OWN}/pretrain/preseg.yaml", *words)
+    lines = all_steps(OWN, run, words)
+    assert any("model.name auto: spvcnn, since there are no cameras" in line for line in lines)
+    later = run / "checkpoints_mstep_1/max-iou-vox-val.pt"
+    predictions = ["--save-predictions", tmp_path / "predictions"]
+    run_script("eval_miou", f"{OWN}/pretrain/assop2p.yaml", "--weight-path", later, *predictions, *words)
+    with open(run / "results.json") as file:
+        assert list(json.load(file)[0]["scores"]) == ["vox/all"]
+    figures = ["--run-dir", run, "--predictions", tmp_path / "predictions"]
+    lines = run_script("core.figures.__main__", f"{OWN}/pretrain/assop2p.yaml", *figures, *words)
+    assert {"confusion_matrix.png", "pseudo_labels.png", "results.png"} <= set(os.listdir(run / "figures"))

@@ -22,7 +22,7 @@ from core.training.preemption import Preemption
 from core.training.resume import EXACT_STATE, CheckpointSaver
 from core.training.state import epoch_seed
 from tests import made_up
-from tests.entry import ASSOP2P, BEST, PRETRAIN, ROOT, environment, first_difference, refusal, run_script
+from tests.entry import ASSOP2P, BEST, PRETRAIN, ROOT, environment, refusal, run_script
 from tests.test_callbacks import make_trainer
 
 
@@ -128,16 +128,6 @@ def test_other_numbers_of_processes_and_frames_a_step(resumable):
     assert "processes 3 -> 1" in warning and "not exactly" in warning
     assert read_checkpoint(str(run / "checkpoints/step-5.pt"))["local_step"] == 4  # one frame was left
     assert read_checkpoint(str(run / "checkpoints/step-9.pt"))["epoch_num"] == 2
-
-
-def test_the_same_seed_gives_the_same_losses_twice(prepared, tmp_path):
-    """With train.deterministic, augmentation and dropout; without the key, too."""
-    for name, deterministic in (("a", "true"), ("b", "false")):
-        words = prepared.words(train__deterministic=deterministic, dataset__use_augment="true")
-        run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / name, *words)
-        torch.use_deterministic_algorithms(False)
-    assert (tmp_path / "a/scalars.jsonl").read_text() == (tmp_path / "b/scalars.jsonl").read_text()
-    assert first_difference(*(read_checkpoint(str(tmp_path / name / "checkpoints/step-4.pt")) for name in "ab")) is None
 
 
 def test_the_sampler_leaves_out_what_was_seen():

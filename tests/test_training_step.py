@@ -79,30 +79,6 @@ def test_loss_falls(device, weights, names):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_sample_without_any_label_trains(device):
-    bare = made_up.without_labels(made_up.sample(1))
-    for samples in ([bare], [made_up.sample(0), bare]):
-        trainer = make_trainer(device, MSTEP)
-        steps = train(trainer, samples, epochs=2)
-        assert all(math.isfinite(value) for step in steps for value in step.values())
-        if len(samples) == 1:
-            assert set(steps[0].values()) == {0.0}
-        assert all(torch.isfinite(parameter).all() for parameter in trainer.network.parameters())
-        assert all(parameter.grad is not None for parameter in trainer.network.parameters())  # DDP waits for each
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_batch_that_no_camera_sees_trains(device):
-    camera, pixel = np.full(made_up.VOXELS, -1, np.int8), np.zeros((made_up.VOXELS, 2), np.float32)
-    samples = [dataclasses.replace(sample, camera=camera, pixel=pixel) for sample in SAMPLES]
-    trainer = make_trainer(device)
-    (step,) = train(trainer, samples)
-    assert all(step[name] == 0 for name in ("sparse/pix", "propagated/pix", "negative/pix", "walker", "visit"))
-    assert step["sparse/vox"] > 0 and math.isfinite(step["total"])
-    assert all(parameter.grad is not None for parameter in trainer.network.parameters())
-
-
-@pytest.mark.parametrize("device", DEVICES)
 def test_not_a_number_stops_with_terms_and_frames(device):
     feats = made_up.sample(1).feats.copy()
     feats[3, 0] = np.nan
