@@ -20,7 +20,6 @@ from core.training.checkpoint import (
     load_imagenet,
     load_weights,
     read_checkpoint,
-    save_checkpoint,
 )
 
 
@@ -224,18 +223,3 @@ def test_imagenet_errors(tmp_path):
         load_imagenet(SwiftNetResNet((3, 4, 6, 3)), str(tmp_path / "none.pth"), "resnet34")
     with pytest.raises(UserError, match="holds no tensor of the image branch"):
         load_imagenet(SwiftNetResNet(), saved(tmp_path, small().state_dict()))
-
-
-def test_a_failure_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
-    path = str(tmp_path / "step-1.pt")
-    save_checkpoint(path, {"epoch_num": 1})
-
-    def fail(state, file):
-        file.write(b"half of it")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(path, {"epoch_num": 2})
-    assert read_checkpoint(path) == {"epoch_num": 1}
-    assert os.listdir(tmp_path) == ["step-1.pt"]

@@ -17,7 +17,6 @@ import pytest
 
 import core.training.trainer
 from core.datasets.nuscenes import NuScenes
-from core.errors import UserError
 from core.running.files import write_atomic, write_json
 from core.running.locks import locked
 from core.running.runtime import run_main
@@ -70,29 +69,6 @@ def test_a_second_preparation_in_a_directory_is_refused(prepared, tmp_path):
         for command in (("prepare_sparse_label", PRESEG), SUPERPIXELS):
             assert "in use by another process (pid " in refusal(*command, *project.words())
     assert os.listdir(tmp_path / "labels") == []
-
-
-HOLD = """
-import sys, time
-from core.running.locks import locked
-with locked(sys.argv[1], True):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_process_holds_no_lock(tmp_path):
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    holder = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
-    assert "held" in "".join(iter(holder.stdout.readline, "held\n")) + "held"
-    with pytest.raises(UserError, match=f"pid {holder.pid} on "), locked(str(tmp_path), True):
-        pass
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    assert (tmp_path / ".lock").exists()
-    with locked(str(tmp_path), True):
-        pass
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):

@@ -63,21 +63,6 @@ def test_two_workers_make_the_same_bytes(reader, made, tmp_path):
     assert contents(tmp_path / "s") == made["pixels"][1]
 
 
-def test_two_ranks_make_the_same_bytes(reader, made, tmp_path, capsys):
-    def both(rank):
-        processes = {"rank": rank, "world_size": 2, "barrier": lambda: together.wait(60)}
-        result = prepare(WeakLabelJob(reader, str(tmp_path / "w"), WEAK, 1), **processes)
-        prepare(SuperpixelJob(reader, str(tmp_path / "s"), PIXELS), **processes)
-        return result
-
-    together = threading.Barrier(2)
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(both, range(2))
-    assert first is not None and second is None
-    assert contents(tmp_path / "w") == made["weak"][1] and contents(tmp_path / "s") == made["pixels"][1]
-    assert capsys.readouterr().out.count("weak labels of 5 frames: sparse") == 1
-
-
 def test_interrupted_run_is_resumed(reader, made, tmp_path, monkeypatch):
     directory = str(tmp_path / "w")
 
