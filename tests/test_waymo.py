@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.datasets.waymo import CLASSES, Waymo
+from core.datasets.waymo import Waymo
 from core.datasets.waymo import index as waymo_index
 from core.datasets.waymo.components import MOST_OPEN
 from core.datasets.waymo.files import read_test_frames
 from core.datasets.waymo.pack import pack_split
-from core.datasets.waymo.range_image import beam_inclinations, column_azimuths
 from core.errors import UserError
 from tests import fake_waymo
 from tests.fake_waymo import HEIGHT, LABELLED, SEGMENTS, TIMES, WIDTH, edit, matrix, range_images
-from tests.helpers import refused
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +80,6 @@ def test_points_of_both_returns_are_where_they_are_in_the_world(files):
         values = np.concatenate([first[first[..., 0] > 0], second[second[..., 0] > 0]])
         np.testing.assert_array_equal(points[:, 3], np.tanh(values[:, 1]))
         np.testing.assert_array_equal(points[:, 4], values[:, 2])
-
-
-def test_directions():
-    np.testing.assert_allclose(beam_inclinations(None, -0.4, 0.4, 4), [0.3, 0.1, -0.1, -0.3])
-    np.testing.assert_array_equal(beam_inclinations(np.array([-0.2, 0.0, 0.3]), 0, 0, 3), [0.3, 0.0, -0.2])
-    np.testing.assert_allclose(column_azimuths(4, np.eye(4)), np.radians([135, 45, -45, -135]))
-    turned = matrix(np.array([0, 0, np.pi / 2, 0, 0, 0]))
-    np.testing.assert_allclose(column_azimuths(4, turned), np.radians([45, -45, -135, -225]))
 
 
 def test_earlier_turns_move_with_the_vehicle(files):
@@ -181,7 +171,7 @@ def test_index_is_built_once_and_again_for_other_files(root, monkeypatch):
     builds = []
     build = waymo_index.build_index
     monkeypatch.setattr(waymo_index, "build_index", lambda *args: builds.append(args) or build(*args))
-    index, frames = root.parent / "index/train.npz", root / "test_frames.txt"
+    index = root.parent / "index/train.npz"
     changes = (
         lambda: None,
         lambda: os.utime(root / f"training/lidar/{SEGMENTS[0]}.parquet", ns=(1, 1)),
@@ -192,9 +182,6 @@ def test_index_is_built_once_and_again_for_other_files(root, monkeypatch):
     for count, change in enumerate(changes, 1):
         change()
         assert len(open_reader(root)) == len(open_reader(root)) == (4 if count < 3 else 2) and len(builds) == count
-    for count, time in enumerate(TIMES[2:0:-1], 6):
-        frames.write_text(f"{SEGMENTS[0]},{time}\n")
-        assert len(open_reader(root, "test")) == 1 and len(builds) == count
 
 
 def test_few_files_stay_open_and_none_travels(files):
@@ -210,26 +197,10 @@ def test_few_files_stay_open_and_none_travels(files):
     np.testing.assert_array_equal(copy.load_points(copy.frame(1)), reader.load_points(reader.frame(1)))
 
 
-def test_classes():
-    assert CLASSES.num_classes == 23 == len(np.unique(CLASSES.colors, axis=0)) and CLASSES.names[0] == "ignored"
-    chosen = [CLASSES.names[c] for c in (1, 8, 13, 14, 18, 22)]
-    assert chosen == ["car", "sign", "motorcycle", "building", "road", "sidewalk"]
-    assert CLASSES.things == (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13)
-
-
-def training(root, component, segment=0):
-    return root / f"training/{component}/{SEGMENTS[segment]}.parquet"
-
-
 def edited(component, name, values):
     """A change of a file: other values in a column."""
     column = name if name.startswith("key.") else f"[{component}].{name}"
     return lambda path: edit(path, lambda columns: columns.update({column: values(columns[column])}))
-
-
-def empty(columns):
-    for values in columns.values():
-        values.clear()
 
 
 def narrow(columns):
@@ -247,6 +218,7 @@ def spoiled(path):
     path.write_bytes(content)
 
 
+emptied = lambda columns: [values.clear() for values in columns.values()]  # noqa: E731
 later = edited("", "key.frame_timestamp_micros", lambda times: [time + (time == TIMES[2]) for time in times])
 shortened = edited("LiDARComponent", "range_image_return1.values", lambda rows: [row[:-1] for row in rows])
 class_23 = edited("LiDARSegmentationLabelComponent", "range_image_return1.values", lambda rows: [[23] * 96] * 2)
@@ -259,7 +231,7 @@ OTHER_COMPONENT = "no column key.laser_name, so it is not component lidar of Way
 @pytest.mark.parametrize(
     ("component", "change", "message"),
     [
-        ("lidar_segmentation", lambda path: edit(path, empty), "no labelled frame of the TOP LiDAR"),
+        ("lidar_segmentation", lambda path: edit(path, emptied), "no labelled frame of the TOP LiDAR"),
         *((name, later, NOT_JOINED) for name in ("lidar", "lidar_pose", "camera_image", "vehicle_pose")),
         ("lidar", lambda path: shutil.copy(path.with_name(f"{SEGMENTS[1]}.parquet"), path), OTHER_SEGMENT),
         (
@@ -272,7 +244,7 @@ OTHER_COMPONENT = "no column key.laser_name, so it is not component lidar of Way
     ],
 )
 def test_files_that_make_no_index(root, component, change, message):
-    change(training(root, component))
+    change(root / f"training/{component}/{SEGMENTS[0]}.parquet")
     with pytest.raises(UserError, match=f"{component}/1000.*: {message}") as error:
         open_reader(root)
     assert "\n" not in str(error.value)
@@ -296,29 +268,13 @@ def test_files_that_make_no_index(root, component, change, message):
 def test_what_is_damaged_inside_is_found_when_it_is_read(root, component, change, message):
     """The index needs the keys alone."""
     reader = open_reader(root)
-    change(training(root, component))
+    change(root / f"training/{component}/{SEGMENTS[0]}.parquet")
     if change is not spoiled:
         reader = open_reader(root)
     frame = reader.frame(0)
     with pytest.raises(UserError, match=message):
         reader.load_labels(frame, len(reader.load_points(frame)))
         reader.load_image(frame.cameras[4])
-
-
-def test_other_release(tmp_path):
-    (tmp_path / "training").mkdir()
-    opened = {"root": tmp_path, "split": "train"}
-    refusals = [
-        ({}, "training holds none of Waymo Open v2's components: download its folders lidar"),
-        ({"root": tmp_path / "nowhere"}, "nowhere is not a folder"),
-        ({"split": "trian"}, "no split 'trian' (it has: train, val, test)"),
-        ({}, "camera_labels.tfrecord is of Waymo Open v1: download the Parquet files of v2"),
-    ]
-    for changes, words in refusals:
-        if "v1" in words:
-            (tmp_path / "training/segment-1_with_camera_labels.tfrecord").touch()
-        keys = opened | changes
-        refused(lambda keys=keys: Waymo(str(keys["root"]), "v2", keys["split"], str(tmp_path / "index")), words)
 
 
 def test_available_segments_of_the_test_split(root):
