@@ -15,7 +15,6 @@ from torchpack.callbacks import LambdaCallback
 
 import core.training.trainer
 from core.errors import RESUME_STATUS, Preempted
-from core.loader.sampler import EpochSampler
 from core.running import runtime
 from core.training.checkpoint import newest_readable_checkpoint, read_checkpoint, save_checkpoint
 from core.training.preemption import Preemption
@@ -128,15 +127,6 @@ def test_other_numbers_of_processes_and_frames_a_step(resumable):
     assert "processes 3 -> 1" in warning and "not exactly" in warning
     assert read_checkpoint(str(run / "checkpoints/step-5.pt"))["local_step"] == 4  # one frame was left
     assert read_checkpoint(str(run / "checkpoints/step-9.pt"))["epoch_num"] == 2
-
-
-def test_the_sampler_leaves_out_what_was_seen():
-    whole, rest = (EpochSampler(11, rank=1, world_size=2, shuffle=True) for _ in range(2))
-    whole.set_epoch(3)
-    rest.set_epoch(3, skip=4)
-    assert list(rest) == list(whole)[4:] and len(rest) == len(whole) == 6
-    rest.set_epoch(4)
-    assert len(list(rest)) == 6
 
 
 def test_handlers_of_signals_are_put_back(tmp_path):
