@@ -1,12 +1,12 @@
 """A tiny folder in nuScenes' format: two scenes, two key frames each, two sweeps in between, six small images."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from core.datasets.nuscenes.tables import CAMERAS, LIDAR
 
@@ -15,8 +15,10 @@ SCENES = ("scene-0061", "scene-0103")  # one of mini_train, one of mini_val
 SIZE = (64, 36)  # width, height
 SWEEPS_PER_KEY_FRAME = 3
 POINTS = 400
-
-# camera axes in the ego frame: the camera looks along its z, x is to the right, y down
+RADAR = "RADAR_FRONT"
+FOCAL = SIZE[0] / 2 / np.tan(np.radians(35))
+INTRINSIC = [[FOCAL, 0, SIZE[0] / 2], [0, FOCAL, SIZE[1] / 2], [0, 0, 1]]
+AHEAD = Rotation.from_matrix([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # a camera looks along its z; x to the right, y down
 AZIMUTH = {
     "CAM_FRONT_LEFT": 60,
     "CAM_FRONT": 0,
@@ -25,82 +27,66 @@ AZIMUTH = {
     "CAM_BACK": 180,
     "CAM_BACK_RIGHT": -120,
 }
+Tables = dict[str, list[dict[str, Any]]]
 
 
 def write_fake_nuscenes(root: Path, seed: int = 0) -> Path:
     """Writes the data set and returns its root."""
     rng = np.random.default_rng(seed)
-    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("scene", "sample", "sample_data", "ego_pose")}
-    tables.update(_sensors())
-    tables["lidarseg"] = []
+    tables: Tables = {name: [] for name in ("scene", "sample", "sample_data", "ego_pose", "lidarseg")}
+    tables["sensor"] = [{"token": f"S{name}", "channel": name} for name in (LIDAR, *CAMERAS, RADAR)]
+    tables["calibrated_sensor"] = [
+        _calibration(LIDAR, [0.9, 0.0, 1.8], turned(-90), []),
+        _calibration(RADAR, [3.4, 0.0, 0.5], turned(0), []),
+        *(_calibration(name, [1.0, 0.1, 1.5], turned(AZIMUTH[name]) * AHEAD, INTRINSIC) for name in CAMERAS),
+    ]
     for scene in SCENES:
         tables["scene"].append({"token": f"T{scene}", "name": scene})
-        _write_scene(root, scene, tables, rng)
-    folder = root / VERSION
-    folder.mkdir(parents=True, exist_ok=True)
+        for step in range(SWEEPS_PER_KEY_FRAME + 1):
+            _write_step(root, scene, step, tables, rng)
     for name, rows in tables.items():
-        (folder / f"{name}.json").write_text(json.dumps(rows))
+        _write(root / VERSION / f"{name}.json", json.dumps(rows).encode())
     return root
 
 
-def _sensors() -> dict[str, list[dict[str, Any]]]:
-    sensor = [{"token": f"S{name}", "channel": name} for name in (LIDAR, *CAMERAS, "RADAR_FRONT")]
-    calibration = [_calibration(LIDAR, [0.9, 0.0, 1.8], [np.cos(-np.pi / 4), 0, 0, np.sin(-np.pi / 4)], [])]
-    calibration.append(_calibration("RADAR_FRONT", [3.4, 0.0, 0.5], [1, 0, 0, 0], []))
-    focal = SIZE[0] / 2 / np.tan(np.radians(35))
-    intrinsic = [[focal, 0, SIZE[0] / 2], [0, focal, SIZE[1] / 2], [0, 0, 1]]
+def turned(degrees: float) -> Rotation:
+    """About z."""
+    return Rotation.from_euler("z", degrees, degrees=True)
+
+
+def quaternion(rotation: Rotation) -> list[float]:
+    """(w, x, y, z)."""
+    return np.roll(rotation.as_quat(), 1).tolist()
+
+
+def _calibration(name: str, translation: Any, rotation: Rotation, intrinsic: Any) -> dict[str, Any]:
+    row = {"token": f"C{name}", "sensor_token": f"S{name}", "translation": translation, "camera_intrinsic": intrinsic}
+    return row | {"rotation": quaternion(rotation)}
+
+
+def _write_step(root: Path, scene: str, step: int, tables: Tables, rng: np.random.Generator) -> None:
+    """A sweep, or a key frame with its images and labels."""
+    key_frame = step % SWEEPS_PER_KEY_FRAME == 0
+    sample = f"{scene}-sample{-(-step // SWEEPS_PER_KEY_FRAME)}"
+    folder = "samples" if key_frame else "sweeps"
+    token = f"{scene}-lidar{step}"
+    points = rng.uniform((-15, -15, -3, 0, 0), (15, 15, 2, 255, 31), (POINTS, 5)).astype(np.float32)
+    points[:, 4] = np.rint(points[:, 4])
+    path = f"{folder}/{LIDAR}/{token}.pcd.bin"
+    _write(root / path, points.tobytes())
+    _add(tables, token, sample, LIDAR, path, key_frame, step, f"{scene}-lidar{step - 1}" if step else "")
+    if key_frame:
+        tables["sample"].append({"token": sample, "scene_token": f"T{scene}"})
+        label_path = f"lidarseg/{VERSION}/{token}_lidarseg.bin"
+        _write(root / label_path, rng.integers(0, 32, POINTS).astype(np.uint8).tobytes())
+        tables["lidarseg"].append({"token": token, "sample_data_token": token, "filename": label_path})
     for name in CAMERAS:
-        half = np.radians(AZIMUTH[name]) / 2
-        turn = np.array([np.cos(half), 0, 0, np.sin(half)])
-        rotation = quaternion_product(turn, np.array([0.5, -0.5, 0.5, -0.5]))
-        calibration.append(_calibration(name, [1.0, 0.1, 1.5], rotation.tolist(), intrinsic))
-    return {"sensor": sensor, "calibrated_sensor": calibration}
-
-
-def _calibration(name: str, translation: Any, rotation: Any, intrinsic: Any) -> dict[str, Any]:
-    return {
-        "token": f"C{name}",
-        "sensor_token": f"S{name}",
-        "translation": translation,
-        "rotation": rotation,
-        "camera_intrinsic": intrinsic,
-    }
-
-
-def quaternion_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Product of two quaternions (w, x, y, z)."""
-    w = a[0] * b[0] - a[1:] @ b[1:]
-    return np.concatenate([[w], a[0] * b[1:] + b[0] * a[1:] + np.cross(a[1:], b[1:])])
-
-
-def _write_scene(root: Path, scene: str, tables: dict[str, list[dict[str, Any]]], rng: np.random.Generator) -> None:
-    previous = ""
-    for step in range(SWEEPS_PER_KEY_FRAME + 1):
-        key_frame = step % SWEEPS_PER_KEY_FRAME == 0
-        sample = f"{scene}-sample{-(-step // SWEEPS_PER_KEY_FRAME)}"
+        path = f"{folder}/{name}/{scene}-{name}{step}.jpg"
         if key_frame:
-            tables["sample"].append({"token": sample, "scene_token": f"T{scene}"})
-        token = f"{scene}-lidar{step}"
-        folder = "samples" if key_frame else "sweeps"
-        path = f"{folder}/{LIDAR}/{token}.pcd.bin"
-        points = rng.uniform((-15, -15, -3, 0, 0), (15, 15, 2, 255, 31), (POINTS, 5)).astype(np.float32)
-        points[:, 4] = np.rint(points[:, 4])
-        _write(root / path, points.tobytes())
-        _add(tables, token, sample, LIDAR, path, key_frame, previous, float(step))
-        previous = token
-        if key_frame:
-            label_path = f"lidarseg/{VERSION}/{token}_lidarseg.bin"
-            _write(root / label_path, rng.integers(0, 32, POINTS).astype(np.uint8).tobytes())
-            tables["lidarseg"].append({"token": token, "sample_data_token": token, "filename": label_path})
-        for name in CAMERAS:
-            image_token = f"{scene}-{name}{step}"
-            image_path = f"{folder}/{name}/{image_token}.jpg"
-            if key_frame:
-                os.makedirs(root / f"samples/{name}", exist_ok=True)
-                pixels = rng.integers(0, 256, (SIZE[1], SIZE[0], 3)).astype(np.uint8)
-                Image.fromarray(pixels).save(root / image_path)
-            _add(tables, image_token, sample, name, image_path, key_frame, "", step + 0.3)
-        _add(tables, f"{scene}-radar{step}", sample, "RADAR_FRONT", "none.pcd", key_frame, "", float(step))
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (SIZE[1], SIZE[0], 3)).astype(np.uint8)).save(root / path)
+        _add(tables, f"{scene}-{name}{step}", sample, name, path, key_frame, step + 0.3)
+    _add(tables, f"{scene}-radar{step}", sample, RADAR, "none.pcd", key_frame, step)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -109,27 +95,13 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _add(
-    tables: dict[str, list[dict[str, Any]]],
-    token: str,
-    sample: str,
-    channel: str,
-    path: str,
-    key_frame: bool,
-    previous: str,
-    time: float,
+    tables: Tables, token: str, sample: str, channel: str, path: str, key_frame: bool, time: float, prev=""
 ) -> None:
+    """A file's row, and where the vehicle is then: it moves along x and turns to the left."""
     width, height = (0, 0) if channel == LIDAR else SIZE
-    row: dict[str, Any] = {
-        "token": token,
-        "sample_token": sample,
-        "ego_pose_token": f"E{token}",
-        "filename": path,
-        "prev": previous,
-    }
+    row = {"token": token, "sample_token": sample, "ego_pose_token": f"E{token}", "filename": path, "prev": prev}
     row |= {"calibrated_sensor_token": f"C{channel}", "is_key_frame": key_frame, "width": width, "height": height}
     tables["sample_data"].append(row)
-    half = 0.05 * time
-    rotation = [float(np.cos(half)), 0.0, 0.0, float(np.sin(half))]
-    tables["ego_pose"].append(
-        {"token": f"E{token}", "translation": [600.0 + 2.0 * time, 1600.0, 0.1 * time], "rotation": rotation}
-    )
+    rotation = quaternion(Rotation.from_euler("z", 0.1 * time))
+    place = [600.0 + 2.0 * time, 1600.0, 0.1 * time]
+    tables["ego_pose"].append({"token": f"E{token}", "translation": place, "rotation": rotation})

@@ -119,61 +119,43 @@ def keys(segment, times, sensors=None, sensor="laser_name"):
 def write_segment(folder, segment, labelled=LABELLED, times=TIMES, group=1):
     """All components of a segment; the LiDAR has a second laser, whose rows come first."""
 
-    def path(component):
-        return os.path.join(folder, component, f"{segment}.parquet")
+    def component(name, columns, rows_of_group=group):
+        write(os.path.join(folder, name, f"{segment}.parquet"), columns, rows_of_group)
 
-    lasers = (2, 1)
-    rows, columns = keys(segment, times, lasers)
+    rows, columns = keys(segment, times, (2, 1))
     pairs = [range_images(time) if laser == 1 else (np.zeros((1, 2, 4), np.float32),) * 2 for time, laser in rows]
-    write(path("lidar"), columns | returns("LiDARComponent", pairs, pa.float32()), group)
+    component("lidar", columns | returns("LiDARComponent", pairs, pa.float32()))
     rows, columns = keys(segment, times, (1,))
-    poses = [(cell_poses(time),) for time, _ in rows]
-    write(path("lidar_pose"), columns | returns("LiDARPoseComponent", poses, pa.float32()), group)
-    pixels = [projection() for _ in rows]
-    write(
-        path("lidar_camera_projection"),
-        columns | returns("LiDARCameraProjectionComponent", pixels, pa.int32()),
-        group,
-    )
+    poses, pixels = [(cell_poses(time),) for time, _ in rows], [projection() for _ in rows]
+    component("lidar_pose", columns | returns("LiDARPoseComponent", poses, pa.float32()))
+    component("lidar_camera_projection", columns | returns("LiDARCameraProjectionComponent", pixels, pa.int32()))
     if labelled is not None:
         rows, columns = keys(segment, labelled, (1,))
         pairs = [labels() for _ in rows]
-        write(
-            path("lidar_segmentation"), columns | returns("LiDARSegmentationLabelComponent", pairs, pa.int32()), group
-        )
+        component("lidar_segmentation", columns | returns("LiDARSegmentationLabelComponent", pairs, pa.int32()))
     rows, columns = keys(segment, times, tuple(CAMERAS), "camera_name")
     columns["[CameraImageComponent].image"] = ([camera_image(camera) for _, camera in rows], pa.binary())
-    write(path("camera_image"), columns, group)
+    component("camera_image", columns)
     rows, columns = keys(segment, times)
     transforms = [matrix(vehicle_pose(seconds_of(time))).reshape(-1) for time, _ in rows]
     columns["[VehiclePoseComponent].world_from_vehicle.transform"] = (transforms, pa.list_(pa.float64()))
-    write(path("vehicle_pose"), columns, group)
-    write_calibration(path, segment)
-
-
-def write_calibration(path, segment):
-    name = {"key.segment_context_name": ([segment] * 5, pa.string())}
-    prefix = "[LiDARCalibrationComponent]"
-    write(
-        path("lidar_calibration"),
-        {
-            "key.segment_context_name": ([segment] * 2, pa.string()),
-            "key.laser_name": ([2, 1], pa.int8()),
-            f"{prefix}.extrinsic.transform": ([np.eye(4).reshape(-1), EXTRINSIC.reshape(-1)], pa.list_(pa.float64())),
-            f"{prefix}.beam_inclination.min": ([-1.5, -0.3], pa.float64()),
-            f"{prefix}.beam_inclination.max": ([0.5, 0.04], pa.float64()),
-            f"{prefix}.beam_inclination.values": ([None, list(INCLINATIONS)], pa.list_(pa.float64())),
-        },
-    )
-    write(
-        path("camera_calibration"),
-        name
-        | {
-            "key.camera_name": (list(CAMERAS)[::-1], pa.int8()),
-            "[CameraCalibrationComponent].width": ([IMAGE_WIDTH] * 5, pa.int32()),
-            "[CameraCalibrationComponent].height": (list(CAMERAS.values())[::-1], pa.int32()),
-        },
-    )
+    component("vehicle_pose", columns)
+    calibration = {
+        "extrinsic.transform": ([np.eye(4).reshape(-1), EXTRINSIC.reshape(-1)], pa.list_(pa.float64())),
+        "beam_inclination.min": ([-1.5, -0.3], pa.float64()),
+        "beam_inclination.max": ([0.5, 0.04], pa.float64()),
+        "beam_inclination.values": ([None, list(INCLINATIONS)], pa.list_(pa.float64())),
+    }
+    columns = {"key.segment_context_name": ([segment] * 2, pa.string()), "key.laser_name": ([2, 1], pa.int8())}
+    columns |= {f"[LiDARCalibrationComponent].{name}": column for name, column in calibration.items()}
+    component("lidar_calibration", columns, 1)
+    columns = {
+        "key.segment_context_name": ([segment] * 5, pa.string()),
+        "key.camera_name": (list(CAMERAS)[::-1], pa.int8()),
+        "[CameraCalibrationComponent].width": ([IMAGE_WIDTH] * 5, pa.int32()),
+        "[CameraCalibrationComponent].height": (list(CAMERAS.values())[::-1], pa.int32()),
+    }
+    component("camera_calibration", columns, 1)
 
 
 def write_fake_waymo(root, test=False, group=1):

@@ -16,9 +16,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,38 +27,20 @@ from core.datasets.images import load_image
 from core.datasets.nuscenes import NuScenes
 from core.datasets.nuscenes.tables import TABLES, load_tables
 from core.errors import UserError
-from core.label_files.files import (
-    WEAK_LABEL,
-    WeakLabel,
-    read_meta,
-    read_pseudo_label,
-    read_superpixels,
-    read_weak_label,
-    read_weak_label_statistics,
-    write_meta,
-    write_pseudo_label,
-    write_superpixels,
-    write_weak_label,
-)
+from core.label_files import files
 from core.scores.results import read_rows
 from core.training.checkpoint import read_checkpoint, save_checkpoint
 from core.training.resume import EXACT_STATE
 from tests.entry import first_difference
-from tests.fake_nuscenes import SIZE, VERSION, write_fake_nuscenes
+from tests.fake_labels import weak_label
+from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
 
 HANG = 20
 """Seconds that no reader may take."""
 
 
-@dataclass
-class Target:
-    """A file to damage.
-
-    Attributes:
-        path: of the file.
-        read: reads it; its result is compared.
-        exact: a damaged file must not give another result.
-    """
+class Target(NamedTuple):
+    """A file to damage, and what reads it; where `exact`, a damaged file must not give another result."""
 
     path: str
     read: Callable[[], Any]
@@ -94,37 +76,26 @@ def damage(data: bytes, rng: random.Random) -> bytes:
 def targets(folder: Path) -> dict[str, Target]:
     """Every format, as small as it goes."""
     root = write_fake_nuscenes(folder / "nuscenes")
-    index = str(folder / "index")
+    index, labels = str(folder / "index"), str(folder / "labels")
     reader = NuScenes(str(root), VERSION, "train", index)
     frame, rng = reader.frame(0), np.random.default_rng(0)
     image = frame.cameras[0].image_path
-    labels = str(folder / "labels")
-    weak = WeakLabel(
-        rng.integers(0, 17, 300).astype(np.uint8),
-        rng.integers(0, 17, 300).astype(np.uint8),
-        rng.integers(-1, 4, 300).astype(np.int32),
-        rng.integers(0, 1 << 17, 4).astype(np.uint32),
-    )
-    write_weak_label(labels, "weak", weak, {"share": 0.5}, "abc")
-    write_superpixels(labels, "map", ["left", "right"], rng.integers(0, 99, (2, 9, 16)), "abc")
-    write_pseudo_label(labels, "pseudo", rng.integers(0, 17, 300).astype(np.uint8), "abc")
-    write_meta(labels, WEAK_LABEL, {"grid": [5.0, 0.1]}, 1, reader, {}, command="make them")
-    checkpoint = str(folder / "step-1.pt")
+    files.write_weak_label(labels, "weak", weak_label(0), {"share": 0.5}, "abc")
+    files.write_superpixels(labels, "map", ["left", "right"], rng.integers(0, 99, (2, 9, 16)), "abc")
+    files.write_pseudo_label(labels, "pseudo", rng.integers(0, 17, 300).astype(np.uint8), "abc")
+    files.write_meta(labels, files.WEAK_LABEL, {"grid": [5.0, 0.1]}, 1, reader, {}, command="make them")
+    checkpoint, results = str(folder / "step-1.pt"), str(folder / "results.json")
     state = {"model": {"w": torch.randn(50), "b": torch.arange(7)}, "epoch_num": 3, EXACT_STATE: {"ranks": [[1, "x"]]}}
     save_checkpoint(checkpoint, state)
-    results = str(folder / "results.json")
     Path(results).write_text('[{"checkpoint": "a.pt", "scores": {"vox": 1.5}}]')
 
     def weak_labels():
-        return vars(read_weak_label(labels, "weak", 300, "abc")), read_weak_label_statistics(labels, "weak", "abc")
-
-    def superpixels():
-        return read_superpixels(labels, "map", ["left", "right"], (9, 16), "abc")
+        statistics = files.read_weak_label_statistics(labels, "weak", "abc")
+        return vars(files.read_weak_label(labels, "weak", POINTS, "abc")), statistics
 
     def described():
-        return {
-            key: value for key, value in read_meta(labels, WEAK_LABEL).items() if key not in ("statistics", "command")
-        }
+        meta = files.read_meta(labels, files.WEAK_LABEL)
+        return {key: value for key, value in meta.items() if key not in ("statistics", "command")}
 
     def frames():
         opened = NuScenes(str(root), VERSION, "train", index)
@@ -135,8 +106,8 @@ def targets(folder: Path) -> dict[str, Target]:
         assert found.dtype == np.float32 and found.shape[1] == 4 and np.isfinite(found).all()
 
     def dense():
-        found = reader.load_labels(frame, 400)
-        assert len(found) == 400 and found.max() < 17
+        found = reader.load_labels(frame, POINTS)
+        assert len(found) == POINTS and found.max() < 17
 
     def decoded():
         assert load_image(image, *SIZE).shape == (SIZE[1], SIZE[0], 3)
@@ -147,10 +118,11 @@ def targets(folder: Path) -> dict[str, Target]:
         shutil.rmtree(folder / "other index", ignore_errors=True)
         assert all(np.isfinite(again.frame(i).cameras[0].lidar_to_image).all() for i in range(len(again)))
 
+    superpixels = partial(files.read_superpixels, labels, "map", ["left", "right"], (9, 16), "abc")
     aims = {
         "weak label": Target(f"{labels}/weak.npz", weak_labels),
         "superpixels": Target(f"{labels}/map.npz", superpixels),
-        "pseudo-label": Target(f"{labels}/pseudo.npz", lambda: read_pseudo_label(labels, "pseudo", 300, "abc")),
+        "pseudo-label": Target(f"{labels}/pseudo.npz", partial(files.read_pseudo_label, labels, "pseudo", 300, "abc")),
         "meta.json": Target(f"{labels}/meta.json", described),
         "checkpoint": Target(checkpoint, lambda: read_checkpoint(checkpoint)),
         "index": Target(f"{index}/{VERSION}.npz", frames),

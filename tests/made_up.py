@@ -70,12 +70,6 @@ def batch(indices: Sequence[int] = (0, 1), **changes: Any) -> Batch:
     return collate([sample(index, **changes) for index in indices]).to("cpu")
 
 
-def without_labels(which: Sample) -> Sample:
-    """The sample with no label of any kind."""
-    names = ("sparse_label", "propagated_label", "pseudo_label", "dense_label", "asso_target", "candidates")
-    return dataclasses.replace(which, **{name: np.zeros_like(getattr(which, name)) for name in names})
-
-
 def network(seed: int = 0, dropout: float = 0.0, proj_channel: int = 8) -> TwoBranchNetwork:
     """The real network, narrow and shallow."""
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Compares the spconv engine's real kernels, in Triton's interpreter, with native; `test_spconv_engine` runs it.
+"""Compares the spconv engine's real kernels, in Triton's interpreter, with native; `test_engines` runs it.
 
 Prints the name of each kind of kernel map that agreed. TRITON_INTERPRET=1 must be set.
 """
@@ -12,7 +12,7 @@ import torch  # noqa: E402
 from spconv_triton.pytorch._impl import gemm  # noqa: E402
 
 from core.sparse import native, spconv_engine  # noqa: E402
-from tests.test_spconv_engine import kernel_maps  # noqa: E402
+from tests.test_engines import kernel_maps  # noqa: E402
 
 
 def main() -> None:

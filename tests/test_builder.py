@@ -150,14 +150,6 @@ def test_numbers_of_the_paper():
     assert builder.image_size(config_of(), reader_of_one_frame()) == (360, 640)
 
 
-def test_other_values():
-    config = config_of("nuscenes/default.yaml", "--dataset.image_size", "[90, 160]", "--amp_enabled=true")
-    assert builder.image_size(config, reader_of_one_frame()) == (90, 160)
-    assert builder.amp_dtype(config) == torch.bfloat16
-    half = config_of("nuscenes/default.yaml", "--amp_enabled=true", "--amp_dtype=float16")
-    assert builder.amp_dtype(half) == torch.float16
-
-
 def too_small(root, override):
     builder.image_size(config_of("nuscenes/default.yaml", override), reader_of_one_frame())
 
@@ -214,57 +206,3 @@ def test_optimizers_are_fused_on_gpus_alone(device, name):
         step(network, optimizer, 0.25)
     for mine, theirs in zip(layer.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
-
-
-def test_schedules(monkeypatch):
-    config = config_of()
-    assert builder.make_schedule(config, 28130)(25 * 7033) == pytest.approx(0.0)  # ceil(28130 / 4)
-    monkeypatch.setattr(builder.loader.dist, "size", lambda: 3)
-    assert builder.make_schedule(config, 28130)(0) == pytest.approx(1 / 333)
-    assert builder.make_schedule(config_of("nuscenes/default.yaml", "--scheduler.name=constant"), 5)(3) == 1.0
-
-
-def test_estep_network_loads_training_checkpoints(root):
-    """The projections are left out of the forward pass, not of the state."""
-    training = builder.make_model(fake_config(PRETRAIN, root, *SIZES), CPU)
-    estep = builder.make_model(fake_config(os.path.join(NUSCENES, "estep/it1.yaml"), root, *SIZES), CPU)
-    estep.load_state_dict(training.state_dict())
-    assert training.project and not estep.project
-
-
-def test_msteps_say_where_pseudo_labels_come_from(root):
-    config = fake_config(os.path.join(NUSCENES, "mstep/assop2p.yaml"), root)
-    reader = builder.make_reader(config, "train")
-    write_weak_labels(config, reader)
-    write_all_superpixels(config, reader)
-    with pytest.raises(
-        UserError,
-        match=r"pseudo_labels_0.*make it with: python3 train_lc_estep_nusc\.py configs/nuscenes/estep/it1\.yaml",
-    ):
-        builder.make_dataset(config, reader, "train", str(root / "RUN"))
-    with pytest.raises(UserError, match="--pseudo-label-dir"):
-        builder.make_dataset(config, reader, "train")
-    write_pseudo_labels(str(root / "given"), reader)
-    dataset = builder.make_dataset(config, reader, "train", str(root / "RUN"), str(root / "given"))
-    assert dataset[0].pseudo_label.any()
-
-
-def test_loaders(root, monkeypatch):
-    """Training: shuffled, equally many frames for every process. Validation: each frame exactly once."""
-    config = fake_config(os.path.join(NUSCENES, "pretrain/full.yaml"), root, "--batch_size=1")
-    reader = builder.make_reader(config, "train")
-    monkeypatch.setattr(builder.loader.dist, "size", lambda: 3)
-    seen: dict[str, list[list[int]]] = {"train": [], "eval": []}
-    for rank in range(3):
-        monkeypatch.setattr(builder.loader.dist, "rank", lambda rank=rank: rank)
-        for mode, indices in seen.items():
-            loader = builder.make_loader(config, builder.make_dataset(config, reader, mode))
-            indices.append([index for _, index in loader.sampler])
-    assert [len(indices) for indices in seen["train"]] == [1, 1, 1]
-    assert sorted(sum(seen["eval"], [])) == [0, 1]
-    dataset = builder.make_dataset(config, reader, "eval")
-    assert builder.make_loader(config, dataset).batch_size == 1
-    assert builder.make_loader(config, dataset, 4).batch_size == 4
-    remaining = builder.make_remaining_loader(config, dataset, [1])
-    assert [batch.tokens for batch in remaining] == [[reader.frame(1).token]]
-    assert list(builder.make_remaining_loader(config, dataset, [])) == []

@@ -1,6 +1,7 @@
-"""Resuming, validation, and the files that training leaves."""
+"""Resuming, validation, learning rates, the teacher, and the files that training leaves."""
 
 import json
+import math
 import os
 from typing import Any
 
@@ -12,14 +13,18 @@ from torchpack.callbacks import Callback, LambdaCallback
 
 from core.datasets.nuscenes import CLASSES
 from core.errors import UserError
+from core.label_files.files import PSEUDO_LABEL, read_meta
 from core.loader.collate import collate
 from core.losses import LossWeights
 from core.scores.metrics import confusion_matrix, mean_iou
-from core.training.callbacks import BestSaver, ScalarsWriter, Validation
+from core.training.callbacks import BestSaver, Validation
 from core.training.checkpoint import load_weights, read_checkpoint
-from core.training.resume import CheckpointSaver, Resume, find_checkpoint
+from core.training.resume import TRAINING_STATE, CheckpointSaver, Resume, find_checkpoint
+from core.training.schedulers import cosine_warmup
+from core.training.teacher import TEACHER, Teacher
 from core.training.trainer import SegmentationTrainer
 from tests import made_up
+from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, PRETRAIN, refusal, run_script
 
 CPU = torch.device("cpu")
 
@@ -74,15 +79,6 @@ def test_resumed_training_ends_where_uninterrupted_training_does(tmp_path, optio
     assert first.epoch_num == 1
     second = train(tmp_path / "parts", 2, seed=5, **options)
     assert_same(second, whole)
-
-
-def test_every_epoch_has_its_own_samples(tmp_path):
-    """The sampler knows the epoch, counted from 0, after a resume too."""
-    epochs = []
-    recorder = LambdaCallback(after_epoch=lambda callback: epochs.append(callback.trainer.dataflow.sampler.epoch))
-    train(tmp_path, 3, callbacks=[recorder], stop_after=2)
-    train(tmp_path, 3, callbacks=[recorder])
-    assert epochs == [0, 1, 2]
 
 
 def test_resume_from_a_given_checkpoint(tmp_path):
@@ -175,16 +171,81 @@ def test_validation(tmp_path):
     assert epoch_of(tmp_path / "max-iou-vox-val.pt") == epoch_of(tmp_path / "max-iou-pix-val.pt") == 2
 
 
-def test_validation_leaves_training_as_it_was(tmp_path):
-    """With a validation after each epoch, the same weights come out."""
-    validation = Validation(validation_loader(), CLASSES.names, 1)
-    assert_same(train(tmp_path / "a", 2, callbacks=[validation]), train(tmp_path / "b", 2))
+def test_one_process_has_no_warmup():
+    factor = cosine_warmup(num_epochs=2, num_frames=10, batch_size=4, processes=1)  # T = 2 * 3
+    expected = [0.5 * (1 + math.cos(math.pi * k / 6)) for k in range(6)]
+    assert [factor(k) for k in range(6)] == pytest.approx(expected)
+    assert factor(0) == 1.0 and factor(3) == pytest.approx(0.5) and factor(6) == pytest.approx(0.0)
 
 
-def test_scalars_are_appended(tmp_path):
-    path = tmp_path / "scalars.jsonl"
-    path.write_text('{"stage": "train", "epoch": 1, "step": 1}\n')
-    train(tmp_path / "run", 1, callbacks=[ScalarsWriter(str(path), "train_mstep_0")])
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    stages = [(line["stage"], line["step"]) for line in lines]
-    assert stages == [("train", 1), ("train_mstep_0", 1), ("train_mstep_0", 2)]
+def test_several_processes_warm_up():
+    factor = cosine_warmup(num_epochs=25, num_frames=28130, batch_size=4, processes=3)
+    iterations = 25 * 2345  # ceil(28130 / 12) = 2345
+    assert [factor(k) for k in (0, 1, 332)] == pytest.approx([1 / 333, 2 / 333, 1.0])
+    assert factor(333) == 1.0  # W = 1000 // 3: the cosine starts where the warm-up ends
+    assert factor(334) == pytest.approx(0.5 * (1 + math.cos(math.pi / iterations)))
+    assert factor(333 + iterations // 2) == pytest.approx(0.5, abs=1e-4)
+    # the last iteration is W before the cosine's end
+    assert factor(iterations - 1) == pytest.approx(0.5 * (1 + math.cos(math.pi * (iterations - 334) / iterations)))
+
+
+def test_average_by_hand():
+    """The decay is at most (1 + k) / (10 + k); a swap exchanges the values, and again."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(0)
+    teacher = Teacher(network, 0.15)
+    network.weight.data.fill_(1)
+    teacher.update(0)
+    assert teacher.state["weight"].item() == pytest.approx(0.9)  # keeps 1/10
+    network.weight.data.fill_(0)
+    teacher.update(1)
+    assert teacher.state["weight"].item() == pytest.approx(0.9 * 0.15)  # 2/11 would be more
+    with teacher.in_place():
+        assert network.weight.item() == pytest.approx(0.135)
+    assert network.weight.item() == 0 and teacher.state["weight"].item() == pytest.approx(0.135)
+
+
+def test_teacher_changes_nothing_in_training_and_is_what_is_validated(tmp_path):
+    """Weights end up the same with it and without; evaluation gives its logits, batch norm statistics included."""
+    with_teacher, plain = train(tmp_path / "a", 2, ema=0.8), train(tmp_path / "b", 2)
+    for name, value in plain.network.state_dict().items():
+        assert torch.equal(value, with_teacher.network.state_dict()[name]), name
+    batch = made_up.batch()
+    student, teacher = plain.evaluation_step(batch), with_teacher.evaluation_step(batch)
+    assert not torch.equal(student.x_vox, teacher.x_vox)
+    network = made_up.SmallNetwork()
+    assert load_weights(network, str(tmp_path / "a/step-4.pt")) == TEACHER
+    loaded = make_trainer()
+    loaded.model = network
+    assert torch.equal(loaded.evaluation_step(batch).x_vox, teacher.x_vox)
+    assert load_weights(network, str(tmp_path / "a/step-4.pt"), weights="model") == "model"
+    assert torch.equal(loaded.evaluation_step(batch).x_vox, student.x_vox)
+    assert "points.1.running_mean" in with_teacher.teacher.state
+
+
+def test_evaluation_and_estep_take_the_teacher(prepared, trained, tmp_path):
+    """Beside the published keys, which stay; results of both weights stand side by side."""
+    run = tmp_path / "run"
+    words = ["--run-dir", run, *prepared.words()]
+    run_script(PRETRAIN, ASSOP2P, *words, "--train.ema", "0.5")
+    ours, published = (read_checkpoint(str(folder / BEST)) for folder in (run, trained))
+    assert set(ours) - set(published) == {TEACHER} and set(published) >= set(TRAINING_STATE)
+    assert all(torch.equal(value, published["model"][name]) for name, value in ours["model"].items())
+
+    given = [ASSOP2P, "--weight-path", run / BEST, *prepared.words()]
+    lines = run_script("eval_miou", *given)
+    assert any("the teacher's weights are taken (eval_weights auto)" in line for line in lines)
+    run_script("eval_miou", *given, "--eval_weights", "model")
+    rows = json.loads((run / "results.json").read_text())
+    assert [row.get("weights") for row in rows] == ["teacher", None]
+    scored = [json.loads(line).get("iou/vox/val") for line in (run / "scalars.jsonl").read_text().splitlines()]
+    assert [round(value, 3) for value in scored if value is not None] == [
+        round(rows[0]["scores"]["vox/in_view"]["miou"], 3)
+    ]
+
+    run_script(ESTEP, f"{CONFIGS}/estep/it1.yaml", *words, "--weight-path", run / BEST)
+    parameters = [read_meta(str(folder / "pseudo_labels_0"), PSEUDO_LABEL)["parameters"] for folder in (run, trained)]
+    assert parameters[0]["weights"] == TEACHER and "weights" not in parameters[1]
+    bad = ["--weight-path", trained / BEST, *prepared.words(), "--eval_weights", "teacher"]
+    message = refusal("eval_miou", ASSOP2P, *bad)
+    assert "holds no teacher's weights; train with train.ema > 0, or set eval_weights to auto" in message

@@ -17,12 +17,9 @@ from torchvision.models import resnet18, resnet34
 from core.errors import UserError
 from core.models import SwiftNetResNet
 from core.training.checkpoint import (
-    file_hash,
     load_imagenet,
     load_weights,
     read_checkpoint,
-    save_checkpoint,
-    step_checkpoints,
 )
 
 
@@ -181,16 +178,6 @@ def test_other_shapes_are_named(tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
 
 
-def test_missing_and_unknown_tensors(tmp_path):
-    state = dict(small().state_dict())
-    state["extra"] = torch.zeros(1)
-    with pytest.raises(UserError, match="extra is unknown"):
-        load_weights(small(), saved(tmp_path, {"model": state}))
-    del state["extra"], state["2.bias"], state["1.running_var"]
-    with pytest.raises(UserError, match=r"1\.running_var is missing .*\(2 differences\)"):
-        load_weights(small(), saved(tmp_path, {"model": state}))
-
-
 @pytest.mark.parametrize("content", [0, 0.001, 0.5, 0.99, b"\x80\x02", b"hello world\n", b"PK\x03\x04rest"])
 def test_files_that_are_no_checkpoint(tmp_path, content):
     """Cut to a share of their length, or of another kind."""
@@ -229,15 +216,6 @@ def test_imagenet_from_torchvision(tmp_path, log, blocks, theirs, count):
         load_imagenet(SwiftNetResNet(other), saved(tmp_path, state), name)
 
 
-def test_imagenet_from_a_swiftnet_file_or_none(tmp_path, log):
-    branch, theirs = SwiftNetResNet(), SwiftNetResNet()
-    state = {f"module.backbone.{name}": value for name, value in theirs.state_dict().items()}
-    load_imagenet(branch, saved(tmp_path, {"model": state}))
-    assert equal_states(branch, theirs) and "not taken from it: none; 0 tensors" in log[0]
-    load_imagenet(branch, None)
-    assert equal_states(branch, theirs)
-
-
 def test_imagenet_errors(tmp_path):
     with pytest.raises(UserError, match=r"none\.pth: .*not found; download https://download\.pytorch\.org"):
         load_imagenet(SwiftNetResNet(), str(tmp_path / "none.pth"))
@@ -245,40 +223,3 @@ def test_imagenet_errors(tmp_path):
         load_imagenet(SwiftNetResNet((3, 4, 6, 3)), str(tmp_path / "none.pth"), "resnet34")
     with pytest.raises(UserError, match="holds no tensor of the image branch"):
         load_imagenet(SwiftNetResNet(), saved(tmp_path, small().state_dict()))
-
-
-def test_newest_checkpoint_counts_in_numbers(tmp_path):
-    folder = tmp_path / "RUN [1]"
-    assert step_checkpoints(str(folder)) == []
-    folder.mkdir()
-    names = ["step-9.pt", "step-100.pt", "step-20.pt", "step-1000.pt.tmp", "max-iou-vox-val.pt", "step-x.pt"]
-    for name in names:
-        (folder / name).write_bytes(b"")
-    assert step_checkpoints(str(folder))[-1] == str(folder / "step-100.pt")
-
-
-def test_saved_state_reads_back(tmp_path):
-    path = str(tmp_path / "new/folder/step-1.pt")
-    save_checkpoint(path, {"model": small().state_dict(), "epoch_num": 3})
-    content = read_checkpoint(path)
-    assert content["epoch_num"] == 3 and torch.equal(content["model"]["0.weight"], small()[0].weight)
-
-
-def test_a_failure_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
-    path = str(tmp_path / "step-1.pt")
-    save_checkpoint(path, {"epoch_num": 1})
-
-    def fail(state, file):
-        file.write(b"half of it")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(path, {"epoch_num": 2})
-    assert read_checkpoint(path) == {"epoch_num": 1}
-    assert os.listdir(tmp_path) == ["step-1.pt"]
-
-
-def test_file_hash(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_hash(str(tmp_path / "a")) == "ba7816bf8f01cfea"

@@ -1,12 +1,95 @@
-"""Batches, and which process gets which frame."""
+"""What samples and batches are made of: voxels, association targets, batches, which process gets which frame."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from core.datasets.association import association_targets, superpixel_ids
 from core.datasets.sample import Sample
+from core.datasets.voxelize import voxelize
 from core.loader.collate import LABELS, collate
 from core.loader.sampler import EpochSampler
+
+
+def brute_force(grid: np.ndarray, priority: np.ndarray) -> tuple[list[tuple[int, ...]], list[int], list[int]]:
+    voxels: dict[tuple[int, ...], list[int]] = {}
+    for i, cell in enumerate((grid - grid.min(0)).tolist()):
+        voxels.setdefault(tuple(cell), []).append(i)
+    representative = [max(members, key=lambda i: (priority[i], -i)) for members in voxels.values()]
+    number = {cell: v for v, cell in enumerate(voxels)}
+    return list(voxels), representative, [number[tuple(cell)] for cell in (grid - grid.min(0)).tolist()]
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 200), extent=st.integers(1, 6), labelled=st.floats(0, 1))
+def test_against_brute_force(seed: int, count: int, extent: int, labelled: float) -> None:
+    rng = np.random.default_rng(seed)
+    grid = rng.integers(-extent, extent + 1, (count, 3))
+    xyz = (grid + rng.uniform(-0.49, 0.49, (count, 3))) * 0.05
+    priority = (rng.integers(1, 5, count) * (rng.random(count) < labelled)).astype(np.uint8)
+    coords, representative, point_voxel = voxelize(xyz, 0.05, priority)
+    expected = brute_force(grid, priority)
+    assert coords.dtype == np.int32
+    assert [tuple(cell) for cell in coords.tolist()] == expected[0]
+    assert representative.tolist() == expected[1]
+    assert point_voxel.tolist() == expected[2]
+
+
+@pytest.mark.parametrize("voxel_size", [0.05, 0.06, 0.03, 0.07])
+def test_multiples_of_the_voxel_size_stay_apart(voxel_size: float) -> None:
+    steps = np.arange(-2000, 2000)
+    xyz = np.stack([steps * voxel_size] * 3, axis=1).astype(np.float32)
+    coords, _, point_voxel = voxelize(xyz, voxel_size)
+    np.testing.assert_array_equal(coords[:, 1], np.arange(4000))
+    np.testing.assert_array_equal(point_voxel, np.arange(4000))
+
+
+def test_no_points_and_far_points() -> None:
+    coords, representative, point_voxel = voxelize(np.zeros((0, 3), np.float32), 0.05)
+    assert coords.shape == (0, 3) and len(representative) == len(point_voxel) == 0
+    with pytest.raises(ValueError, match="span"):
+        voxelize(np.array([[0.0, 0, 0], [1e7, 1e7, 1e7]]), 0.05)
+
+
+GOLDEN = np.load(Path(__file__).parent / "goldens/asso_target.npz")
+
+
+def test_lookup_golden() -> None:
+    masks, pixels = GOLDEN["lookup/random/masks"], GOLDEN["lookup/random/pixel_coords"]
+    camera = np.full(masks.shape[1], -1, np.int8)
+    for k, mask in enumerate(masks):
+        camera[mask] = k
+    pixel = np.where(camera[:, None] >= 0, pixels[camera, np.arange(len(camera))], 0)
+    ids = superpixel_ids(list(GOLDEN["lookup/random/raw_maps"]), camera, pixel)
+    np.testing.assert_array_equal(ids, GOLDEN["lookup/random/superpixel_id"])
+
+
+@pytest.mark.parametrize("case", ["mixed", "tiny"])
+def test_targets_golden(case: str) -> None:
+    superpixel_id, sparse_label = GOLDEN[f"asso/{case}/superpixel_id"], GOLDEN[f"asso/{case}/sparse_label"]
+    targets = association_targets(superpixel_id, sparse_label, np.ones(len(superpixel_id), bool))
+    assert targets.dtype == np.uint8
+    np.testing.assert_array_equal(targets, GOLDEN[f"asso/{case}/asso_target"])
+
+
+def test_lookup_by_hand() -> None:
+    """Two cameras; the second's ids follow the first's maximum; an unseen point has 0."""
+    maps = [np.array([[0, 1], [2, 3]], np.uint16), np.array([[0, 1], [1, 1]], np.uint16)]
+    camera = np.array([0, 0, 1, 1, -1])
+    pixel = np.array([[-1.0, -1.0], [-0.9, 1.0], [0.99, 0.99], [1.0, -1.0], [0.0, 0.0]])
+    assert superpixel_ids(maps, camera, pixel).tolist() == [0, 2, 4, 5, 0]
+    with pytest.raises(ValueError, match="pixel coordinates"):
+        superpixel_ids(maps, camera, pixel + 2.5)
+
+
+def test_unseen_points_take_no_part() -> None:
+    targets = association_targets(np.zeros(3, np.int64), np.array([4, 0, 2], np.uint8), np.array([False, True, True]))
+    assert targets.tolist() == [0, 2, 2]
+    assert len(association_targets(np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, bool))) == 0
 
 
 def make_sample(size: int, index: int, num_points: int = 20) -> Sample:
@@ -60,16 +143,6 @@ def test_sampler_gives_every_frame_once(num_frames: int, world_size: int, shuffl
     drawn = [list(sampler) for sampler in samplers]
     assert [len(part) for part in drawn] == [len(sampler) for sampler in samplers]
     assert sorted(index for part in drawn for _, index in part) == list(range(num_frames))
-
-
-@pytest.mark.parametrize(("num_frames", "world_size"), [(10, 3), (9, 3), (2, 5)])
-def test_sampler_pads_equally(num_frames: int, world_size: int) -> None:
-    samplers = [EpochSampler(num_frames, rank, world_size, shuffle=True, seed=1) for rank in range(world_size)]
-    drawn = [[index for _, index in sampler] for sampler in samplers]
-    share = -(-num_frames // world_size)
-    assert [len(part) for part in drawn] == [share] * world_size == [len(sampler) for sampler in samplers]
-    counts = np.bincount(np.concatenate(drawn), minlength=num_frames)
-    assert counts.min() >= 1 and counts.max() - counts.min() <= 1
 
 
 def test_sampler_epochs() -> None:

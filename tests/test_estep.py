@@ -1,6 +1,5 @@
 """The E-step's loop: which points are written, statistics, and going on after an interruption."""
 
-import json
 import os
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from core import builder
 from core.datasets.projection import project
 from core.errors import UserError
 from core.estep import Statistics, _batch_labels, no_grad_inference, quality, quality_table, run_estep
-from core.label_files.files import read_meta, read_pseudo_label
+from core.label_files.files import read_pseudo_label
 from core.labeling.pseudo_labels import PseudoLabelRules
 from core.scores.evaluation import count_in_view, head_labels
 from core.training.trainer import network_inputs
@@ -108,66 +107,6 @@ def test_round_2(root, answer):
         assert (weak.sparse == 255).any() and not label[weak.sparse == 255].any()
 
 
-@pytest.mark.parametrize("step_round", [1, 2])
-def test_coarse_voxels_and_points_out_of_view(root, step_round):
-    """Every point takes its voxel's label, but whether it is written is decided for the point itself."""
-    step = Step(root, step_round, 2, "--dataset.points=all", "--dataset.voxel_size=4.0")
-    step.run()
-    for weak, _, seen, label in step.frames():
-        if step_round == 1:
-            written = weak.point_candidates() != 0
-            assert not label[~written].any()
-        else:
-            written = seen & (weak.sparse == 0) & (weak.propagated == 0)
-            np.testing.assert_array_equal(label > 0, written)
-
-
-def test_meta(root):
-    step = Step(root)
-    statistics = step.run("0123456789abcdef")
-    meta = read_meta(step.directory, "pseudo_label")
-    assert meta["parameters"]["checkpoint"] == "0123456789abcdef"
-    assert meta["parameters"]["rules"] == {**vars(THINGS_VETO), "foreground_classes": list(range(1, 11))}
-    assert meta["statistics"] == json.loads(json.dumps(statistics))
-    assert meta["command"] == "the command" and meta["classes"] == list(step.reader.classes.names)
-    assert sorted(os.listdir(step.directory)) == sorted([*step.contents(), "meta.json"])
-
-
-def test_what_is_missing_or_broken_is_made_anew(root):
-    step = Step(root)
-    statistics = step.run()
-    complete, tokens = step.contents(), step.reader.tokens()
-    assert step.calls == [[token] for token in tokens]
-    os.remove(os.path.join(step.directory, f"{tokens[1]}.npz"))
-    assert step.run() == statistics
-    assert step.calls[2:] == [[tokens[1]]] and step.contents() == complete
-    with open(os.path.join(step.directory, f"{tokens[0]}.npz"), "wb") as file:
-        file.write(complete[f"{tokens[0]}.npz"][:100])
-    assert step.run() == statistics
-    assert step.calls[3:] == [[tokens[0]]] and step.contents() == complete
-    assert step.run() == statistics and len(step.calls) == 4
-
-
-@pytest.mark.parametrize("step_round", [1, 2])
-def test_each_frame_is_read_once(root, monkeypatch, step_round):
-    """Also for the statistics; after an interruption what is there already is read for these alone."""
-    step = Step(root, step_round)
-    reads = []
-    for name in ("load_points", "load_labels", "project"):
-        method = getattr(step.reader, name)
-        monkeypatch.setattr(
-            step.reader, name, lambda frame, *rest, m=method, n=name: reads.append((n, frame.token)) or m(frame, *rest)
-        )
-    tokens = step.reader.tokens()
-    once = sorted((name, token) for name in ("load_points", "load_labels", "project") for token in tokens)
-    statistics = step.run()
-    assert sorted(reads) == once
-    os.remove(os.path.join(step.directory, f"{tokens[0]}.npz"))
-    reads.clear()
-    assert step.run() == statistics
-    assert sorted(reads) == once and step.calls[2:] == [[tokens[0]]]
-
-
 def test_a_crash_in_the_middle(root, monkeypatch):
     step = Step(root)
     tokens, infer = step.reader.tokens(), step.infer
@@ -216,15 +155,6 @@ def test_quality_is_that_of_the_points_that_the_round_labels(root):
         for t, p in zip(truth[weak.point_candidates() != 0], label[weak.point_candidates() != 0], strict=True):
             confusion[t, p] += 1
     assert statistics["confusion"] == confusion.tolist()
-
-
-def test_no_dense_labels_no_quality(root, monkeypatch):
-    step = Step(root)
-    monkeypatch.setattr(step.reader, "load_labels", lambda *_: pytest.fail("there are none"))
-    monkeypatch.setattr("core.estep.os.path.exists", lambda path: "lidarseg" not in str(path) and os.path.lexists(path))
-    statistics = step.run()
-    assert statistics["scored_frames"] == 0 and "classes" not in statistics
-    assert "not scored" in quality_table(statistics)
 
 
 def test_quality_by_hand():

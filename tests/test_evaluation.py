@@ -25,7 +25,7 @@ from tests import made_up
 from tests.entry import logged
 from tests.fake_labels import fake_config
 from tests.fake_nuscenes import POINTS, write_fake_nuscenes
-from tests.helpers import DEVICES, HERE
+from tests.helpers import HERE
 
 PRETRAIN = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")
 
@@ -70,43 +70,11 @@ def test_other_points_take_their_nearest_neighbours_voxel():
     assert voxel_of_points(np.array([3, 0, 5]), np.arange(3), xyz, nearest=True).tolist() == [3, 0, 5]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_counts_are_those_of_numpy(device):
-    rng = np.random.default_rng(0)
-    counts, expected = ConfusionCounts((2,), 17, device), np.zeros((2, 17, 17), np.int64)
-    for index in (0, 1, 1):
-        label, prediction = rng.integers(0, 17, (2, 500)).astype(np.uint8)
-        counted = rng.random(500) < 0.5
-        counts.add(index, *(torch.from_numpy(x).to(device) for x in (label, prediction, counted)))
-        expected[index] += confusion_matrix(label[counted], prediction[counted], 17)
-    np.testing.assert_array_equal(counts.numpy(), expected)
-
-
 def in_view(outputs, batch):
     """[2, 17, 17] of one batch."""
     counts = ConfusionCounts((2,), 17, "cpu")
     count_in_view(counts, head_labels(outputs, batch.points), batch.points)
     return counts.numpy()
-
-
-def test_confusion_does_not_depend_on_the_batches():
-    """One frame a batch or two: the same counts, and every frame once."""
-    rng = np.random.default_rng(0)
-    answers = rng.integers(0, 17, (2, 2, made_up.VOXELS))
-
-    def confusion(*layout):
-        counts = np.zeros((2, 17, 17), np.int64)
-        for frames in layout:
-            vox, pix = (np.concatenate([answers[head][i] for i in frames]) for head in (0, 1))
-            counts = counts + in_view(made_up.certain_outputs(vox, pix), made_up.batch(frames))
-        return counts
-
-    together = confusion([0, 1])
-    np.testing.assert_array_equal(together, confusion([1], [0]))
-    np.testing.assert_array_equal(together, confusion([1, 0]))
-    for head in (0, 1):
-        expected = sum(confusion_matrix(made_up.sample(i).dense_label, answers[head][i], 17) for i in (0, 1))
-        np.testing.assert_array_equal(together[head], expected)
 
 
 def test_frames_without_ground_truth_do_not_count():
@@ -128,24 +96,6 @@ def data(tmp_path_factory):
 def root(data, tmp_path):
     (tmp_path / "nuscenes").symlink_to(data)
     return tmp_path
-
-
-@pytest.mark.parametrize("voxel_size", [0.05, 3.0])
-def test_in_view_counts_the_points_that_a_camera_sees(root, voxel_size):
-    """With all points taking part, too: points out of view don't count there."""
-    config = fake_config(PRETRAIN, root, "--dataset.points=all", f"--dataset.voxel_size={voxel_size}")
-    reader = builder.make_reader(config, "val")
-    dataset = builder.make_dataset(config, reader, "eval")
-    for index, frame in enumerate(reader):
-        batch = collate([dataset[index]])
-        answer = np.arange(len(batch.coords)) % 17
-        points = reader.load_points(frame)
-        seen = project(points, frame.cameras).seen
-        label = reader.load_labels(frame, POINTS)
-        expected = confusion_matrix(label[seen], answer[dataset[index].point_voxel][seen], 17)
-        counts = in_view(made_up.certain_outputs(answer), batch)
-        np.testing.assert_array_equal(counts, [expected, expected])
-        assert 0 < counts[0].sum() < POINTS
 
 
 def evaluation(root, monkeypatch, *overrides, **arguments):

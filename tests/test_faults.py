@@ -17,7 +17,6 @@ import pytest
 
 import core.training.trainer
 from core.datasets.nuscenes import NuScenes
-from core.errors import UserError
 from core.running.files import write_atomic, write_json
 from core.running.locks import locked
 from core.running.runtime import run_main
@@ -51,9 +50,6 @@ def test_killed_preparation_goes_on(prepared, trained):
     assert "the same bytes" in done.stdout
 
 
-# ---- two runs in one directory --------------------------------------------------------------------------------------
-
-
 def test_a_second_training_or_estep_in_a_run_directory_is_refused(prepared, trained, tmp_path):
     words = ["--run-dir", tmp_path, *prepared.words()]
     (tmp_path / ".lock").write_text("left by a killed process")
@@ -75,29 +71,6 @@ def test_a_second_preparation_in_a_directory_is_refused(prepared, tmp_path):
     assert os.listdir(tmp_path / "labels") == []
 
 
-HOLD = """
-import sys, time
-from core.running.locks import locked
-with locked(sys.argv[1], True):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_process_holds_no_lock(tmp_path):
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    holder = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
-    assert "held" in "".join(iter(holder.stdout.readline, "held\n")) + "held"
-    with pytest.raises(UserError, match=f"pid {holder.pid} on "), locked(str(tmp_path), True):
-        pass
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    assert (tmp_path / ".lock").exists()
-    with locked(str(tmp_path), True):
-        pass
-
-
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
@@ -106,9 +79,6 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     with logged() as lines, locked(str(tmp_path), True), locked(str(tmp_path), False):  # others than the first do not
         pass
     assert "WARNING" in lines[0] and "no locks" in lines[0]
-
-
-# ---- the disk -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -160,14 +130,7 @@ def test_a_disk_that_fills_while_preparing(prepared, tmp_path):
         assert all(whole[name] == content for name, content in found.items() if name != "unfinished.json")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's thread
-def test_a_full_run_directory(prepared, tmp_path):
-    disk = tmp_path / "disk"
-    with small_disk(disk, "16k"):
-        assert "cannot be" in refusal(PRETRAIN, ASSOP2P, "--run-dir", disk / "run", *prepared.words(), begun=True)
-
-
-@pytest.mark.parametrize("name", ["checkpoints", "scalars.jsonl", "tensorboard", "metainfo"])
+@pytest.mark.parametrize("name", ["checkpoints", "scalars.jsonl", "metainfo"])
 def test_places_of_another_kind(prepared, tmp_path, name):
     """A file where a folder should be, and the other way round."""
     if name == "scalars.jsonl":
@@ -193,17 +156,12 @@ def test_other_failures_to_write_are_one_line_too(tmp_path):
     assert os.listdir(tmp_path) == ["results.json"] and path.read_text() == "1\n"
 
 
-# ---- files that vanish ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["image", "points", "weak label", "superpixels", "validation label"])
+@pytest.mark.parametrize("kind", ["image", "weak label", "validation label"])
 def test_a_file_that_vanishes_while_training(own, tmp_path, monkeypatch, kind):
     train, val = (NuScenes(own.root, "v1.0-trainval", split, own.index) for split in ("train", "val"))
     paths = {
         "image": [frame.cameras[1].image_path for frame in train],
-        "points": [frame.lidar_path for frame in train],
         "weak label": glob.glob(f"{own.weak}/*.npz"),
-        "superpixels": glob.glob(f"{own.seeds}/*.npz"),
         "validation label": [frame.label_path for frame in val],
     }[kind]
     step = core.training.trainer.SegmentationTrainer._run_step
@@ -221,8 +179,6 @@ def test_a_file_that_vanishes_while_training(own, tmp_path, monkeypatch, kind):
     last = 4 if kind == "validation label" else 2
     assert newest_readable_checkpoint(str(tmp_path / "checkpoints"))[1]["global_step"] == last
 
-
-# ---- many processes -------------------------------------------------------------------------------------------------
 
 RANKS = textwrap.dedent("""
     import os, sys, time

@@ -12,25 +12,15 @@ from core.datasets.nuscenes import CLASSES
 from core.errors import UserError
 from core.estep import quality
 from core.figures import make_figures
-from core.figures.birds_eye_view import view_radius
 from core.figures.confusion import draw_confusion
-from core.figures.pseudo_labels import draw_pseudo_labels
-from core.figures.results import draw_results, validation_rows
-from core.figures.style import class_colors, legend_rows
-from core.figures.superpixels import border_overlay, pixel_targets
-from core.figures.training import POINTS, draw_training, read_scalars
-from core.label_files.files import (
-    PSEUDO_LABEL,
-    WeakLabel,
-    write_meta,
-    write_pseudo_label,
-    write_superpixels,
-    write_weak_label,
-)
+from core.figures.superpixels import pixel_targets
+from core.figures.training import read_scalars
+from core.label_files.files import PSEUDO_LABEL, write_meta
 from core.running.config import load_config
 from core.scores.predictions import PredictionWriter
 from core.scores.results import SCOPES, result_row, save_row
-from tests.fake_nuscenes import VERSION, write_fake_nuscenes
+from tests.fake_labels import fake_config, write_all_superpixels, write_pseudo_labels, write_weak_labels
+from tests.fake_nuscenes import write_fake_nuscenes
 
 CONFIG = str(Path(__file__).parents[1] / "configs/nuscenes/pretrain/assop2p.yaml")
 ALL = ["projection", "birds_eye_view", "superpixels", "pseudo_labels", "confusion_matrix", "results", "training"]
@@ -48,35 +38,11 @@ def _low_resolution(monkeypatch):
     monkeypatch.setattr("core.figures.style.DPI", 60)
 
 
-# --- parts ---
-
-
 def test_targets_are_spread_over_superpixels_of_one_class():
     ids = np.array([[0, 0, 1], [2, 2, 1]], np.uint16)
     targets = pixel_targets(ids, np.array([0, 1, 2, 2]), np.array([4, 5, 6, 7], np.uint8))
     # superpixel 2 has annotated points of two classes
     assert targets.tolist() == [[4, 4, 5], [0, 0, 5]]
-
-
-def test_borders_lie_between_superpixels():
-    border = border_overlay(np.array([[0, 1], [0, 1]]), (1.0, 1.0, 1.0, 0.5), factor=2)[..., 3]
-    assert border.tolist() == [[0, 0.5, 0, 0]] * 4
-
-
-def test_view_radius_is_limited():
-    near, far = np.ones((10, 3), np.float32), np.full((10, 3), 200, np.float32)
-    assert view_radius([near]) == 15
-    assert view_radius([near, 30 * near]) == 30
-    assert view_radius([near, far]) == 50
-    assert view_radius([np.zeros((0, 3), np.float32)]) == 15
-    no_points = np.full((9, 3), np.nan, np.float32)
-    assert view_radius([np.concatenate([30 * near, no_points]), no_points]) == 30
-
-
-def test_colors_and_legends():
-    """The ignored class is pale, and the table stays as it is; rows of a legend are of equal length."""
-    assert class_colors(CLASSES)[0].min() > 0.8 and CLASSES.colors[0].tolist() == [0, 0, 0]
-    assert [legend_rows(range(count), 9) for count in (0, 5, 9, 10, 16)] == [0, 5, 9, 5, 8]
 
 
 def test_confusion_is_normalised_by_rows():
@@ -86,23 +52,6 @@ def test_confusion_is_normalised_by_rows():
     assert {"75", "25", "4", "none"} <= set(texts(figure))
     figure = draw_confusion(np.array([[0, 0], [1, 3]]), ["ignored", "car"], "title")  # one predicted as ignored
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["car", "ignored"]
-
-
-def test_pseudo_labels_without_dense_labels_get_a_note():
-    confusion = np.array([[0, 0, 0], [1, 2, 1], [0, 0, 5]])
-    figure = draw_pseudo_labels({1: quality(confusion, ("ignored", "car", "bus")), 2: {"points": 5, "labelled": 2}})
-    widths = [[bar.get_width() for bar in bars] for bars in figure.axes[0].containers]
-    assert widths == [[50, 100], [25, 0], [25, 0]]  # correct, wrong, ignored; car, bus
-    assert "not scored: no dense labels were at hand" in texts(figure)
-
-
-def test_results(tmp_path):
-    """In order of the iterations; without a score there is a dash."""
-    figure = draw_results({"iteration 0": dict(zip(SCOPES, (70.0, None, 65.04), strict=True))})
-    assert {"70.0", "–", "65.0"} <= set(texts(figure))
-    for folder, split in (("checkpoints_mstep_1", "val"), ("checkpoints", "val"), ("checkpoints_mstep_0", "train")):
-        save_row(str(tmp_path / "results.json"), made_up_row(str(tmp_path / folder / "a.pt"), split))
-    assert list(validation_rows(str(tmp_path))) == ["iteration 0", "iteration 2"]
 
 
 def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path):
@@ -117,20 +66,6 @@ def test_scalars_of_repeated_steps_are_the_newer_ones(tmp_path):
     assert read_scalars(str(tmp_path / "none")) == {}
 
 
-def test_training_curves_leave_out_terms_of_zero_and_shorten_long_ones():
-    lines = [{"step": k, "loss/total": 1.0, "loss/visit": 0.0, "iou/vox/val": 0.0} for k in range(5 * POINTS)]
-    figure = draw_training({"train": lines})
-    curves = {line.get_label(): line for line in figure.axes[0].lines}
-    assert list(curves) == ["total"]
-    steps = np.asarray(curves["total"].get_xdata())
-    assert len(steps) == POINTS
-    assert steps[0] == 2
-    assert len(figure.axes[1].lines) == 1
-
-
-# --- a run ---
-
-
 def made_up_row(checkpoint, split="val"):
     confusion = np.random.default_rng(1).integers(0, 50, (CLASSES.num_classes, CLASSES.num_classes))
     return result_row(checkpoint, split, "in_view", 2, dict.fromkeys(SCOPES, confusion), CLASSES.names, {})
@@ -138,32 +73,16 @@ def made_up_row(checkpoint, split="val"):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """A data set with weak labels, superpixels; RUN with all else lies beside it."""
+    """A data set with weak labels, superpixels; "run" with all else lies beside it."""
     root = tmp_path_factory.mktemp("figures")
-    write_fake_nuscenes(root / "data")
-    keys = {"root": "data", "index_path": "index", "superpixel": "superpixels", "sparse_label_path": "weak"}
-    overrides = [piece for key, name in keys.items() for piece in (f"--dataset.{key}", str(root / name))]
-    config = load_config(CONFIG, [], [*overrides, "--dataset.version", VERSION])
-    _write_labels(config, root)
+    write_fake_nuscenes(root / "nuscenes")
+    config = fake_config(CONFIG, root)
+    reader = builder.make_reader(config, "train")
+    write_weak_labels(config, reader)
+    write_all_superpixels(config, reader)
+    write_pseudo_labels(builder.pseudo_label_dir(str(root / "run"), 1), reader)
     _write_run(config, root)
     return config
-
-
-def _write_labels(config, root):
-    reader = builder.make_reader(config, "train")
-    height, width = builder.image_size(config, reader)
-    ids = np.arange(height)[:, None] // 4 * 8 + np.arange(width)[None] // 4
-    for frame in reader:
-        points = reader.load_points(frame)
-        truth = reader.load_labels(frame, len(points))
-        sparse = np.where(np.arange(len(points)) % 9 == 0, truth, 0).astype(np.uint8)
-        component = (np.arange(len(points)) % 3 - 1).astype(np.int32)
-        propagated = np.where(component == 0, 4, 0).astype(np.uint8)
-        weak = WeakLabel(sparse, propagated, component, np.array([0, 0b110], np.uint32))
-        write_weak_label(config.dataset.sparse_label_path, frame.token, weak, {}, "hash")
-        write_pseudo_label(builder.pseudo_label_dir(str(root / "run"), 1), frame.token, truth)
-        cameras = [camera.token for camera in frame.cameras]
-        write_superpixels(config.dataset.superpixel, frame.token, cameras, np.stack([ids] * len(cameras)), "hash")
 
 
 def _write_run(config, root):

@@ -1,18 +1,18 @@
-"""`make gpu-check`: its parts at toy size on the CPU; what it says of failures, of time that is up, of no GPU."""
+"""`make gpu-check` and the plain network at toy size on the CPU."""
 
 import json
 import os
 import subprocess
 import sys
 
-import pytest
 import torch
 
 from benchmarks.gpu_check import __main__ as gpu_check
-from benchmarks.gpu_check.answers import Answer, Answers
-from benchmarks.gpu_check.report import report
-from benchmarks.gpu_check.resume import largest_difference
-from benchmarks.sparse_layers import Bench, Case, Layers, Row
+from benchmarks.made_up_batch import NUM_CLASSES, made_up_batch
+from benchmarks.plain.network import PlainNetwork
+from core.losses import LossWeights, loss_terms
+from core.models import TwoBranchNetwork
+from core.training.trainer import network_inputs, targets_of
 from tests.entry import ROOT, environment
 
 
@@ -37,24 +37,6 @@ def test_all_parts_at_toy_size(prepared, tmp_path):
     assert "| evaluation tf32 |" in done.stdout and "nothing is wrong" in done.stdout
 
 
-def test_a_part_whose_time_is_up_keeps_what_it_had(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu_check, "CAPS", {3: 0})
-    check = gpu_check.Check(str(tmp_path), [3], "cpu", True)
-    start = check.start
-
-    def answered(number):
-        Answers(str(tmp_path), number).add("bf16", {"ms": 1.5})
-        return start(number)
-
-    monkeypatch.setattr(check, "start", answered)
-    assert check.run() == 1
-    written = json.loads((tmp_path / "gpu_check.json").read_text())
-    assert written["parts"]["3"]["status"] == "out of time" and "part 3 is not finished" in written["wrong"][0]
-    assert [answer["what"] for answer in written["parts"]["3"]["answers"]] == ["bf16"]
-    assert "3 | bf16: ms 1.5" in capsys.readouterr().out
-    assert check.parts[0].process.poll() is not None
-
-
 def test_without_a_gpu_one_line_says_so(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["gpu_check"])
@@ -62,30 +44,22 @@ def test_without_a_gpu_one_line_says_so(monkeypatch, capsys):
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_answers_that_are_cut_short_do_not_count(tmp_path):
-    answers = Answers(str(tmp_path), 2)
-    answers.add("first", {"ms": 1}, "slow")
-    with answers.trying("second"):
-        raise ValueError("no such kernel\nmore")
-    with open(answers.path, "a") as file:
-        file.write('{"what": "thi')
-    first, second = answers.read()
-    assert first == Answer(2, "first", {"ms": 1}, "slow") and second.wrong == "ValueError: no such kernel"
-    entry = {"status": "finished", "seconds": 1.0, "answers": [vars(first), vars(second)]}
-    assert "| first | 1  | slow  |" in report({"2": entry})
+NARROW = {"cr": 0.125, "proj_channel": 8, "image_blocks": (1, 1, 1, 1), "dropout": 0.0}
 
 
-def test_layers_of_the_plain_rendering_have_the_rows_of_ours():
-    layers = Layers(500, torch.device("cpu"))
-    assert layers.rows["stride 2"] == layers.rows["transposed"][::-1]
-    bench = Bench(torch.device("cpu"), repeats=1)
-    for layer in ("kernel 3", "stride 2", "transposed"):
-        row = bench.measure("native", Case(500, layer, 8, "fp32"))
-        assert row.difference < 1e-5 and row.wrong() == ""
-    assert Row(row.case, 1, 1, 1, float("inf")).wrong()
-
-
-def test_difference_of_weights():
-    one, other = {"model": {"a": torch.tensor([2.0, 0.0])}}, {"model": {"a": torch.tensor([2.0, 0.5])}}
-    assert largest_difference(one, one) == 0 and largest_difference(one, other) == pytest.approx(0.25)
-    assert largest_difference(one, {"model": {"a": torch.tensor([2.0, float("nan")])}}) == float("inf")
+def test_plain_network_gives_the_same_loss_and_gradients():
+    batch = made_up_batch(400, (24, 40))
+    results = []
+    ours = TwoBranchNetwork(NUM_CLASSES, **NARROW).double()
+    plain = PlainNetwork(NUM_CLASSES, **NARROW).double()
+    plain.load_state_dict(ours.state_dict())
+    for network in (ours, plain):
+        network._prepare = lambda images: images.double()
+        inputs = network_inputs(batch)
+        inputs |= {"feats": inputs["feats"].double(), "pixel": inputs["pixel"].double()}
+        terms = loss_terms(network(**inputs), targets_of(batch), LossWeights())
+        terms["total"].backward()
+        gradients = torch.stack([parameter.grad.norm().float() for parameter in network.parameters()])
+        results.append((torch.stack([term.detach().float() for term in terms.values()]), gradients))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))

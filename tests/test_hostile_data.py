@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from core import builder
 from core.datasets.nuscenes import NuScenes
@@ -24,13 +23,13 @@ from core.loader.collate import collate
 from core.losses import LossWeights
 from core.scores.evaluation import HEADS, ConfusionCounts, count_in_view, head_labels
 from core.sparse.coordinates import pack
-from core.training.trainer import SegmentationTrainer, network_inputs
+from core.training.trainer import SegmentationTrainer
 from tests import made_up
 from tests.entry import logged
 from tests.fake_labels import fake_config, write_all_superpixels, write_weak_labels
-from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
+from tests.fake_nuscenes import POINTS, VERSION, write_fake_nuscenes
 from tests.fuzz import fuzz
-from tests.helpers import HERE
+from tests.helpers import HERE, refused
 
 CONFIG = os.path.join(os.path.dirname(HERE), "configs/nuscenes/pretrain/assop2p.yaml")
 CPU = torch.device("cpu")
@@ -100,9 +99,6 @@ def frames(root):
     return root
 
 
-# ---- scans that are handled -----------------------------------------------------------------------------------------
-
-
 def nowhere_in_view(points):
     points[:, :3] = [0.0, 0.0, 60.0]
 
@@ -122,8 +118,7 @@ def odd_intensity(points):
 
 @pytest.mark.parametrize(
     ("change", "which"),
-    [(nowhere_in_view, "in_view"), (nowhere_in_view, "all"), (in_one_voxel, "in_view")]
-    + [(one_in_view, "in_view"), (odd_intensity, "all")],
+    [(nowhere_in_view, "in_view"), (in_one_voxel, "in_view"), (one_in_view, "in_view"), (odd_intensity, "all")],
 )
 def test_odd_scans_are_handled(frames, tmp_path, change, which):
     points = points_of(frames)
@@ -190,96 +185,6 @@ def test_points_too_far_for_voxels_are_dropped_and_counted(frames):
     assert len(torch.unique(keys)) == len(keys) and (keys >> 51 == collate(samples).coords[:, 3]).all()
 
 
-def test_a_scan_of_one_point(frames):
-    write_points(frames, [[8.0, 0.3, 0.1, 5.0, 1.0]])
-    reader = reader_of(frames)
-    assert len(reader.load_points(reader.frame(0))) == 1
-    kinds = {"voxel_size": 0.05, "image_size": (14, 26)}
-    (sample,) = (SegmentationDataset(reader, "eval", points="all", **kinds)[i] for i in (0,))
-    assert len(sample) == len(sample.points) == 1
-    assert made_up.network().eval()(**network_inputs(collate([sample]))).x_vox.isfinite().all()
-
-
-def test_grey_and_other_images_of_the_right_size(root):
-    path = reader_of(root).frame(0).cameras[0].image_path
-    Image.fromarray(np.full((SIZE[1], SIZE[0]), 77, np.uint8)).save(path)
-    data = SegmentationDataset(reader_of(root), "eval", voxel_size=0.05, image_size=(18, 32))
-    assert (data[0].images[0] == 77).all()
-    Image.new("RGBA", SIZE, (10, 20, 30, 0)).save(path, format="PNG")
-    assert (data[0].images[0] == np.array([10, 20, 30])[:, None, None]).all()
-
-
-# ---- what is refused ------------------------------------------------------------------------------------------------
-
-
-def refused(function, *words):
-    with pytest.raises(UserError) as error:
-        function()
-    message = str(error.value)
-    assert "\n" not in message and all(word in message for word in words), message
-
-
-@pytest.mark.parametrize(
-    ("row", "column", "value", "word"),
-    [
-        (3, 0, np.nan, "not finite"),
-        (3, 2, -np.inf, "not finite"),
-        (7, 1, 1e9, "1e+09"),
-        (7, 3, 1e30, "intensity 1e+30"),
-    ],
-)
-def test_impossible_points(root, row, column, value, word):
-    points = points_of(root)
-    points[row, column] = value
-    write_points(root, points)
-    reader = reader_of(root)
-    path = reader.frame(0).lidar_path
-    refused(lambda: SegmentationDataset(reader, "eval", voxel_size=0.05, image_size=(18, 32))[0], path, word, "unpack")
-
-
-def test_scans_of_other_columns(root):
-    """SemanticKITTI's four numbers a point where nuScenes has five, in a key frame and in an earlier sweep."""
-    reader = reader_of(root)
-    frame = reader.frame(1)
-    others = np.random.default_rng(0).uniform((-20, -20, -2, 0), (20, 20, 2, 1), (100, 4)).astype(np.float32)
-    for path, read in (
-        (frame.lidar_path, lambda: reader.load_points(frame)),
-        (frame.sweeps[0].path, lambda: reader.load_sweep(frame.sweeps[0])),
-    ):
-        others.tofile(path)
-        refused(read, path, "expected whole numbers from 0 to 63", "float32 x, y, z, intensity, ring")
-    points = points_of(root)
-    points[9, 4] = 64
-    write_points(root, points)
-    refused(lambda: reader.load_points(reader.frame(0)), "ring 64")
-
-
-def test_scans_and_dense_labels_of_a_wrong_length(root):
-    """Or with ids out of the table."""
-    reader = reader_of(root)
-    frame = reader.frame(0)
-    for content in (b"", bytes(7), bytes(20 * POINTS + 3)):
-        Path(frame.lidar_path).write_bytes(content)
-        refused(lambda: reader.load_points(frame), frame.lidar_path, f"{len(content)} bytes", "unpack")  # noqa: B023
-    for content in (b"", bytes(POINTS + 1), bytes([40] * POINTS)):
-        Path(frame.label_path).write_bytes(content)
-        refused(lambda: reader.load_labels(frame, POINTS), frame.label_path, "unpack")
-
-
-@pytest.mark.parametrize("kind", ["empty", "cut", "of another size", "text"])
-def test_images_that_cannot_be(root, kind):
-    reader = reader_of(root)
-    path = Path(reader.frame(0).cameras[0].image_path)
-    content = path.read_bytes()
-    if kind == "of another size":
-        Image.new("RGB", (SIZE[0] + 1, SIZE[1])).save(path)
-    else:
-        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"no image"}[kind])
-    data = SegmentationDataset(reader, "eval", voxel_size=0.05, image_size=(18, 32))
-    words = ("the data set's tables say", "sample_data.json") if kind == "of another size" else ("does not decode",)
-    refused(lambda: data[0], str(path), *words)
-
-
 def change_table(root, table, change):
     path = root / VERSION / f"{table}.json"
     rows = json.loads(path.read_text())
@@ -325,9 +230,6 @@ def test_tables_with_something_missing(root, table, kind):
         assert "\n" not in str(error) and str(root) in str(error)
     else:  # the row was of no frame of this split
         assert kind == "row" and len(reader) == 1
-
-
-# ---- random damage --------------------------------------------------------------------------------------------------
 
 
 def test_random_damage(tmp_path):

@@ -7,11 +7,8 @@ import pytest
 import yaml
 from PIL import Image
 
-import import_recording
 from core.datasets.nuscenes import NuScenes
 from core.datasets.recordings import Recordings
-from core.datasets.recordings.importers import NAMES
-from core.datasets.recordings.importers.pandaset import SENSORS
 from core.errors import UserError
 from core.synthetic.formats.recordings import calibration, recordings_rig
 from core.synthetic.generate import City, generate_city
@@ -159,14 +156,6 @@ def test_a_bag_gives_back_what_was_recorded(street, tmp_path, capsys, version, n
             run_script(*command, *words)
 
 
-def test_what_is_no_bag(tmp_path):
-    pytest.importorskip("rosbags.highlevel")
-    write(tmp_path / "a.bag", "no bag")
-    for source, message in ((tmp_path / "none", "no bag"), (tmp_path / "a.bag", "cannot be read as a bag")):
-        with pytest.raises(UserError, match=message):
-            run_script("import_recording", source, tmp_path / "dest", "--from", "rosbag")
-
-
 def test_kitti_raw(tmp_path):
     """A drive along latitude: 2 m north a frame, the vehicle heading east."""
     day, drive = tmp_path / "2011_09_26", tmp_path / "2011_09_26/2011_09_26_drive_0001_sync"
@@ -224,8 +213,3 @@ def test_poses_by_kiss_icp(street, tmp_path):
     run_script("import_recording", tmp_path / "drive", "--poses", "kiss-icp")
     found = np.loadtxt(tmp_path / "drive/poses.txt").reshape(-1, 3, 4)
     np.testing.assert_allclose(found[:, :, 3], [[0.3 * i, 0, 0] for i in range(6)], atol=0.05)
-
-
-def test_the_command_knows_all_importers():
-    """It says so by itself: importing them takes longer than --help should."""
-    assert tuple(NAMES) == import_recording.KINDS and tuple(SENSORS) == import_recording.LIDARS

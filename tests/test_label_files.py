@@ -6,29 +6,16 @@ import pickle
 import shutil
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from core.errors import UserError
-from core.label_files.files import (
-    BrokenFile,
-    ForeignFile,
-    WeakLabel,
-    check_directory,
-    read_meta,
-    read_pseudo_label,
-    read_superpixels,
-    read_weak_label,
-    read_weak_label_statistics,
-    write_meta,
-    write_pseudo_label,
-    write_superpixels,
-    write_weak_label,
-)
-from core.label_files.meta import first_difference, parameters_hash
+from core.label_files import files
+from core.label_files.files import BrokenFile, ForeignFile, WeakLabel, check_directory, read_meta
+from tests.helpers import refused
 
 SIZE = (18, 32)
 CAMERAS = ["left", "right"]
@@ -37,14 +24,15 @@ COMMANDS = {
     "superpixel": "python3 prepare_nusc_superpixel.py",
     "pseudo": "python3 train_lc_estep_nusc.py",
 }
+PSEUDO = np.arange(1000).astype(np.uint8)
 
 
-def weak_label(num_points=1000, num_components=3):
+def weak_label(num_components=3):
     rng = np.random.default_rng(0)
     return WeakLabel(
-        sparse=np.where(rng.random(num_points) < 0.01, rng.integers(1, 17, num_points), 0).astype(np.uint8),
-        propagated=rng.integers(0, 17, num_points).astype(np.uint8),
-        component=rng.integers(-1, 3, num_points).astype(np.int32),
+        sparse=np.where(rng.random(1000) < 0.01, rng.integers(1, 17, 1000), 0).astype(np.uint8),
+        propagated=rng.integers(0, 17, 1000).astype(np.uint8),
+        component=rng.integers(-1, 3, 1000).astype(np.int32),
         candidates=np.array([0, 0b110, 1 << 22], np.uint32)[:num_components],
     )
 
@@ -58,112 +46,70 @@ def superpixels():
 
 def write_all(directory, token="frame", parameters="hash"):
     """One file of each kind; returns {kind: (path, reading function)}."""
-    folders = {kind: f"{directory}/{kind}" for kind in COMMANDS}
-    write_weak_label(folders["weak"], token, weak_label(), {"sparse": 0.5}, parameters)
-    write_superpixels(folders["superpixel"], token, CAMERAS, superpixels(), parameters)
-    write_pseudo_label(folders["pseudo"], token, np.arange(1000).astype(np.uint8), parameters)
-    readers = {"weak": read_weak_label, "superpixel": read_superpixels, "pseudo": read_pseudo_label}
-
-    def reading(kind):
-        defaults = {"cameras": CAMERAS, "size": SIZE} if kind == "superpixel" else {}
-        return lambda **changes: readers[kind](folders[kind], token, **{**defaults, **changes})
-
-    return {kind: (f"{folder}/{token}.npz", reading(kind)) for kind, folder in folders.items()}
-
-
-def content_of(path):
-    with open(path, "rb") as file:
-        return file.read()
+    folders = {kind: str(directory / kind) for kind in COMMANDS}
+    files.write_weak_label(folders["weak"], token, weak_label(), {"sparse": 0.5}, parameters)
+    files.write_superpixels(folders["superpixel"], token, CAMERAS, superpixels(), parameters)
+    files.write_pseudo_label(folders["pseudo"], token, PSEUDO, parameters)
+    readers = {
+        "weak": files.read_weak_label,
+        "superpixel": partial(files.read_superpixels, cameras=CAMERAS, size=SIZE),
+        "pseudo": files.read_pseudo_label,
+    }
+    return {
+        kind: (directory / kind / f"{token}.npz", partial(read, folders[kind], token)) for kind, read in readers.items()
+    }
 
 
-def replace_content(path, content):
-    with open(path, "wb") as file:
-        file.write(content)
-
-
-def failing(error_type, kind, path, read, *words, **arguments):
+def failing(error_type, kind, path, read, *words):
     """Checks that reading fails with one line that holds the file's name, the command and `words`."""
-    with pytest.raises(error_type) as caught:
-        read(**arguments)
-    message = str(caught.value)
-    assert "\n" not in message and isinstance(caught.value, UserError)
-    for word in (os.path.basename(path), COMMANDS[kind], *words):
-        assert word in message, message
+    refused(read, os.path.basename(path), COMMANDS[kind], *words)
+    with pytest.raises(error_type):
+        read()
 
 
 def test_what_is_written_comes_back(tmp_path):
-    files = write_all(tmp_path / "deep", "é")
-    read = files["weak"][1](num_points=1000, parameters_hash="hash")
+    written = write_all(tmp_path / "deep", "é")
+    read = written["weak"][1](num_points=1000, parameters_hash="hash")
     for name, value in vars(weak_label()).items():
         np.testing.assert_array_equal(getattr(read, name), value)
         assert getattr(read, name).dtype == value.dtype
-    assert read_weak_label_statistics(str(tmp_path / "deep/weak"), "é") == {"sparse": 0.5}
-    ids = files["superpixel"][1](parameters_hash="hash")
+    assert files.read_weak_label_statistics(str(tmp_path / "deep/weak"), "é") == {"sparse": 0.5}
+    ids = written["superpixel"][1](parameters_hash="hash")
     np.testing.assert_array_equal(ids, superpixels())
     assert ids.dtype == np.uint16
-    np.testing.assert_array_equal(files["pseudo"][1](num_points=1000), np.arange(1000).astype(np.uint8))
+    np.testing.assert_array_equal(written["pseudo"][1](num_points=1000), PSEUDO)
     again = write_all(tmp_path / "again", "é")
-    assert all(content_of(path) == content_of(again[kind][0]) for kind, (path, _) in files.items())
-
-
-def test_point_candidates():
-    label = WeakLabel(
-        np.zeros(4, np.uint8), np.zeros(4, np.uint8), np.array([1, -1, 0, 1], np.int32), np.array([0, 6], np.uint32)
-    )
-    assert label.num_points == 4
-    assert label.point_candidates().tolist() == [6, 0, 0, 6] and label.point_candidates().dtype == np.uint32
-
-
-def test_superpixels_of_a_frame_without_images(tmp_path):
-    write_superpixels(str(tmp_path), "t", [], np.zeros((0, *SIZE), np.uint16), "h")
-    assert read_superpixels(str(tmp_path), "t", [], SIZE, "h").shape == (0, *SIZE)
-
-
-def test_superpixel_files_are_small(tmp_path):
-    blocks = np.arange(880).reshape(1, 22, 40).repeat(16, 1).repeat(16, 2)
-    write_superpixels(str(tmp_path), "t", ["c"], blocks, "h")
-    assert os.path.getsize(tmp_path / "t.npz") < 6000
-
-
-@pytest.mark.parametrize("ids", [np.full((2, 4, 4), 65536), np.full((2, 4, 4), -1), np.zeros((4, 4), int), [[[0]]]])
-def test_superpixel_ids_that_cannot_be_written(tmp_path, ids):
-    with pytest.raises(ValueError, match="65535"):
-        write_superpixels(str(tmp_path), "t", CAMERAS, np.asarray(ids), "h")
-
-
-def foreign_npz(path):
-    np.savez(path, sparse=np.zeros(5, np.uint8))
-
-
-def foreign_npy(path):
-    with open(path, "wb") as file:
-        np.save(file, np.zeros(5, np.uint8))
-
-
-def foreign_pickle(path):
-    with open(path, "wb") as file:
-        pickle.dump({"label": np.zeros(5)}, file)
-
-
-def later_format(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("header.json", json.dumps({"kind": os.path.basename(os.path.dirname(path)), "format": 9}))
+    assert all(path.read_bytes() == again[kind][0].read_bytes() for kind, (path, _) in written.items())
+    for bad in (np.full((2, 4, 4), 65536), np.full((2, 4, 4), -1), np.zeros((4, 4), int)):
+        with pytest.raises(ValueError, match="65535"):
+            files.write_superpixels(str(tmp_path), "t", CAMERAS, bad, "h")
 
 
 def keep(length):
     """Cuts a file after `length` bytes (a share of them; negative: of its end)."""
 
     def cut(path):
-        content = content_of(path)
-        replace_content(path, content[: int(len(content) * length) if isinstance(length, float) else length])
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * length) if isinstance(length, float) else length])
 
     return cut
 
 
 def flip_a_bit(path):
-    content = bytearray(content_of(path))
+    content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
-    replace_content(path, content)
+    path.write_bytes(content)
+
+
+def foreign_npy(path):
+    """As a release of the method with other formats would leave it."""
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(5, np.uint8))
+
+
+def later_format(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.json", json.dumps({"kind": path.parent.name, "format": 9}))
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
@@ -171,11 +117,11 @@ def flip_a_bit(path):
     ("damage", "error", "word"),
     [
         (os.remove, BrokenFile, "no "),
-        *((keep(length), BrokenFile, "truncated or damaged") for length in (0, 1, 20, 0.5, -30, -1)),
+        *((keep(length), BrokenFile, "truncated or damaged") for length in (0, 20, 0.5, -1)),
         (flip_a_bit, BrokenFile, ""),
-        (foreign_npz, ForeignFile, "this project's format"),
+        (partial(np.savez, sparse=np.zeros(5, np.uint8)), ForeignFile, "this project's format"),
         (foreign_npy, ForeignFile, "this project's format"),
-        (foreign_pickle, ForeignFile, "this project's format"),
+        (lambda path: path.write_bytes(pickle.dumps({"label": np.zeros(5)})), ForeignFile, "this project's format"),
         (later_format, ForeignFile, "format 9"),
     ],
 )
@@ -188,25 +134,20 @@ def test_bad_files_are_told(tmp_path, kind, damage, error, word):
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_files_of_something_else_are_told(tmp_path, kind):
     path, read = write_all(tmp_path, parameters="old")[kind]
-    failing(ForeignFile, kind, path, read, "old", "new", "remove", parameters_hash="new")
+    failing(ForeignFile, kind, path, partial(read, parameters_hash="new"), "old", "new", "remove")
     if kind == "superpixel":
-        failing(ForeignFile, kind, path, read, "[18, 32]", "[9, 64]", size=(9, 64))
-        failing(BrokenFile, kind, path, read, "['left', 'right']", "['left']", cameras=["left"])
+        failing(ForeignFile, kind, path, partial(read, size=(9, 64)), "[18, 32]", "[9, 64]")
+        failing(BrokenFile, kind, path, partial(read, cameras=["left"]), "['left', 'right']", "['left']")
     else:
-        failing(BrokenFile, kind, path, read, "1000", "999", num_points=999)
+        failing(BrokenFile, kind, path, partial(read, num_points=999), "1000", "999")
     shutil.copy(write_all(tmp_path / "x", token="other")[kind][0], path)
     failing(BrokenFile, kind, path, read, "another frame (other)")
     other = "weak" if kind == "pseudo" else "pseudo"
     shutil.copy(write_all(tmp_path / "y")[other][0], path)
     failing(ForeignFile, kind, path, read, f"found: {other}_label")
-
-
-def test_component_out_of_range(tmp_path):
-    write_weak_label(str(tmp_path), "frame", weak_label(num_components=1), {}, "h")
-    failing(BrokenFile, "weak", "frame.npz", lambda: read_weak_label(str(tmp_path), "frame"), "component")
-
-
-# --- meta.json ---
+    if kind == "weak":
+        files.write_weak_label(str(path.parent), "frame", weak_label(num_components=1), {}, "h")
+        failing(BrokenFile, kind, path, read, "component")
 
 
 @dataclass(frozen=True)
@@ -225,110 +166,57 @@ READER: Any = SimpleNamespace(
 )
 
 
-def write_directory(directory, tokens=("a", "b"), command=None):
-    meta = write_meta(str(directory), "weak_label", Parameters(), 7, READER, {"sparse": 0.1}, {"opencv": "4"}, command)
-    for token in tokens:
-        write_weak_label(str(directory), token, weak_label(), {}, meta["parameters_hash"])
-    return meta
+@pytest.fixture
+def directory(tmp_path):
+    """Weak labels of two frames, a and b."""
+    statistics, versions = {"sparse": 0.1}, {"opencv": "4"}
+    command = "python3 prepare_sparse_label.py my.yaml"
+    meta = files.write_meta(str(tmp_path), "weak_label", Parameters(), 7, READER, statistics, versions, command)
+    for token in "ab":
+        files.write_weak_label(str(tmp_path), token, weak_label(), {}, meta["parameters_hash"])
+    return tmp_path
 
 
-def test_meta_comes_back(tmp_path):
-    meta = write_directory(tmp_path, command="python3 make.py my.yaml")
-    assert read_meta(str(tmp_path), "weak_label") == meta
+def test_meta_comes_back(directory):
+    meta = read_meta(str(directory), "weak_label")
     assert meta["parameters"] == {"grid": [5.0, 0.1], "inner": {"epsilon": 0.5}} and meta["seed"] == 7
     assert meta["dataset"] == {"name": "nuscenes", "version": "v1.0-mini", "split": "train"}
     assert meta["classes"] == ["ignored", "car"] and meta["statistics"] == {"sparse": 0.1} and meta["opencv"] == "4"
+    expected = {"parameters": Parameters(), "seed": 7}
+    assert check_directory(str(directory), "weak_label", ["a", "b"], expected) == meta
 
 
-def test_hash_changes_with_any_parameter():
-    hashes = {
-        parameters_hash(p) for p in (Parameters(), Parameters((5.0, 0.2)), Parameters(inner=Inner(0.4)), {"grid": 1})
-    }
-    assert len(hashes) == 4 and parameters_hash(Parameters()) == parameters_hash(Parameters())
+def old_superpixels(folder):
+    (folder / "camera.png").write_bytes(b"\x89PNG")
+    meta = {"kind": "superpixel", "format": 1, "command": "python3 prepare_nusc_superpixel.py mine.yaml"}
+    (folder / "meta.json").write_text(json.dumps(meta))
 
 
-def test_first_difference_is_dotted():
-    assert first_difference({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [3]}, "d": 4}) == ("a.c", [2], [3])
-    assert first_difference({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}) is None
-    assert first_difference({"a": {"b": 1}}, {}) == ("a", {"b": 1}, None)
-
-
-def test_good_directory(tmp_path):
-    meta = write_directory(tmp_path)
-    assert check_directory(str(tmp_path), "weak_label", ["a", "b"], {"parameters": Parameters(), "seed": 7}) == meta
-    assert check_directory(str(tmp_path), "weak_label", [], None) == meta
+def nothing(folder):
+    pass
 
 
 @pytest.mark.parametrize(
-    ("expected", "words"),
+    ("damage", "kind", "expected", "words"),
     [
-        ({"parameters": Parameters(inner=Inner(0.25))}, ("parameters.inner.epsilon = 0.5", "0.25")),
-        ({"classes": ["ignored", "bus"]}, ("classes", "car", "bus")),
-        ({"seed": 8}, ("seed = 7", "8")),
+        (nothing, "weak", {"parameters": Parameters(inner=Inner(0.25))}, ("meta.json", "inner.epsilon = 0.5", "0.25")),
+        (nothing, "weak", {"classes": ["ignored", "bus"]}, ("meta.json", "classes", "car", "bus")),
+        (nothing, "weak", {"seed": 8}, ("meta.json", "seed = 7", "8")),
+        (nothing, "superpixel", None, ("meta.json", "weak_label")),
+        (lambda folder: os.remove(folder / "b.npz"), "weak", {}, ("b.npz", "my.yaml")),
+        (lambda folder: (folder / "b.npz").rename(folder / "b_x.bin"), "weak", {}, ("b.npz", "b_x.bin beside it")),
+        (lambda folder: os.remove(folder / "meta.json"), "weak", {}, ("meta.json", "unfinished")),
+        (lambda folder: (folder / "meta.json").write_text("{"), "weak", {}, ("meta.json", "JSON")),
+        (shutil.rmtree, "weak", {}, ("no such directory",)),
+        (
+            old_superpixels,
+            "superpixel",
+            {},
+            ("format 2; found", "(or choose another path)", "mine.yaml"),
+        ),
     ],
 )
-def test_directory_of_other_parameters(tmp_path, expected, words):
-    write_directory(tmp_path)
-    check = lambda: check_directory(str(tmp_path), "weak_label", ["a"], expected)  # noqa: E731
-    failing(ForeignFile, "weak", "meta.json", check, *words)
-
-
-def test_directory_lacks_files(tmp_path):
-    write_directory(tmp_path)
-    failing(BrokenFile, "weak", "c.npz", lambda: check_directory(str(tmp_path), "weak_label", ["a", "c"], {}))
-
-
-def test_a_foreign_file_beside_a_missing_one_is_named(tmp_path):
-    write_directory(tmp_path)
-    foreign_npy(str(tmp_path / "c_x.bin"))
-    check = lambda: check_directory(str(tmp_path), "weak_label", ["c"])  # noqa: E731
-    failing(BrokenFile, "weak", "c.npz", check, "c_x.bin beside it is of another format")
-
-
-def test_a_directory_of_dead_links(tmp_path):
-    write_directory(tmp_path / "there")
-    shutil.copytree(tmp_path / "there", tmp_path / "links", symlinks=True)
-    for name in ("a.npz", "b.npz"):
-        os.remove(tmp_path / "links" / name)
-        os.symlink(tmp_path / "there" / name, tmp_path / "links" / name)
-    check = lambda: check_directory(str(tmp_path / "links"), "weak_label", ["a", "b"])  # noqa: E731
-    check()
-    os.rename(tmp_path / "there", tmp_path / "unmounted")
-    failing(BrokenFile, "weak", "a.npz", check, "2 of 2 are missing", f"dead link to {tmp_path}/there/a.npz")
-
-
-def test_directory_lacks_meta(tmp_path):
-    check = lambda: check_directory(str(tmp_path / "labels"), "weak_label", ["a"], {})  # noqa: E731
-    failing(UserError, "weak", "labels", check, "no such directory")
-    os.makedirs(tmp_path / "labels")
-    failing(UserError, "weak", "meta.json", check, "unfinished")
-    (tmp_path / "labels" / "meta.json").write_text("{")
-    failing(UserError, "weak", "meta.json", check, "JSON")
-
-
-def test_directory_of_another_kind(tmp_path):
-    write_directory(tmp_path)
-    check = lambda: check_directory(str(tmp_path), "superpixel", [])  # noqa: E731
-    failing(ForeignFile, "superpixel", "meta.json", check, "weak_label")
-
-
-def test_superpixels_as_pngs(tmp_path):
-    """A directory of the format before is refused with the command that made it."""
-    (tmp_path / "camera.png").write_bytes(b"\x89PNG")
-    meta = {"kind": "superpixel", "format": 1, "command": "python3 prepare_nusc_superpixel.py mine.yaml"}
-    (tmp_path / "meta.json").write_text(json.dumps(meta))
-    check = lambda: check_directory(str(tmp_path), "superpixel", ["t"])  # noqa: E731
-    words = ("format 2; found 'superpixel', 1", f"remove {tmp_path} (or choose another path) and run", "mine.yaml")
-    failing(ForeignFile, "superpixel", "meta.json", check, *words)
-
-
-def test_recorded_command_is_named(tmp_path):
-    write_directory(tmp_path, command="python3 prepare_sparse_label.py my.yaml")
-    with pytest.raises(UserError, match="with: python3 prepare_sparse_label.py my.yaml"):
-        read_weak_label(str(tmp_path), "c")
-
-
-def test_failure_to_write_is_told(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        write_pseudo_label(str(tmp_path / "file"), "t", np.zeros(3, np.uint8))
+def test_directories_that_do_not_serve(directory, damage, kind, expected, words):
+    damage(directory)
+    name = {"weak": "weak_label"}.get(kind, kind)
+    refused(lambda: check_directory(str(directory), name, ["a", "b"], expected), "python3 prepare_", *words)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.labeling.annotation.parameters import WeakLabelParameters
-from core.labeling.annotation.simulated import annotate, annotations_per_class, pick_per_group, remaining_classes
+from core.labeling.annotation.simulated import annotate, remaining_classes
 
 PARAMETERS = WeakLabelParameters()
 THINGS = tuple(range(1, 11))
@@ -84,29 +84,6 @@ def test_rare_classes_of_clusters_are_dropped(counts, expected):
     assert remaining(counts) == expected
 
 
-def test_small_component_class_is_a_parameter():
-    table = np.zeros((1, CLASSES), np.int64)
-    table[0, 13] = 12
-    assert not remaining_classes(table, 0, THINGS, PARAMETERS).any()
-    assert remaining_classes(table, 0, THINGS, replace(PARAMETERS, small_component_class=13)).any()
-    assert not remaining_classes(table, 0, THINGS, replace(PARAMETERS, small_component_class=99)).any()
-
-
-def test_number_of_annotations():
-    seen = np.zeros((3, 4), bool)
-    seen[0, 2] = True
-    seen[1, [0, 1, 3]] = True
-    assert annotations_per_class(seen, 3).tolist() == [[0, 0, 1, 0], [1, 3, 0, 3], [0, 0, 0, 0]]
-
-
-def test_picks_are_random_distinct_and_of_their_group():
-    group = np.array([2, 0, 2, 0, 2, 2, 5])
-    quota = np.array([1, 0, 3, 0, 0, 0])
-    picks = {tuple(sorted(pick_per_group(group, quota, np.random.default_rng(s)))) for s in range(200)}
-    assert len(picks) == 2 * 4, "every choice of one of {1, 3} and three of {0, 2, 4, 5} comes up"
-    assert len(pick_per_group(group, np.full(6, 9), np.random.default_rng(0))) == 7, "all where there are fewer"
-
-
 def test_component_of_one_class_is_propagated():
     label = annotated([0] * 6 + [-1] * 2, [CAR] * 6 + [VEGETATION] * 2)
     assert sorted(label.sparse) == [0] * 7 + [CAR]
@@ -123,11 +100,6 @@ def test_component_of_several_classes_has_candidates():
     assert not label.propagated.any()
     assert label.candidates.tolist() == [1 | 1 << CAR | 1 << ROAD]
     assert label.point_candidates().tolist() == [1 | 1 << CAR | 1 << ROAD] * 8
-
-
-def test_dropped_class_is_overruled_by_the_propagated_one():
-    label = annotated([0] * 100, [CAR] * 92 + [VEGETATION] * 8)
-    assert set(label.propagated) == {CAR} and label.sparse[92:].sum() == 0
 
 
 def test_component_left_with_the_ignored_class_only_propagates_nothing():
@@ -149,16 +121,3 @@ def test_skipped_components_are_left_out_of_the_numbering():
     assert label.component.tolist() == [-1] * 7 + [0] * 5 + [1] * 6
     assert label.candidates.tolist() == [0, 1 << CAR | 1 << PERSON]
     assert not label.sparse[:7].any()
-
-
-def test_nothing_to_annotate():
-    label = annotated([-1, -1], [CAR, CAR])
-    assert not label.sparse.any() and len(label.candidates) == 0 and label.point_candidates().tolist() == [0, 0]
-    assert annotated([], []).num_points == 0
-
-
-def test_annotated_points_depend_on_the_seed_alone():
-    component, labels = np.repeat(np.arange(20), 30), np.repeat([CAR, ROAD, MANMADE, VEGETATION], 150)
-    first, again, other = (annotated(component, labels, seed=s).sparse for s in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()

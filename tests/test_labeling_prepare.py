@@ -20,6 +20,7 @@ from core.labeling.annotation.parameters import SuperpixelParameters, WeakLabelP
 from core.labeling.over_data_set.jobs import SuperpixelJob, WeakLabelJob
 from core.labeling.over_data_set.prepare import prepare
 from core.running.workers import make_all
+from tests.entry import contents
 from tests.streets import Streets
 
 WEAK = WeakLabelParameters(num_sweeps=1, small_component_class=3)
@@ -29,15 +30,6 @@ PIXELS = SuperpixelParameters(image_size=(32, 48), num_superpixels=20, num_level
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
     return Streets(tmp_path_factory.mktemp("streets"))
-
-
-def contents(directory):
-    """{name: bytes} of all files in a directory, hidden ones too."""
-    result = {}
-    for name in os.listdir(directory):
-        with open(os.path.join(directory, name), "rb") as file:
-            result[name] = file.read()
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -69,32 +61,6 @@ def test_two_workers_make_the_same_bytes(reader, made, tmp_path):
     assert contents(tmp_path / "w") == made["weak"][1]
     prepare(SuperpixelJob(reader, str(tmp_path / "s"), PIXELS), num_workers=2)
     assert contents(tmp_path / "s") == made["pixels"][1]
-
-
-def test_two_ranks_make_the_same_bytes(reader, made, tmp_path, capsys):
-    def both(rank):
-        processes = {"rank": rank, "world_size": 2, "barrier": lambda: together.wait(60)}
-        result = prepare(WeakLabelJob(reader, str(tmp_path / "w"), WEAK, 1), **processes)
-        prepare(SuperpixelJob(reader, str(tmp_path / "s"), PIXELS), **processes)
-        return result
-
-    together = threading.Barrier(2)
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(both, range(2))
-    assert first is not None and second is None
-    assert contents(tmp_path / "w") == made["weak"][1] and contents(tmp_path / "s") == made["pixels"][1]
-    assert capsys.readouterr().out.count("weak labels of 5 frames: sparse") == 1
-
-
-def test_frames_do_not_depend_on_each_other(reader, made, tmp_path):
-    prepare(WeakLabelJob(Streets(tmp_path, 2), str(tmp_path / "w"), WEAK, 1))
-    assert contents(tmp_path / "w")["frame1.npz"] == made["weak"][1]["frame1.npz"]
-
-
-def test_seed_changes_the_labels(reader, made, tmp_path):
-    prepare(WeakLabelJob(reader, str(tmp_path), WEAK, 2))
-    other = read_weak_label(str(tmp_path), "frame0").sparse
-    assert (other != read_weak_label(made["weak"][0], "frame0").sparse).any()
 
 
 def test_interrupted_run_is_resumed(reader, made, tmp_path, monkeypatch):
@@ -185,21 +151,6 @@ def test_foreign_files_are_refused(reader, tmp_path):
         prepare(WeakLabelJob(reader, str(tmp_path), WEAK, 1))
 
 
-def test_file_of_other_parameters_among_ours_is_refused(reader, made, tmp_path):
-    directory = str(tmp_path / "w")
-    prepare(WeakLabelJob(Streets(tmp_path / "root", 2), directory, WEAK, 2))
-    with open(os.path.join(directory, "frame1.npz"), "wb") as file:
-        file.write(made["weak"][1]["frame1.npz"])
-    with pytest.raises(UserError, match=r"frame1.npz: made with other parameters.*remove"):
-        prepare(WeakLabelJob(Streets(tmp_path / "root", 2), directory, WEAK, 2))
-
-
-def test_directory_that_cannot_be_written(reader, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        prepare(WeakLabelJob(reader, str(tmp_path / "file" / "w"), WEAK, 1))
-
-
 def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="4.11.0"))
     with pytest.raises(UserError, match="opencv-contrib-python-headless==4.11.0.86"):
@@ -208,12 +159,6 @@ def test_missing_packages_are_told_before_work(reader, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="pip install hdbscan"):
         prepare(WeakLabelJob(reader, str(tmp_path / "w"), WEAK, 1))
     assert not os.path.exists(tmp_path / "w")
-
-
-def test_command_is_recorded(reader, tmp_path):
-    prepare(WeakLabelJob(reader, str(tmp_path), WEAK, 1), command="python3 prepare_sparse_label.py my.yaml")
-    with pytest.raises(UserError, match="python3 prepare_sparse_label.py my.yaml"):
-        read_weak_label(str(tmp_path), "frame99")
 
 
 def test_error_in_a_worker_arrives(reader, tmp_path):

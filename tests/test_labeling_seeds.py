@@ -1,7 +1,10 @@
-"""SEEDS in numba gives OpenCV's labels, pixel for pixel."""
+"""SEEDS in numba gives OpenCV's labels, pixel for pixel; superpixels of images."""
 
 import glob
 import hashlib
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,9 +14,10 @@ from hypothesis import strategies as st
 
 from core.datasets.images import load_image, resize_image
 from core.errors import UserError
+from core.labeling.annotation.parameters import SuperpixelParameters
 from core.labeling.superpixels.seeds import seeds_superpixels
 from core.labeling.superpixels.seeds_levels import block_levels
-from core.labeling.superpixels.superpixels import equalize
+from core.labeling.superpixels.superpixels import check_implementation, equalize, make_superpixels
 from tests.entry import ROOT
 
 PUBLISHED = {
@@ -67,42 +71,6 @@ def test_real_images_at_the_published_numbers():
         check_same(equalize(image))
 
 
-@pytest.mark.parametrize("size", [(360, 640), (368, 1224), (376, 1241), (54, 96), (90, 160)])
-def test_image_sizes(size):
-    check_same(picture("scene", size), num_superpixels=1024)
-    check_same(picture("noise", size), num_superpixels=256, num_levels=3, iterations=3)
-
-
-@pytest.mark.parametrize("kind", ["scene", "flat", "noise", "two colours"])
-@pytest.mark.parametrize("prior", range(6))
-def test_priors_on_all_kinds_of_pictures(kind, prior):
-    check_same(picture(kind, (101, 203)), prior=prior, num_superpixels=200)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"num_levels": 3},
-        {"num_levels": 4},
-        {"num_superpixels": 256},
-        {"num_superpixels": 2048},
-        {"double_step": False},
-        {"histogram_bins": 5},
-        {"histogram_bins": 1},
-        {"iterations": 0},
-        {"iterations": 1},
-        {"iterations": 2},
-        {"prior": 9},
-    ],
-)
-def test_single_numbers(changes):
-    check_same(picture("scene", (180, 320)), **changes)
-
-
-def test_most_bins():
-    check_same(picture("noise", (54, 96)), histogram_bins=40, num_superpixels=64)
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_order_of_sums_beyond_the_precision_of_float32(seed):
     """Products of large superpixels' areas exceed 2**24; on nearly equal histograms the sums' rounding decides."""
@@ -134,13 +102,6 @@ def test_small_images(height, width, kind, seed, **numbers):
     check_same(picture(kind, (height, width), seed), **numbers)
 
 
-def test_the_image_may_lie_anyhow_in_memory():
-    hsv = picture("scene", (90, 160))
-    np.testing.assert_array_equal(
-        seeds_superpixels(np.asfortranarray(hsv), **PUBLISHED), seeds_superpixels(hsv, **PUBLISHED)
-    )
-
-
 def test_blocks_cover_the_image():
     """By hand: 24 x 42 superpixels asked of 360 x 640, in blocks of 2 x 2 pixels, three times doubled."""
     levels = block_levels((360, 640), 1024, 5)
@@ -166,15 +127,51 @@ def test_unfit_numbers_are_refused(size, numbers, words):
         block_levels(size, *numbers)
 
 
-@pytest.mark.parametrize("bins", [0, 41])
-def test_number_of_bins_is_checked(bins):
-    with pytest.raises(UserError, match=f"histogram_bins: expected 1..40, found {bins}"):
-        seeds_superpixels(picture("flat", (54, 96)), **{**PUBLISHED, "histogram_bins": bins})
-
-
 def test_equalized_colours_are_those_of_opencv_4_11():
     """Our SEEDS gives OpenCV 4.11's labels with any OpenCV that equalises as that one does."""
     colours = np.stack(np.meshgrid(*[np.arange(0, 256, 5, dtype=np.uint8)] * 3), -1)
     images = [*colours, *(colours // 3 + 40), np.full((3, 5, 3), 7, np.uint8)]
     found = b"".join(equalize(image).tobytes() for image in images)
     assert hashlib.sha256(found).hexdigest()[:16] == "c84ca0f1f03ad2b6"
+
+
+PARAMETERS = SuperpixelParameters(image_size=(72, 128), num_superpixels=64)
+OPENCV = replace(PARAMETERS, implementation="opencv")
+
+
+def image(seed, size=(72, 128)):
+    """Noisy squares of random colours."""
+    rng = np.random.default_rng(seed)
+    squares = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3)).repeat(8, 0).repeat(8, 1)
+    return np.clip(squares + rng.integers(-5, 6, squares.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("parameters", [PARAMETERS, OPENCV])
+def test_results_do_not_share_memory(parameters):
+    first = make_superpixels(image(0), parameters)
+    before = first.copy()
+    make_superpixels(image(1), parameters)
+    np.testing.assert_array_equal(first, before)
+
+
+def test_published_number_of_superpixels():
+    ids = make_superpixels(image(0, (360, 640)), SuperpixelParameters())
+    assert ids.shape == (360, 640) and ids.dtype == np.int32
+    assert 700 <= len(np.unique(ids)) <= 1100 and ids.min() >= 0 and ids.max() < 65536
+
+
+def test_wrong_size_is_refused():
+    with pytest.raises(ValueError, match="shape"):
+        make_superpixels(image(0, (64, 64)), PARAMETERS)
+
+
+def test_contrib_is_needed_only_where_it_is_chosen(monkeypatch):
+    main_part = SimpleNamespace(__version__="4.11.0", setNumThreads=lambda count: None)
+    monkeypatch.setitem(sys.modules, "cv2", main_part)
+    assert check_implementation(PARAMETERS) == {"labels_of_opencv": "4.11.0"}
+    install = "--force-reinstall --no-deps opencv-contrib-python-headless==4.11.*choose implementation numba"
+    with pytest.raises(UserError, match=install):
+        check_implementation(OPENCV)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UserError, match="pip install opencv-python-headless==4.11"):
+        check_implementation(PARAMETERS)

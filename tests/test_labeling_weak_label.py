@@ -4,23 +4,19 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import hdbscan
 import numpy as np
 import pytest
-from sklearn.metrics import adjusted_rand_score
 
 from core.datasets.frame import ClassTable, Frame, Sweep
-from core.label_files.files import WeakLabel
 from core.labeling.annotation.parameters import ClustererParameters, WeakLabelParameters
 from core.labeling.annotation.statistics import (
     MAX_SCENES,
     average_statistics,
-    frame_statistics,
     scene_statistics,
     statistics_line,
     statistics_lines,
 )
-from core.labeling.annotation.weak_label import gather_sweeps, make_weak_label, pre_segment
+from core.labeling.annotation.weak_label import gather_sweeps, make_weak_label
 from core.labeling.clusters import find_clusters
 
 PARAMETERS, CLUSTERER = WeakLabelParameters(), ClustererParameters()
@@ -80,13 +76,6 @@ def test_points_out_of_view_take_no_part():
     assert statistics.sparse == 4 / 1110 and statistics.propagated == 500 / 810 and statistics.negative == 300 / 810
 
 
-def test_depends_on_the_seed_alone():
-    first, again, other = (label_street(seed=s)[0] for s in (3, 3, 4))
-    for name in ("sparse", "propagated", "component", "candidates"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
-    assert (first.sparse != other.sparse).any()
-
-
 @pytest.mark.parametrize("count", [0, 1, 5, 6])
 def test_next_to_no_points(count):
     points, labels = street()
@@ -95,12 +84,6 @@ def test_next_to_no_points(count):
         points[rows], NO_SWEEPS, np.ones(count, bool), labels[rows], CLASSES, PARAMETERS, np.random.default_rng(0)
     )
     assert label.num_points == count == statistics.num_points and not label.sparse.any()
-
-
-def test_ground_comes_before_clusters():
-    component, num_ground = pre_segment(street()[0], NO_SWEEPS, PARAMETERS, np.random.default_rng(0))
-    assert num_ground == 2
-    assert set(component[:600]) == {0, 1} and set(component[600:1100]) == {2, 3} and set(component[1100:]) == {-1}
 
 
 def test_clusters_split_at_gaps():
@@ -134,14 +117,6 @@ def test_clusters_depend_on_neither_order_nor_the_cpus_sort(monkeypatch):
     np.testing.assert_array_equal(find_clusters(xyz[order], CLUSTERER)[np.argsort(order)], cluster)
 
 
-def test_clusters_are_the_packages():
-    """Its steps with edges of equal length in a fixed order: as near as it is to itself in another order of points."""
-    rng = np.random.default_rng(2)
-    xyz = rng.uniform(-40, 40, (30, 3)).repeat(50, 0) + rng.normal(size=(1500, 3))
-    theirs = hdbscan.HDBSCAN(min_cluster_size=5, cluster_selection_epsilon=0.5, core_dist_n_jobs=1).fit_predict(xyz)
-    assert adjusted_rand_score(find_clusters(xyz, CLUSTERER), theirs) > 0.97
-
-
 def test_sweeps_are_cut_and_moved():
     clouds = {
         "a": np.array([[0.99, 0.99, 0, 7], [1.0, 0.0, 0, 7], [0.0, -1.0, 5, 7], [-0.5, 0.2, 9, 7]], np.float32),
@@ -154,19 +129,6 @@ def test_sweeps_are_cut_and_moved():
     gathered = gather_sweeps(reader, frame, WeakLabelParameters(num_sweeps=2))
     assert gathered.tolist() == [[10, 21, 30], [11, 20, 35], [5, 6, 7]]
     assert gather_sweeps(reader, replace(frame, sweeps=()), PARAMETERS).shape == (0, 3)
-
-
-def test_statistics_of_a_frame():
-    label = WeakLabel(
-        sparse=np.array([1, 0, 255, 0, 0, 0, 0, 0], np.uint8),
-        propagated=np.array([1, 1, 0, 0, 3, 3, 0, 0], np.uint8),
-        component=np.array([0, 0, 1, 1, 2, 2, -1, -1], np.int32),
-        candidates=np.array([0, 5, 0], np.uint32),
-    )
-    in_view = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool)
-    statistics = frame_statistics(label, in_view, np.array([1, 2, 0, 2, 3, 3, 1, 1], np.uint8), 4)
-    assert (statistics.sparse, statistics.propagated, statistics.negative) == (2 / 8, 4 / 6, 2 / 6)
-    assert statistics.correct == [0, 1, 0, 2] and statistics.total == [0, 2, 0, 2]
 
 
 def test_statistics_are_averaged_over_frames():

@@ -102,8 +102,6 @@ def test_lists_of_slurm(nodes, first):
     assert tasks_per_node("2(x3),1") == [2, 2, 2, 1]
 
 
-# ---- under each of them ---------------------------------------------------------------------------------------------
-
 SCRIPT = textwrap.dedent("""
     import torch
     from torchpack import distributed as dist
@@ -160,9 +158,6 @@ def test_two_processes_find_each_other(tmp_path):
             assert f"found [[0, 2, 0, 2, {each}], [1, 2, 1, 2, {each}]] cpu" in output.result()
 
 
-# ---- CPUs and GPUs of each process ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("own", "of_processes", "threads"),
     [
@@ -175,15 +170,6 @@ def test_two_processes_find_each_other(tmp_path):
 )
 def test_share_of_cpus(own, of_processes, threads):
     assert share_of_cpus(own, of_processes) == threads
-
-
-def test_cpus_are_those_that_the_process_may_use():
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert available_cpus() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 @pytest.mark.parametrize(

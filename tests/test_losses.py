@@ -132,16 +132,6 @@ def test_lovasz_of_a_perfect_prediction_is_zero_and_of_a_wrong_one_is_one():
     assert terms.lovasz_softmax(both, labels).tolist() == pytest.approx([0, 1], abs=1e-6)
 
 
-def test_full_supervision_uses_dense_labels_alone():
-    x = inputs("main", "cpu")
-    weights = LossWeights(sparse=0, propagated=0, negative=0, association=0, dense=1)
-    outputs = Outputs(x["x_vox"], x["x_pix"], None, None, x["embedding_vox"])
-    targets = targets_of({**x, "dense": x["prop_label"]})
-    result = loss_terms(outputs, targets, weights)
-    assert set(result) == {"dense/vox", "dense/pix", "total"}
-    torch.testing.assert_close(result["dense/vox"], of_one_head(terms.segmentation, x["x_vox"], x["prop_label"]))
-
-
 def test_cosines_do_not_depend_on_the_length_of_embeddings():
     """Two points and two pixels at right angles: each walks to its own pixel with the odds of the temperature."""
     points, pixels, labels = 30 * torch.eye(2), 0.1 * torch.eye(2), torch.tensor([1, 2])

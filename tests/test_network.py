@@ -141,12 +141,3 @@ def test_a_point_that_no_camera_sees_has_no_image_feature():
         assert torch.equal(model(**inputs).x_vox, reference)
         inputs["images"] = torch.zeros_like(inputs["images"])
         assert not torch.equal(model(**inputs).x_vox, reference)
-
-
-def test_samples_of_a_batch_do_not_see_each_other():
-    model = network().eval()
-    both = golden_inputs("cpu")
-    first = both["coords"][:, 3] == 0
-    alone = {k: v[:1] if k == "images" else v[first] for k, v in both.items()}
-    with torch.no_grad():
-        assert_close(model(**alone).x_vox, "x_vox", model(**both).x_vox[first].numpy(), rtol=1e-5, atol=1e-5)

@@ -1,21 +1,14 @@
 """What a network's input means is stored with its checkpoint and its labels, and compared where they are loaded."""
 
-import json
 import os
 import shutil
 from dataclasses import replace
 
 import pytest
-import torch
 
-from core import builder
 from core.errors import UserError
-from core.label_files.files import read_meta
-from core.training.checkpoint import read_checkpoint
 from core.training.network_input import CIRCUMSTANCES, MEANING, STORED, check_input
 from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, MSTEP, PRETRAIN, logged, refusal, run_script
-from tests.fake_labels import fake_config
-from tests.fake_nuscenes import write_fake_nuscenes
 
 OWN = {
     "features": ["x", "y", "z", "intensity"],
@@ -71,26 +64,6 @@ def test_a_published_checkpoint_loads_with_a_warning():
     assert "dataset.voxel_size 0.05, dataset.image_normalize false" in line
 
 
-def test_input_of_a_configuration(tmp_path):
-    write_fake_nuscenes(tmp_path / "nuscenes")
-    words = ("--dataset.use_color=true", "--model.in_channel=7", "--dataset.image_size=[32, 48]", "--amp_enabled=true")
-    config = fake_config(ASSOP2P, tmp_path, *words)
-    reader = builder.make_reader(config, "train")
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    found = builder.network_input(config, reader)
-    assert set(found) == set(OWN) and found["classes"] == list(reader.classes.names)
-    assert found["features"] == ["x", "y", "z", "intensity", "R", "G", "B"]
-    assert (found["image_size"], found["precision"]) == ([32, 48], "float32")
-    plain = fake_config(ASSOP2P, tmp_path)
-    exact = fake_config(ASSOP2P, tmp_path, "--train.tf32=false")
-    precisions = [builder.training_precision(c, d) for c in (plain, exact, config) for d in (cpu, gpu)]
-    assert precisions == ["float32", "tf32", "float32", "float32", "bfloat16", "bfloat16"]
-    assert builder.network_input(config, reader, "bfloat16") == {**found, "precision": "bfloat16"}
-
-
-# --- by the commands ---
-
-
 def changed(project, **keys):
     return replace(project, more={**project.more, **{key.replace("__", "."): value for key, value in keys.items()}})
 
@@ -106,22 +79,6 @@ def test_steps_refuse_a_checkpoint_of_another_input(prepared, trained, tmp_path)
         line = refusal(script, config, *words)
         assert f"{trained / BEST}: trained with dataset.image_normalize false, here it is true; set it as in" in line
     assert not os.path.exists(tmp_path / "run/pseudo_labels_0") and not os.path.exists(tmp_path / "run/results.json")
-
-
-def test_where_it_is_stored(prepared, trained, tmp_path):
-    expected = {"voxel_size": 0.3, "image_normalize": False, "image_size": [36, 64], "points": "in_view"}
-    expected |= {"features": ["x", "y", "z", "intensity"], "precision": "float32"}
-
-    def assert_holds(stored):
-        assert {name: stored[name] for name in expected} == expected and len(stored["classes"]) == 17
-
-    for name in ("max-iou-vox-val.pt", "max-iou-pix-val.pt", "step-4.pt"):
-        assert_holds(read_checkpoint(str(trained / "checkpoints" / name))[STORED])
-    assert_holds(read_meta(str(trained / "pseudo_labels_0"), "pseudo_label")["parameters"][STORED])
-    run_script("eval_miou", ASSOP2P, "--weight-path", trained / BEST, "--run-dir", tmp_path, *prepared.words())
-    with open(tmp_path / "results.json", encoding="utf-8") as file:
-        (row,) = json.load(file)
-    assert_holds(row[STORED])
 
 
 def test_an_mstep_tells_of_pseudo_labels_of_another_input(prepared, trained, tmp_path):

@@ -1,10 +1,7 @@
 """nuScenes' index and reader."""
 
-import json
 import os
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +11,6 @@ from core.datasets.nuscenes import CLASSES, NuScenes
 from core.datasets.nuscenes import index as nuscenes_index
 from core.datasets.nuscenes.splits import official_scenes
 from core.datasets.nuscenes.tables import CAMERAS
-from core.datasets.projection import project
 from core.errors import UserError
 from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
 
@@ -38,21 +34,6 @@ def test_class_table() -> None:
     pairs = {9: 1, 14: 2, 15: 3, 16: 3, 17: 4, 18: 5, 21: 6, 2: 7, 3: 7, 4: 7, 6: 7, 12: 8, 22: 9, 23: 10}
     pairs |= {24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 30: 16}
     assert {raw: int(CLASSES.from_raw[raw]) for raw in pairs} == pairs and len(pairs) + len(ignored) == 32
-
-
-@pytest.mark.skipif(not REAL.exists(), reason="no real tables at ../shared/data")
-def test_class_table_agrees_with_devkit() -> None:
-    devkit = pytest.importorskip("nuscenes.eval.lidarseg.utils")
-    rows = json.loads((REAL / VERSION / "category.json").read_text())
-    categories = SimpleNamespace(
-        lidarseg_idx2name_mapping={row["index"]: row["name"] for row in rows},
-        lidarseg_name2idx_mapping={row["name"]: row["index"] for row in rows},
-        category=rows,
-    )
-    mapper = devkit.LidarsegClassMapper(categories)
-    assert [mapper.coarse_name_2_coarse_idx_mapping[name] for name in CLASSES.names[1:]] == list(range(1, 17))
-    assert len(rows) == 32
-    assert mapper.fine_idx_2_coarse_idx_mapping == {i: int(CLASSES.from_raw[i]) for i in range(32)}
 
 
 def test_frames(root: Path) -> None:
@@ -87,13 +68,6 @@ def test_sweeps_move_with_the_vehicle(root: Path) -> None:
     for sweep, time in zip(open_reader(root).frame(1).sweeps, (2, 1, 0), strict=True):
         moved = sweep.to_key @ np.append(in_lidar(time), 1)
         np.testing.assert_allclose(moved[:3], in_lidar(3), atol=1e-9)
-
-
-def test_number_of_sweeps(root: Path) -> None:
-    assert len(open_reader(root, num_sweeps=2).frame(1).sweeps) == 2
-    assert open_reader(root, num_sweeps=0).frame(1).sweeps == ()
-    with pytest.raises(UserError, match="11 earlier sweeps"):
-        open_reader(root, num_sweeps=11)
 
 
 def test_splits_are_the_devkits() -> None:
@@ -148,14 +122,6 @@ def test_bad_roots(root: Path, tmp_path: Path) -> None:
         open_reader(root)
 
 
-def test_scenes_of_no_split(root: Path) -> None:
-    table = root / VERSION / "scene.json"
-    table.write_text(table.read_text().replace("scene-0061", "scene-9999"))
-    with pytest.raises(UserError, match=r"no key frame of split 'train': none of its 2 scenes .*splits.json"):
-        open_reader(root)
-    assert len(open_reader(root, "val")) == 2
-
-
 def test_own_splits(root: Path) -> None:
     """Scenes of other names, in the splits that splits.json lists; read again when it changes."""
     folder = root / VERSION
@@ -185,100 +151,3 @@ def test_other_cameras(root: Path) -> None:
     table.write_text(table.read_text().replace("LIDAR_TOP", "LIDAR"))
     with pytest.raises(UserError, match=r"has no key frame of LIDAR_TOP, CAM_BACK_LEFT"):
         open_reader(root)
-
-
-def test_available_frames(root: Path) -> None:
-    (root / "samples/CAM_BACK/scene-0061-CAM_BACK0.jpg").unlink()
-    with pytest.raises(UserError, match=r"CAM_BACK0.jpg is missing, .*set dataset.frames to available"):
-        open_reader(root).check_files()
-    reader = open_reader(root, frames="available")
-    reader.check_files(sweeps=True)
-    assert reader.tokens() == ["scene-0061-lidar3"] == [frame.token for frame in reader]
-    assert len(reader.frame(0).sweeps) == 3
-    (root / "samples/LIDAR_TOP/scene-0061-lidar3.pcd.bin").unlink()
-    with pytest.raises(UserError, match=r"of all 2 key frames of split 'train' the LiDAR file or an image is missing"):
-        open_reader(root, frames="available")
-    assert len(open_reader(root, "val", frames="available")) == 2
-
-
-def test_missing_files(root: Path) -> None:
-    reader = open_reader(root)
-    (root / "samples/CAM_BACK/scene-0061-CAM_BACK3.jpg").unlink()
-    shutil.rmtree(root / "samples/CAM_FRONT")
-    with pytest.raises(UserError, match=r"camera file .*CAM_FRONT0.jpg is missing, and 3 of 12 in all"):
-        reader.check_files()
-    shutil.rmtree(root / "samples/LIDAR_TOP")
-    with pytest.raises(UserError, match=r"LiDAR file .*lidar0.pcd.bin is missing, and 2 of 2 in all"):
-        reader.check_files()
-
-
-def test_missing_labels(root: Path) -> None:
-    shutil.rmtree(root / "lidarseg")
-    reader = open_reader(root)
-    reader.check_files(labels=False)
-    with pytest.raises(UserError, match=r"label file .* is missing, and 2 of 2"):
-        reader.check_files()
-    with pytest.raises(UserError, match=r"label file .* cannot be read"):
-        reader.load_labels(reader.frame(0), POINTS)
-    (root / VERSION / "lidarseg.json").unlink()
-    reader = open_reader(root)
-    assert reader.frame(0).label_path is None
-    with pytest.raises(UserError, match=r"download nuScenes-lidarseg"):
-        reader.check_files()
-    with pytest.raises(UserError, match=r"download nuScenes-lidarseg"):
-        reader.load_labels(reader.frame(0), POINTS)
-
-
-def test_broken_point_and_label_files(root: Path) -> None:
-    reader = open_reader(root)
-    frame = reader.frame(0)
-    points, labels = Path(frame.lidar_path), Path(frame.label_path or "")
-    whole = points.read_bytes()
-    for content in (whole[:-7], b""):
-        points.write_bytes(content)
-        with pytest.raises(UserError, match=r"lidar0.pcd.bin has \d+ bytes"):
-            reader.load_points(frame)
-    points.write_bytes(np.full(10, np.nan, np.float32).tobytes())
-    with pytest.raises(UserError, match=r"lidar0.pcd.bin holds numbers that are not finite"):
-        reader.load_points(frame)
-    with pytest.raises(UserError, match=r"lidar0_lidarseg.bin has 400 labels, its scan 399 points"):
-        reader.load_labels(frame, POINTS - 1)
-    labels.write_bytes(bytes([40] * POINTS))
-    with pytest.raises(UserError, match=r"lidar0_lidarseg.bin holds the raw label 40"):
-        reader.load_labels(frame, POINTS)
-
-
-@pytest.mark.skipif(not REAL.exists(), reason="no real key frame at ../shared/data")
-def test_projection_agrees_with_devkit_on_a_real_frame(tmp_path: Path) -> None:
-    """The devkit's own chain of moves, camera by camera, as in `NuScenesExplorer.map_pointcloud_to_image`."""
-    devkit = pytest.importorskip("nuscenes.nuscenes")
-    from nuscenes.utils.data_classes import LidarPointCloud
-    from nuscenes.utils.geometry_utils import view_points
-    from pyquaternion import Quaternion
-
-    tables = devkit.NuScenes(version=VERSION, dataroot=str(REAL), verbose=False)
-    frame = NuScenes(str(REAL), VERSION, "train", str(tmp_path)).frame(0)
-    lidar = tables.get("sample_data", frame.token)
-    points = LidarPointCloud.from_file(frame.lidar_path).points[:3].T.astype(np.float64)
-
-    def move(xyz: np.ndarray, record: dict, inverse: bool) -> np.ndarray:
-        rotation = Quaternion(record["rotation"]).rotation_matrix
-        translation = np.array(record["translation"])
-        return (xyz - translation) @ rotation if inverse else xyz @ rotation.T + translation
-
-    in_world = move(points, tables.get("calibrated_sensor", lidar["calibrated_sensor_token"]), False)
-    in_world = move(in_world, tables.get("ego_pose", lidar["ego_pose_token"]), False)
-    camera = np.full(len(points), -1)
-    pixel = np.zeros((len(points), 2))
-    for k, view in enumerate(frame.cameras):
-        record = tables.get("sample_data", view.token)
-        calibration = tables.get("calibrated_sensor", record["calibrated_sensor_token"])
-        in_camera = move(in_world, tables.get("ego_pose", record["ego_pose_token"]), True)
-        in_camera = move(in_camera, calibration, True)
-        expected = view_points(in_camera.T, np.array(calibration["camera_intrinsic"]), normalize=True)[:2].T
-        seen = (in_camera[:, 2] > 1) & (expected > 0).all(1) & (expected < [1599, 899]).all(1)
-        camera[seen], pixel[seen] = k, expected[seen]
-    projection = project(points, frame.cameras)
-    np.testing.assert_array_equal(projection.camera, camera)
-    assert (camera >= 0).sum() > 20000
-    np.testing.assert_allclose(projection.pixel, pixel, atol=1e-6)

@@ -1,10 +1,5 @@
-"""The steps, end to end on a tiny city: without labels, started anyhow, configured otherwise.
+"""The steps, end to end on a tiny city: configured otherwise, with cameras and without."""
 
-All five numbered commands run in `test_light_imports`, by two processes in `test_launchers_agree`, interrupted in
-`test_resume`.
-"""
-
-import glob
 import json
 import multiprocessing
 import os
@@ -13,51 +8,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import core.training.trainer
-from core.datasets.nuscenes import NuScenes
-from core.label_files.files import read_weak_label
-from tests.entry import ASSOP2P, BEST, CONFIGS, ESTEP, PRESEG, PRETRAIN, contents, refusal, run_script
+from core.label_files.files import read_pseudo_label, read_weak_label
+from core.loader.collate import collate
+from core.synthetic.generate import City, generate_city
+from core.training.trainer import network_inputs
+from tests import made_up
+from tests.entry import ASSOP2P, BEST, CONFIGS, PRESEG, PRETRAIN, ROOT, Project, all_steps, refusal, run_script
 
 
 def scalars(run):
     with open(run / "scalars.jsonl") as file:
         return [json.loads(line) for line in file]
-
-
-def test_training_opens_no_dense_label_of_a_training_frame(own, tmp_path):
-    """Only the validation frames' labels are left."""
-    with open(f"{own.root}/v1.0-trainval/lidarseg.json") as file:
-        labels = {row["sample_data_token"]: row["filename"] for row in json.load(file)}
-    tokens = [name.removesuffix(".npz") for name in os.listdir(own.weak) if name.endswith(".npz")]
-    for token in tokens:
-        os.remove(f"{own.root}/{labels[token]}")
-    assert len(tokens) == 4 and len(labels) == 6
-    run, words = tmp_path / "run", own.words()
-    run_script(PRETRAIN, ASSOP2P, "--run-dir", run, *words)
-    assert any("iou/vox/val" in line for line in scalars(run))
-    estep = [f"{CONFIGS}/estep/it1.yaml", "--run-dir", run, "--weight-path", run / BEST]
-    assert any("No dense labels at hand" in line for line in run_script(ESTEP, *estep, *words))
-    assert len(glob.glob(f"{run}/pseudo_labels_0/*.npz")) == 4
-
-
-def test_non_dist_is_one_process_whatever_started_it(prepared, trained, tmp_path, monkeypatch):
-    monkeypatch.setenv("MASTER_HOST", "localhost:1")
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    words = ["--weight-path", trained / BEST, "--non-dist", "--run-dir", tmp_path]
-    run_script("eval_miou", ASSOP2P, *words, *prepared.words())
-    (row,) = json.loads((tmp_path / "results.json").read_text())
-    assert row["environment"]["processes"] == 1 and row["frames"] == 2
-
-
-def test_weight_path_that_has_nothing_to_do_is_told(prepared, trained, tmp_path):
-    checkpoint = trained / "checkpoints/step-4.pt"
-    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path, "--weight-path", checkpoint, *prepared.words())
-    assert f"{checkpoint}: of epoch 1 of 1, so that nothing is left to train; raise num_epochs" in line
-    before = contents(trained / "checkpoints")
-    lines = run_script(PRETRAIN, ASSOP2P, "--run-dir", trained, "--weight-path", checkpoint, *prepared.words())
-    assert any(line.startswith("WARNING --weight-path") and "not read" in line for line in lines)
-    assert any("Finished already" in line for line in lines) and contents(trained / "checkpoints") == before
 
 
 def test_loader_processes_of_validation_do_not_live_beside_those_of_training(prepared, tmp_path, monkeypatch):
@@ -77,13 +41,14 @@ def test_loader_processes_of_validation_do_not_live_beside_those_of_training(pre
     assert alive == {"train": {1}, "validate": {1}} and not multiprocessing.active_children()
 
 
-# ---- configurations -------------------------------------------------------------------------------------------------
-
 HEADS = ("vox", "pix")
 WEAK = {f"{term}/{head}" for term in ("sparse", "propagated", "negative") for head in HEADS}
-COLOR = {"dataset__use_color": "true", "model__in_channel": 7, "dataset__use_augment": "true"}
-ADAMW = {"optimizer__name": "adamw", "scheduler__name": "constant", "optimizer__lr": 0.001}
 NO_LABELS = {"dataset__superpixel": "/none", "dataset__sparse_label_path": "/none"}
+OTHERS = {
+    **{"dataset__use_color": "true", "model__in_channel": 7, "dataset__use_augment": "true", "dataset__points": "all"},
+    **{"optimizer__name": "adamw", "scheduler__name": "constant", "optimizer__lr": 0.001, "amp_enabled": "true"},
+    **{"dataset__pts_sr": 0.5, "batch_size": 2, "train__deterministic": "true"},
+}
 
 
 @pytest.mark.parametrize(
@@ -91,15 +56,8 @@ NO_LABELS = {"dataset__superpixel": "/none", "dataset__sparse_label_path": "/non
     [
         ("sparse_baseline", {"dataset__superpixel": "/none"}, WEAK),
         ("full", NO_LABELS, {f"dense/{head}" for head in HEADS}),
-        ("assop2p", {"amp_enabled": "true", "dataset__points": "all"}, WEAK | {"walker", "visit"}),
-        ("assop2p", {**COLOR, **ADAMW}, WEAK | {"walker", "visit"}),
-        (
-            "assop2p",
-            {"dataset__pts_sr": 0.5, "batch_size": 2, "train__deterministic": "true"},
-            WEAK | {"walker", "visit"},
-        ),
+        ("assop2p", OTHERS, WEAK | {"walker", "visit"}),
     ],
-    ids=["sparse labels alone", "full supervision", "bfloat16, all points", "color, adamw", "half, deterministic"],
 )
 def test_configurations_train(prepared, tmp_path, config, changes, terms):
     """An epoch and its scores, with the label files that the criterion needs and no others; its loss terms."""
@@ -113,29 +71,81 @@ def test_configurations_train(prepared, tmp_path, config, changes, terms):
     assert {name.removeprefix("loss/") for name in last if name.startswith("loss/")} == terms | {"total"}
 
 
-def test_part_of_a_data_set_with_points_that_are_no_numbers(own, trained, tmp_path):
-    """An image of one frame is missing, a scan has points that are none: labels, training, unscored predictions."""
-    more = {"dataset.frames": "available", "dataset.invalid_points": "drop"}
-    project = replace(own, more=more, weak=str(tmp_path / "weak labels"))
-    reader = NuScenes(own.root, "v1.0-trainval", "train", own.index)
-    os.remove(reader.frame(0).cameras[2].image_path)
-    path = reader.frame(1).lidar_path
-    points = np.fromfile(path, np.float32).reshape(-1, 5)
-    nowhere = np.flatnonzero(np.arange(len(points)) % 7 == 0)
-    points[nowhere, 0] = np.nan
-    points.tofile(path)
+ALONE = {"model.name": "spvcnn"}
+OWN = f"{ROOT}/configs/recordings"
+SPLITS = {f"dataset.splits.{split}": f'["{split}_*"]' for split in ("train", "val", "test")}
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The city as recordings of which only clouds, labels and classes.yaml are left."""
+    folder = tmp_path_factory.mktemp("bare")
+    sizes = dict(train_scenes=2, val_scenes=1, test_scenes=1, frames=2, azimuth_steps=90, image_size=(90, 160), seed=7)
+    generate_city(str(folder / "city"), City(format="recordings", **sizes))
+    for name in ("train_000", "train_001", "val_000", "test_000"):
+        for part in ("cameras", "calibration.yaml", "poses.txt", "times.txt"):
+            path = folder / "city" / name / part
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    more = {**SPLITS, "dataset.annotator": "simulated"}
+    names = [str(folder / name) for name in ("city", "index", "weak", "seeds")]
+    return Project(*names, more=more)
+
+
+def test_samples_of_other_numbers_of_images():
+    """Batches hold the images of all samples one after the other, and voxels find their own."""
+    samples = [made_up.sample(i) for i in range(3)]
+    few = samples[1]
+    few.camera[:] = np.where(few.camera >= 0, 0, -1)
+    samples[1] = replace(few, images=few.images[:1])
+    batch = collate(samples)
+    assert batch.images.shape == (1, 5, 3, *made_up.IMAGE_SIZE)
+    first, begin = [0, 2, 3], 0
+    for sample, start in zip(samples, first, strict=True):
+        index = batch.image_index[begin : begin + len(sample)].numpy()
+        np.testing.assert_array_equal(index, np.where(sample.camera >= 0, start + sample.camera, -1))
+        np.testing.assert_array_equal(batch.images[0, start : start + len(sample.images)], sample.images)
+        begin += len(sample)
+    outputs = made_up.network()(**network_inputs(batch.to("cpu")))
+    assert torch.isfinite(outputs.x_pix).all()
+
+
+def test_all_steps_on_data_with_cameras(prepared, tmp_path):
+    """All points are labelled and learn; no image is opened."""
+    project = replace(
+        prepared, weak=str(tmp_path / "weak"), seeds="/nowhere", more={**ALONE, "dataset.annotate": "all"}
+    )
     run_script("prepare_sparse_label", PRESEG, *project.words())
-    tokens = reader.tokens()[1:]
-    assert contents(project.weak).keys() == {"meta.json", *(f"{token}.npz" for token in tokens)}
-    assert (read_weak_label(project.weak, tokens[0]).component[nowhere] == -1).all()
-    lines = run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "run", *project.words())
-    assert any("3 of 4 key frames of split 'train'" in line for line in lines)
-    assert any("3 training frames, 2 validation frames" in line for line in lines)
-    shutil.rmtree(f"{own.root}/lidarseg")
-    words = ["--weight-path", trained / BEST, "--split", "train", "--save-predictions", tmp_path / "out"]
-    lines = run_script("eval_miou", ASSOP2P, *words, "--confidences", *project.words())
-    assert any("Predictions are not scored" in line for line in lines)
-    labels = np.fromfile(tmp_path / f"out/{tokens[0]}.bin", np.uint8)
-    confidence = np.fromfile(tmp_path / f"out/{tokens[0]}.confidence.bin", np.float16)
-    assert len(labels) == len(confidence) == len(points)
-    assert not labels[nowhere].any() and not confidence[nowhere].any() and (np.delete(confidence, nowhere) > 0).all()
+    run, words = tmp_path / "run", project.words()
+    all_steps(CONFIGS, run, words, rounds=1)
+    later = run / "checkpoints_mstep_0/max-iou-vox-val.pt"
+    run_script("eval_miou", ASSOP2P, "--weight-path", later, *words)
+    with open(run / "results.json") as file:
+        row = json.load(file)[0]
+    assert list(row["scores"]) == ["vox/in_view", "vox/all"] and row["points"] == "all"
+
+    token = sorted(os.listdir(project.weak))[0].removesuffix(".npz")
+    everywhere, in_view = (read_weak_label(folder, token) for folder in (project.weak, prepared.weak))
+    assert (everywhere.component >= 0).sum() > (in_view.component >= 0).sum()
+    pseudo = read_pseudo_label(str(run / "pseudo_labels_0"), token)
+    unseen = (everywhere.component >= 0) & (in_view.component < 0)
+    assert pseudo[unseen].any() or everywhere.propagated[unseen].any()
+
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "other", *replace(project, more=ALONE).words())
+    assert "made with parameters.annotate = all, the configuration says in_view" in line
+    line = refusal(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / "other", *prepared.words(dataset__annotate="all"))
+    assert "made with parameters.annotate = in_view, the configuration says all" in line
+
+
+def test_all_steps_on_clouds_alone(bare, tmp_path):
+    run, words = tmp_path / "run", bare.words()
+    run_script("prepare_sparse_label", f"{OWN}/pretrain/preseg.yaml", *words)
+    lines = all_steps(OWN, run, words)
+    assert any("model.name auto: spvcnn, since there are no cameras" in line for line in lines)
+    later = run / "checkpoints_mstep_1/max-iou-vox-val.pt"
+    predictions = ["--save-predictions", tmp_path / "predictions"]
+    run_script("eval_miou", f"{OWN}/pretrain/assop2p.yaml", "--weight-path", later, *predictions, *words)
+    with open(run / "results.json") as file:
+        assert list(json.load(file)[0]["scores"]) == ["vox/all"]
+    figures = ["--run-dir", run, "--predictions", tmp_path / "predictions"]
+    lines = run_script("core.figures.__main__", f"{OWN}/pretrain/assop2p.yaml", *figures, *words)
+    assert {"confusion_matrix.png", "pseudo_labels.png", "results.png"} <= set(os.listdir(run / "figures"))

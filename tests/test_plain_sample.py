@@ -1,4 +1,4 @@
-"""A training sample against the plain rendering in `benchmarks/plain`: the same masks, pixels, voxels and targets."""
+"""Training samples and weak labels against the plain renderings in `benchmarks/plain`."""
 
 import math
 import os
@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from benchmarks.plain import sample as plain
+from benchmarks.plain import weak_labels as plain_labels
 from core.datasets.base import Reader
 from core.datasets.label_sources import LabelSources
 from core.datasets.nuscenes import NuScenes
 from core.datasets.sample import PER_VOXEL, Sample, SegmentationDataset
 from core.label_files.files import WeakLabel, write_superpixels, write_weak_label
+from core.labeling.annotation.parameters import WeakLabelParameters
+from core.labeling.annotation.simulated import annotate
+from core.labeling.annotation.weak_label import gather_sweeps, pre_segment, read_key_frame, spread
 from core.loader.collate import collate
 from tests.entry import ROOT
 from tests.fake_nuscenes import SIZE, VERSION, write_fake_nuscenes
@@ -97,3 +101,48 @@ def test_real_frame(tmp_path) -> None:
     assert len(ours) > 10_000
     batch, reference = collate([ours, ours]), plain.collate([theirs, theirs])
     assert batch.images.shape == reference["images"].shape and len(batch.coords) == len(reference["coords"])
+
+
+PARAMETERS = WeakLabelParameters()
+
+
+@pytest.fixture(scope="module")
+def frames(city, tmp_path_factory):
+    """The city's reader and its frames."""
+    reader = NuScenes(str(city), "v1.0-trainval", "train", str(tmp_path_factory.mktemp("index")), num_sweeps=5)
+    return reader, list(reader)
+
+
+def test_points_and_sweeps_are_the_same(frames):
+    reader, listed = frames
+    for frame in listed:
+        points, labels, in_view = read_key_frame(reader, frame)
+        expected = plain_labels.read_key_frame(frame, reader.classes)
+        np.testing.assert_array_equal(points, expected.points)
+        np.testing.assert_array_equal(labels, expected.labels)
+        np.testing.assert_array_equal(in_view, expected.in_view)
+        np.testing.assert_allclose(gather_sweeps(reader, frame, PARAMETERS), plain_labels.gather(frame), atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_annotation_of_the_same_components_is_the_same(frames, seed):
+    reader, listed = frames
+    classes = reader.classes
+    for frame in listed:
+        points, labels, in_view = read_key_frame(reader, frame)
+        xyz, sweeps = points[in_view, :3], gather_sweeps(reader, frame, PARAMETERS)
+        component, num_ground = pre_segment(xyz, sweeps, PARAMETERS, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        found = annotate(component, num_ground, labels[in_view], 17, classes.things, PARAMETERS, rng)
+        ours = spread(found, np.flatnonzero(in_view), len(points))
+        theirs = plain_labels.annotate(plain_labels.read_key_frame(frame, classes), component, num_ground, classes, rng)
+        np.testing.assert_array_equal(ours.component, theirs.component)
+        np.testing.assert_array_equal(ours.propagated, theirs.propagated)
+        bits = [sum(1 << c for c in theirs.candidates.get(k, [])) for k in range(len(ours.candidates))]
+        assert ours.candidates.tolist() == bits
+        for label in (ours, theirs):
+            label_of = label.sparse[label.sparse > 0]
+            assert np.isin(np.where(label_of == 255, 0, label_of), labels).all()
+        assert sorted(zip(ours.component, ours.sparse, strict=True)) == sorted(
+            zip(theirs.component, theirs.sparse, strict=True)
+        ), "as many points of each class in each component, whichever they are"

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import yaml
 
-from core.datasets.nuscenes import NuScenes
 from core.datasets.recordings.pcd import read_pcd
 from core.labeling.annotation.journal import Answer, Point, append, label_action
 from core.labeling.annotation.proposals import read_proposal
 from core.labeling.annotation.uncertainty import component_uncertainty
 from core.synthetic.generate import City, generate_city
-from tests.entry import ASSOP2P, PRETRAIN, ROOT, SHRINK, overrides, refusal, run_script
+from tests.entry import PRETRAIN, ROOT, SHRINK, overrides, refusal, run_script
 from tests.fake_recordings import write_pcd
 
 OWN = f"{ROOT}/configs/recordings"
@@ -142,21 +141,6 @@ def test_uncertainty_by_hand():
         np.full(3, -1, np.int32), label[:3], confidence[:3], confidence[:3], None, seen[:3], 4
     )
     assert len(nothing.component) == len(nothing.spread) == 0
-
-
-def test_points_that_do_not_take_part(own, trained, tmp_path):
-    """One too far away for a voxel takes its nearest neighbour's class; one that is none has none."""
-    reader = NuScenes(own.root, "v1.0-trainval", "val", own.index)
-    path = reader.frame(0).lidar_path
-    points = np.fromfile(path, np.float32).reshape(-1, 5)
-    points[5, :3], points[7, 0] = (9000, 0, 0), np.nan
-    points.tofile(path)
-    best = trained / "checkpoints/max-iou-vox-val.pt"
-    words = ["--split", "val", "--format", "npy", *own.words(), "--dataset.invalid_points", "drop"]
-    run_script("predict", ASSOP2P, "--weight-path", best, "--output", tmp_path / "out", *words)
-    found = np.load(tmp_path / f"out/{reader.frame(0).token}.npy")
-    assert len(found) == len(points) and found["label"][5] > 0 and found["confidence"][5] > 0
-    assert found["label"][7] == found["confidence"][7] == 0 and (np.delete(found["label"], 7) > 0).all()
 
 
 def test_the_commands_of_the_page(labelled, tmp_path):

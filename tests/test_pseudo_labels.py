@@ -54,13 +54,6 @@ def test_threshold_follows_the_best_of_the_class():
     assert confident_choice(torch.tensor([[0.0, 0.5, 0.5]]), 0.5, 0.1).tolist() == [0]  # two classes reach 0.5
 
 
-def test_without_annotation_prototypes_have_no_say():
-    logits = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
-    features, none = torch.randn(2, 4), torch.zeros(2, dtype=torch.long)
-    rules = PseudoLabelRules((1, 2), ignored_prototype=True)
-    assert pseudo_labels(logits, features, none, torch.tensor([0b010, 0b010]), None, rules).tolist() == [1, 0]
-
-
 def test_empty_sample():
     empty = torch.zeros(0, dtype=torch.long)
     found = pseudo_labels(torch.zeros(0, 3), torch.zeros(0, 4), empty, empty, None, PseudoLabelRules((1,)))

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from core import builder
-from core.errors import UserError
-from core.running import compiled, temporary
+from core.running import compiled
 from core.running.compiled import njit
 from tests.entry import ROOT, environment, shell
 
@@ -107,19 +106,6 @@ def test_help_compiles_nothing(read_only):
     last = scripts.index("prepare_synthetic_nusc.py")
     assert lines[:last] == ["status 0 False"] * last
     assert [line[:8] for line in lines] == ["status 0"] * len(scripts)
-
-
-def test_a_temporary_folder_of_few_letters_stays(monkeypatch, tmp_path):
-    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
-    temporary.make_room_for_sockets()
-    assert tempfile.tempdir == "/tmp"
-
-
-def test_a_long_temporary_folder_without_another(monkeypatch, tmp_path):
-    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "x" * 111)
-    monkeypatch.setattr(temporary, "_SHORT", ("/none",))
-    with pytest.raises(UserError, match=r"^TMPDIR /tmp/xxx.*\(116 bytes, at most 75\); set it to a shorter path$"):
-        temporary.make_room_for_sockets()
 
 
 SOCKETS = """

@@ -14,7 +14,6 @@ from tests.fake_recordings import (
     CALIBRATION,
     CLASSES,
     POINTS,
-    RAW,
     SIZE,
     TO_CAMERA,
     write,
@@ -65,12 +64,6 @@ def test_clouds_alone(tmp_path):
         reader = opened(tmp_path / name, classes=str(tmp_path / "classes.yaml"))
         assert reader.tokens() == [token] and not reader.has_cameras and reader.frame(0).label_path is None
         assert not reader.project(reader.frame(0), FINITE).seen.any()
-
-
-def test_cameras_that_lack_pictures(root):
-    os.remove(root / "drive/cameras/front/0001.png")
-    reader = opened(root)
-    assert [len(frame.cameras) for frame in reader] == [1, 0, 1]
 
 
 def test_times_match_pictures(root):
@@ -145,9 +138,6 @@ def test_splits_that_make_no_sense(root, splits, words):
     assert words in str(error.value)
 
 
-# ---- point clouds ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", ["ascii", "binary"])
 def test_pcd_with_padding_and_nothing(tmp_path, kind):
     path = str(tmp_path / "a.pcd")
@@ -170,13 +160,6 @@ def test_pcd_as_open3d_writes_it(tmp_path, options):
     path = str(tmp_path / "a.pcd")
     assert open3d.t.io.write_point_cloud(path, cloud, **options)
     np.testing.assert_allclose(read_cloud(path, XYZI).points, points, atol=1e-6)
-
-
-def test_npy(tmp_path):
-    np.save(tmp_path / "a.npy", POINTS.astype(np.float64))
-    np.save(tmp_path / "b.npy", np.rec.fromarrays(POINTS.T, names="x,y,z,intensity"))
-    for name in "ab":
-        np.testing.assert_array_equal(read_cloud(str(tmp_path / f"{name}.npy"), XYZI).points, FINITE)
 
 
 def test_other_columns(tmp_path):
@@ -235,9 +218,6 @@ def test_compressed_clouds_that_are_damaged(tmp_path):
             assert "\n" not in str(error)
 
 
-# ---- files that do not belong together -------------------------------------------------------------------------------
-
-
 def calibration(**changes):
     return yaml.safe_dump({"cameras": {"front": {**CALIBRATION["cameras"]["front"], **changes}}})
 
@@ -290,33 +270,3 @@ def test_stems_that_match_nothing(root, folder, kind):
         UserError, match=f"no {kind} is called as a cloud is \\(found 'x0000', clouds are called as '0000'"
     ):
         opened(root)
-
-
-def test_labels_that_do_not_fit(root):
-    path = root / "drive/labels/0000.label"
-    reader = opened(root)
-    for raw, words in (
-        (RAW[:3], "has 3 labels, its cloud 4 points"),
-        (RAW + 1, "raw label 41, which no class has: add it to classes.yaml"),
-    ):
-        raw.tofile(path)
-        with pytest.raises(UserError, match=words):
-            reader.load_labels(reader.frame(0), 3)
-    np.save(root / "drive/labels/0000.npy", RAW & 0xFFFF)
-    os.remove(path)
-    np.testing.assert_array_equal(opened(root).load_labels(opened(root).frame(0), 3), [1, 2, 0])
-    os.remove(root / "drive/labels/0000.npy")
-    with pytest.raises(UserError, match="no label file for 0000, and 1 of 3"):
-        opened(root).check_files()
-
-
-def test_no_recordings(tmp_path):
-    for place, words in ((tmp_path, "no point cloud"), (tmp_path / "none", "no such folder")):
-        with pytest.raises(UserError, match=words):
-            opened(place)
-
-
-def test_sweeps_need_poses(tmp_path):
-    write_recording(tmp_path, poses=False)
-    with pytest.raises(UserError, match="poses.txt: missing; dataset.num_sweeps 2 needs poses"):
-        opened(tmp_path, num_sweeps=2).check_files(sweeps=True)

@@ -15,16 +15,14 @@ from torchpack.callbacks import LambdaCallback
 
 import core.training.trainer
 from core.errors import RESUME_STATUS, Preempted
-from core.loader.sampler import EpochSampler
 from core.running import runtime
 from core.training.checkpoint import newest_readable_checkpoint, read_checkpoint, save_checkpoint
 from core.training.preemption import Preemption
 from core.training.resume import EXACT_STATE, CheckpointSaver
-from core.training.state import epoch_seed, random_state, restore_random_state
+from core.training.state import epoch_seed
 from tests import made_up
-from tests.entry import ASSOP2P, BEST, PRETRAIN, ROOT, environment, first_difference, refusal, run_script
+from tests.entry import ASSOP2P, BEST, PRETRAIN, ROOT, environment, refusal, run_script
 from tests.test_callbacks import make_trainer
-from tests.test_runtime import draws
 
 
 def test_killed_and_asked_training_ends_as_one_that_was_not(prepared):
@@ -59,9 +57,6 @@ def test_a_signal_to_one_process_stops_all_under_dist_run(prepared, tmp_path):
     last = json.loads((run / "scalars.jsonl").read_text().splitlines()[-1])
     assert state["global_step"] == last["step"] and path.endswith(f"step-{last['step']}.pt")
     assert len(state[EXACT_STATE]["processes"]) == 2 and not (run / ".lock").exists()
-
-
-# ---- what is taken up ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -132,36 +127,6 @@ def test_other_numbers_of_processes_and_frames_a_step(resumable):
     assert "processes 3 -> 1" in warning and "not exactly" in warning
     assert read_checkpoint(str(run / "checkpoints/step-5.pt"))["local_step"] == 4  # one frame was left
     assert read_checkpoint(str(run / "checkpoints/step-9.pt"))["epoch_num"] == 2
-
-
-def test_the_same_seed_gives_the_same_losses_twice(prepared, tmp_path):
-    """With train.deterministic, augmentation and dropout; without the key, too."""
-    for name, deterministic in (("a", "true"), ("b", "false")):
-        words = prepared.words(train__deterministic=deterministic, dataset__use_augment="true")
-        run_script(PRETRAIN, ASSOP2P, "--run-dir", tmp_path / name, *words)
-        torch.use_deterministic_algorithms(False)
-    assert (tmp_path / "a/scalars.jsonl").read_text() == (tmp_path / "b/scalars.jsonl").read_text()
-    assert first_difference(*(read_checkpoint(str(tmp_path / name / "checkpoints/step-4.pt")) for name in "ab")) is None
-
-
-# ---- the parts -----------------------------------------------------------------------------------------------------
-
-
-def test_the_sampler_leaves_out_what_was_seen():
-    whole, rest = (EpochSampler(11, rank=1, world_size=2, shuffle=True) for _ in range(2))
-    whole.set_epoch(3)
-    rest.set_epoch(3, skip=4)
-    assert list(rest) == list(whole)[4:] and len(rest) == len(whole) == 6
-    rest.set_epoch(4)
-    assert len(list(rest)) == 6
-
-
-def test_random_states_travel_through_a_checkpoint(tmp_path):
-    path = str(tmp_path / "state.pt")
-    save_checkpoint(path, random_state())
-    first = draws()
-    restore_random_state(read_checkpoint(path))
-    assert draws() == first
 
 
 def test_handlers_of_signals_are_put_back(tmp_path):

@@ -144,25 +144,6 @@ def test_environment_of_a_checkout_that_git_does_not_describe(monkeypatch, varia
     assert found["git"] is None and found["uncommitted_changes"] is None
 
 
-@pytest.mark.parametrize("tf32", [True, False])
-def test_precision_of_float32_products_is_set(tf32, monkeypatch):
-    monkeypatch.setattr(runtime, "keep_freed_memory", lambda: True)  # stays as it is for the other tests
-    runtime.prepare_device(torch.device("cpu"), tf32)
-    assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
-
-
-@pytest.mark.parametrize("given", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
-def test_segments_expand_unless_the_user_says_otherwise(given, monkeypatch):
-    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-    for name in names:
-        monkeypatch.setenv(name, "backend:native")
-        if name != given:
-            monkeypatch.delenv(name)
-    runtime.expand_segments()
-    found = {name: os.environ[name] for name in names if name in os.environ}
-    assert found == ({given: "backend:native"} if given else {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})
-
-
 def test_e_steps_and_scores_are_computed_in_reproducible_float32(monkeypatch):
     """Whatever training uses, which is as before afterwards, after an error too."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul

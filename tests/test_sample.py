@@ -1,7 +1,6 @@
 """From files to samples."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from core.datasets.projection import normalize_pixels, project
 from core.datasets.sample import PER_VOXEL, Sample, SegmentationDataset
 from core.errors import UserError
 from core.label_files.files import WeakLabel, write_pseudo_label, write_superpixels, write_weak_label
+from tests.fake_labels import weak_label
 from tests.fake_nuscenes import POINTS, SIZE, VERSION, write_fake_nuscenes
 
 IMAGE_SIZE = (18, 32)
@@ -29,13 +29,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = write_fake_nuscenes(folder / "nuscenes")
     reader = NuScenes(str(root), VERSION, "train", str(folder / "index"))
     rng = np.random.default_rng(0)
-    weak = {}
+    weak = {frame.token: weak_label(index) for index, frame in enumerate(reader)}
     for frame in reader:
-        sparse = rng.choice(np.array([0, 1, 2, 16, 255], np.uint8), POINTS, p=[0.6, 0.1, 0.1, 0.1, 0.1])
-        component = rng.integers(-1, 3, POINTS).astype(np.int32)
-        candidates = np.array([0, 0b110, 1 << 16], np.uint32)
-        propagated = np.where(component == 0, 5, 0).astype(np.uint8)
-        weak[frame.token] = WeakLabel(sparse, propagated, component, candidates)
         write_weak_label(str(folder / "weak"), frame.token, weak[frame.token], {}, "hash")
         write_pseudo_label(str(folder / "pseudo"), frame.token, rng.integers(0, 17, POINTS).astype(np.uint8))
         cameras = [view.token for view in frame.cameras]
@@ -89,22 +84,6 @@ def test_fields(data: dict[str, Any], mode: str, points: str) -> None:
         assert sample.rows[voxel] == best
 
 
-def test_augmentation_turns_and_scales_points_alone(data: dict[str, Any]) -> None:
-    options: dict[str, Any] = {"voxel_size": 1e-3}  # every point is a voxel
-    plain, turned = dataset(data, "estep", **options)[0], dataset(data, "train", **options)[0]
-    for name in ("pixel", "camera", "images", "sparse_label", "asso_target", "rows"):
-        np.testing.assert_array_equal(getattr(plain, name), getattr(turned, name))
-    np.testing.assert_array_equal(plain.feats[:, 3], turned.feats[:, 3])
-    factor = np.linalg.norm(turned.feats[:, :3], axis=1) / np.linalg.norm(plain.feats[:, :3], axis=1)
-    assert 0.95 <= factor[0] <= 1.05 and np.ptp(factor) < 1e-5
-    np.testing.assert_allclose(turned.feats[:, 2], plain.feats[:, 2] * factor[0], rtol=1e-5)
-    angle = np.arctan2(turned.feats[:, 1], turned.feats[:, 0]) - np.arctan2(plain.feats[:, 1], plain.feats[:, 0])
-    assert np.ptp(np.mod(angle - angle[0] + np.pi, 2 * np.pi)) < 1e-4
-    np.testing.assert_array_equal(plain.coords.min(0), [0, 0, 0])
-    expected = np.round(turned.feats[:, :3].astype(np.float64) / 1e-3)
-    assert np.abs(turned.coords - (expected - expected.min(0))).max() <= 2  # feats are rounded to float32
-
-
 def test_random_numbers_depend_on_seed_epoch_and_index_alone(data: dict[str, Any]) -> None:
     options = {"augmentation": Augmentation(colors=True, share=0.7)}
     first, second = dataset(data, "train", **options), dataset(data, "train", **options)
@@ -114,13 +93,6 @@ def test_random_numbers_depend_on_seed_epoch_and_index_alone(data: dict[str, Any
     assert not same(first[4, 0], dataset(data, "train", **options, seed=4)[4, 0])
     plain = dataset(data, "eval", **options)
     assert same(plain[0, 0], plain[9, 0])
-
-
-def test_share_of_points(data: dict[str, Any]) -> None:
-    whole = dataset(data, "train")[0].point_rows
-    half = dataset(data, "train", augmentation=Augmentation(share=0.5))[0].point_rows
-    assert len(half) == (len(whole) + 1) // 2 and np.isin(half, whole).all() and (np.diff(half) > 0).all()
-    assert len(dataset(data, "eval", augmentation=Augmentation(share=0.5))[0].point_rows) == len(whole)
 
 
 def test_colors(data: dict[str, Any]) -> None:
@@ -142,17 +114,6 @@ def test_only_asked_labels_are_opened(data: dict[str, Any]) -> None:
         dataset(data, "eval", dense_labels=True)[0]
     with pytest.raises(UserError, match="nowhere"):
         dataset(data, "train", labels=LabelSources("nowhere"))[0]
-
-
-def test_fields_of_other_lengths(data: dict[str, Any]) -> None:
-    sample = dataset(data, "train")[0]
-    with pytest.raises(ValueError, match="agree in length"):
-        replace(sample, camera=sample.camera[1:])
-
-
-def test_bad_options(data: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="mode"):
-        dataset(data, "test")
 
 
 def test_image_errors(tmp_path: Path) -> None:

@@ -11,40 +11,18 @@ from PIL import Image
 
 from core.datasets.augmentation import Augmentation
 from core.datasets.catalog import open_dataset
-from core.datasets.images import resize_image
-from core.datasets.label_sources import LabelSources
 from core.datasets.sample import SegmentationDataset
 from core.datasets.semantic_kitti import CLASSES
 from core.datasets.semantic_kitti import sequence as sequence_module
 from core.datasets.semantic_kitti.sequence import COUNTS, SPLITS
 from core.errors import UserError
-from core.labeling.annotation.parameters import WeakLabelParameters
-from core.labeling.annotation.weak_label import gather_sweeps
 from core.models.fusion import PointSampler
-from tests.fake_kitti import LABELS, PIXELS, POINTS, RAW, SEEN, SIZES, STEP, write_sequence
+from tests.fake_kitti import LABELS, PIXELS, POINTS, SEEN, SIZES, STEP, write_sequence
 
 # the official tables, as the format's documentation has them
-RAW_IDS = {
-    "car": {10, 252},
-    "bicycle": {11},
-    "motorcycle": {15},
-    "truck": {18, 258},
-    "other-vehicle": {13, 16, 20, 256, 257, 259},
-    "person": {30, 254},
-    "bicyclist": {31, 253},
-    "motorcyclist": {32, 255},
-    "road": {40, 60},
-    "parking": {44},
-    "sidewalk": {48},
-    "other-ground": {49},
-    "building": {50},
-    "fence": {51},
-    "vegetation": {70},
-    "trunk": {71},
-    "terrain": {72},
-    "pole": {80},
-    "traffic-sign": {81},
-}
+RAW_IDS = """car 10 252, bicycle 11, motorcycle 15, truck 18 258, other-vehicle 13 16 20 256 257 259, person 30 254,
+bicyclist 31 253, motorcyclist 32 255, road 40 60, parking 44, sidewalk 48, other-ground 49, building 50, fence 51,
+vegetation 70, trunk 71, terrain 72, pole 80, traffic-sign 81"""
 UNLABELED = {0, 1, 52, 99}
 INVERSE = [10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81]
 
@@ -61,31 +39,19 @@ def reader_of(root, split="train", num_sweeps=0, **keys):
     return open_dataset("semantic_kitti", str(root), "v1.0", split, str(root / "index"), num_sweeps, keys=keys)
 
 
-# ---- classes --------------------------------------------------------------------------------------------------------
-
-
-def test_raw_labels_to_classes():
-    assert CLASSES.names[1:] == tuple(RAW_IDS) and CLASSES.num_classes == len(CLASSES.colors) == 20
-    expected = {raw: 0 for raw in UNLABELED}
-    expected |= {raw: 1 + i for i, ids in enumerate(RAW_IDS.values()) for raw in ids}
-    assert len(expected) == 34
-    found = {raw: int(label) for raw, label in enumerate(CLASSES.from_raw) if label != 255}
-    assert found == expected
-    assert CLASSES.things == tuple(range(1, 9))
-
-
-def test_classes_to_raw_labels():
-    assert CLASSES.to_raw.tolist() == [0, *INVERSE]
-    assert CLASSES.from_raw[CLASSES.to_raw].tolist() == list(range(20))
+def test_raw_labels_to_classes_and_back():
+    table = [entry.split() for entry in RAW_IDS.split(",")]
+    assert CLASSES.names[1:] == tuple(name for name, *_ in table)
+    assert CLASSES.num_classes == len(CLASSES.colors) == 20 and CLASSES.things == tuple(range(1, 9))
+    expected = dict.fromkeys(UNLABELED, 0) | {int(raw): 1 + i for i, (_, *ids) in enumerate(table) for raw in ids}
+    assert {raw: int(label) for raw, label in enumerate(CLASSES.from_raw) if label != 255} == expected
+    assert CLASSES.to_raw.tolist() == [0, *INVERSE] and CLASSES.from_raw[CLASSES.to_raw].tolist() == list(range(20))
 
 
 def test_splits_and_counts():
     assert SPLITS["train"] == ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10") and SPLITS["val"] == ("08",)
     totals = {split: sum(COUNTS[name] for name in names) for split, names in SPLITS.items()}
     assert totals == {"train": 19130, "val": 4071, "test": 20351}
-
-
-# ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def test_frames(root):
@@ -142,15 +108,6 @@ def test_points_with_x_up_to_zero_are_not_seen(root):
     assert reader.project(reader.frame(0), points).seen.tolist() == [False, False, True]
 
 
-def test_poses_move_earlier_scans(root):
-    """What stood 10.1 m ahead of the scan before stands STEP m nearer now."""
-    reader = reader_of(root, num_sweeps=3)
-    first, second = reader
-    assert first.sweeps == () and len(second.sweeps) == 1
-    moved = gather_sweeps(reader, second, WeakLabelParameters())
-    np.testing.assert_allclose(moved, POINTS[:, :3] - (STEP, 0, 0), atol=1e-6)
-
-
 def test_poses_of_a_turn(root):
     """Camera 0 has turned to the right by 90 degrees; the sensor is 0.1 m behind it, so it has moved as well."""
     turned = "1 0 0 0 0 1 0 0 0 0 1 0\n0 0 1 0 0 1 0 0 -1 0 0 0\n"  # its z axis is the first camera's x axis
@@ -158,9 +115,6 @@ def test_poses_of_a_turn(root):
     (sweep,) = reader_of(root, num_sweeps=1).frame(1).sweeps
     # 10 m ahead of the first camera is 10 m to the left of the second, in whose LiDAR frame x counts from 0.1 m behind
     np.testing.assert_allclose(sweep.to_key @ [10.1, 0, 0, 1], [0.1, 10, 0, 1], atol=1e-9)
-
-
-# ---- flip -----------------------------------------------------------------------------------------------------------
 
 
 def samples(root, flip=0.0, **changes):
@@ -188,27 +142,6 @@ def test_flip_keeps_each_point_on_its_pixel(root):
     np.testing.assert_array_equal(flipped.feats[mirrored, 4:], plain.feats[order, 4:])
 
 
-def test_flip_looks_superpixels_up_where_they_are(root, monkeypatch):
-    """Maps are of the image as it is: targets do not change."""
-    ids = np.random.default_rng(0).integers(0, 251, (1, 41, 121))
-    monkeypatch.setattr("core.datasets.label_sources.read_superpixels", lambda *_: ids)
-    monkeypatch.setattr("core.datasets.sample.association_targets", lambda found, *_: found.astype(np.uint8))
-    plain, flipped = samples(root, flip=1.0, labels=LabelSources(superpixel_dir="maps"))
-    order, mirrored = np.argsort(plain.rows), np.argsort(flipped.rows)
-    assert len(np.unique(plain.asso_target)) > 2
-    np.testing.assert_array_equal(flipped.asso_target[mirrored], plain.asso_target[order])
-
-
-def test_half_of_the_samples_are_flipped(root):
-    dataset = SegmentationDataset(
-        reader_of(root), "train", voxel_size=0.1, image_size=(41, 121), augmentation=Augmentation(flip=0.5)
-    )
-    image = resize_image(dataset.reader.load_image(dataset.reader.frame(0).cameras[0]), (41, 121)).transpose(2, 0, 1)
-    flipped = [not np.array_equal(dataset[epoch, 0].images[0], image) for epoch in range(60)]
-    assert 15 < sum(flipped) < 45
-    assert flipped == [not np.array_equal(dataset[epoch, 0].images[0], image) for epoch in range(60)]
-
-
 @pytest.mark.parametrize("mode", ["estep", "eval"])
 def test_only_training_samples_are_flipped(root, mode):
     options = {"voxel_size": 0.1, "image_size": (41, 121), "augmentation": Augmentation(flip=1.0)}
@@ -216,57 +149,42 @@ def test_only_training_samples_are_flipped(root, mode):
     assert dataset[0].feats[:, 1].min() == -1
 
 
-# ---- bad input ------------------------------------------------------------------------------------------------------
-
-
-def drop(path):
+def removed(path):
     shutil.rmtree(path) if path.is_dir() else os.remove(path)
 
 
+def text(content):
+    return lambda path: path.write_text(content)
+
+
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "change", "message"),
     [
-        ("image_2", "camera image folder .*00/image_2 is missing: unpack .*data_odometry_color.zip"),
-        ("image_2/000001.png", "camera image .*000001.png is missing, and 1 of 2"),
-        ("calib.txt", "00/calib.txt is missing: unpack data_odometry_calib.zip"),
-        ("labels", "label file .*labels/000000.label is missing, and 2 of 2"),
-        ("velodyne/000001.bin", "velodyne/000001.bin is missing, and 1 of the 2 scans that have an image"),
-        ("poses.txt", "poses.txt is missing"),
+        ("image_2", removed, "camera image folder .*00/image_2 is missing: unpack .*data_odometry_color.zip"),
+        ("calib.txt", removed, "00/calib.txt is missing: unpack data_odometry_calib.zip"),
+        ("labels", removed, "label file .*labels/000000.label is missing, and 2 of 2"),
+        ("velodyne/000001.bin", removed, "000001.bin is missing, and 1 of the 2 scans that have an image"),
+        ("poses.txt", removed, "poses.txt is missing"),
+        ("poses.txt", text("1 0 0 0 0 1 0 0 0 0 1 0\n"), "poses.txt: expected 2 lines .*found 1: .*num_sweeps to 0"),
+        ("calib.txt", text("P2: 1 2 3\nTr: 1\n"), "calib.txt: expected P2 with 12"),
+        ("calib.txt", text(f"P2: {'1 ' * 12}\nTr: {'x ' * 12}\n"), "calib.txt: expected Tr with 12"),
+        ("times.txt", text("0.0\n0.1\n0.2\n"), "times.txt lists 3 scans, .*velodyne has 2"),
     ],
 )
-def test_missing_files(root, name, message):
-    drop(root / "sequences/00" / name)
+def test_sequences_that_are_not_whole(root, name, change, message):
+    change(root / "sequences/00" / name)
     with pytest.raises(UserError, match=message) as caught:
         reader_of(root, num_sweeps=1 if "poses" in name else 0).check_files()
     assert "\n" not in str(caught.value)
+    if name == "poses.txt":
+        reader_of(root).check_files()  # without sweeps no pose is used, and nobody is blamed for it
 
 
-def test_a_missing_root(tmp_path):
-    with pytest.raises(UserError, match="dataset.root .*nowhere: no scan of split 'val' in .*sequences/08/velodyne"):
-        reader_of(tmp_path / "nowhere", "val")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("P2: 1 2 3\nTr: 1\n", "expected P2 with 12"), (f"P2: {'1 ' * 12}\nTr: {'x ' * 12}\n", "expected Tr with 12")],
-)
-def test_a_broken_calibration(root, text, message):
-    (root / "sequences/00/calib.txt").write_text(text)
-    with pytest.raises(UserError, match=f"calib.txt: {message}"):
-        reader_of(root)
-
-
-def test_broken_poses(root):
-    (root / "sequences/00/poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
-    with pytest.raises(UserError, match=r"poses.txt: expected 2 lines .*found 1: .*dataset.num_sweeps to 0"):
-        reader_of(root, num_sweeps=1)
-    reader_of(root).check_files()  # without sweeps no pose is used, and nobody is blamed for it
-
-
-def test_times_of_another_number(root):
-    (root / "sequences/00/times.txt").write_text("0.0\n0.1\n0.2\n")
-    with pytest.raises(UserError, match=r"times.txt lists 3 scans, .*velodyne has 2"):
-        reader_of(root).check_files()
+def test_splits_without_a_scan(root, tmp_path):
+    shutil.rmtree(root / "sequences/08")
+    for place in (root, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="no scan of split 'val' in .*sequences/08/velodyne"):
+            reader_of(place, "val")
 
 
 def test_scans_are_counted_by_numbers(tmp_path):
@@ -287,78 +205,6 @@ def test_scans_are_counted_by_numbers(tmp_path):
     assert reader.tokens()[0] == "00_5" and reader.frame(3).sweeps[0].to_key[0, 3] == pytest.approx(-STEP)
     moved = np.load(tmp_path / "index/00.npz")["size"]
     assert moved.tolist() == [list(SIZES[i % 2]) for i in range(5, 12)]
-
-
-def test_available_scans(root):
-    """Those that have an image, of a data set that is not whole."""
-    (root / "sequences/00/image_2/000000.png").unlink()
-    with pytest.raises(UserError, match="000000.png is missing"):
-        reader_of(root)
-    reader = reader_of(root, frames="available")
-    reader.check_files()
-    assert reader.tokens() == ["00_000001"] and (reader.frame(0).cameras[0].width, len(reader)) == (SIZES[1][0], 1)
-
-
-def test_an_image_that_was_resized_after_its_size_was_kept(root):
-    path = root / "sequences/00/image_2/000001.png"
-    view = reader_of(root).frame(1).cameras[0]
-    Image.new("RGB", (60, 20)).save(path)
-    with pytest.raises(UserError, match=r"000001.png is 60x20, .* say 117x43: .* remove .*index/00.npz") as caught:
-        reader_of(root).load_image(view)
-    os.remove(str(caught.value).split(" remove ")[1].split(",")[0])
-    reader = reader_of(root)
-    assert reader.load_image(reader.frame(1).cameras[0]).shape == (20, 60, 3)
-
-
-def test_a_split_without_a_sequence(root):
-    shutil.rmtree(root / "sequences/08")
-    with pytest.raises(UserError, match=r"no scan of split 'val' in .*08/velodyne: unpack sequence 08$"):
-        reader_of(root, "val")
-
-
-def test_near_points_are_seen(root):
-    """KITTI's depth limit is 0, not 1 m."""
-    reader = reader_of(root)
-    near = np.array([[0.6, 0, 0, 0], [0.11, 0, 0, 0], [0.05, 0, 0, 0]], np.float32)  # depth 0.5, 0.01, -0.05
-    near[:, 1] = -0.5  # before camera 2
-    seen = reader.project(reader.frame(0), near).seen
-    assert seen.tolist() == [True, True, False]
-
-
-@pytest.mark.parametrize("column", [1.5, -0.1])
-def test_scans_of_other_columns(root, column):
-    points = POINTS.copy()
-    points[2, 3] = column
-    for i in range(2):
-        points.tofile(root / f"sequences/00/velodyne/{i:06d}.bin")
-    reader = reader_of(root, num_sweeps=1)
-    for read in (lambda: reader.load_points(reader.frame(0)), lambda: reader.load_sweep(reader.frame(1).sweeps[0])):
-        with pytest.raises(UserError, match=rf"remission {column}, expected numbers from 0 to 1: .*x, y, z, remission"):
-            read()
-
-
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        (RAW[:4], "has 4 labels, its scan 5 points"),
-        (np.append(RAW, RAW[:1]), "has 6 labels, its scan 5 points"),
-        (np.where(np.arange(5) == 2, 12, RAW).astype(np.uint32), "holds the raw label 12"),
-        (np.where(np.arange(5) == 2, 300 | 1 << 16, RAW).astype(np.uint32), "holds the raw label 300"),
-    ],
-)
-def test_bad_labels(root, raw, message):
-    raw.tofile(root / "sequences/00/labels/000000.label")
-    reader = reader_of(root)
-    with pytest.raises(UserError, match=f"000000.label {message}"):
-        reader.load_labels(reader.frame(0), 5)
-
-
-@pytest.mark.parametrize("content", [b"", b"123", np.full(4, np.nan, np.float32).tobytes()])
-def test_bad_scans(root, content):
-    (root / "sequences/00/velodyne/000000.bin").write_bytes(content)
-    reader = reader_of(root)
-    with pytest.raises(UserError, match="000000.bin (has|holds)"):
-        reader.load_points(reader.frame(0))
 
 
 def test_a_half_unpacked_data_set_is_told(root, monkeypatch):

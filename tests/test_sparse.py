@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.sparse import Conv3d, Coordinates, SparseTensor, concatenate, devoxelize, mix_rows, native, voxelize
+from core.sparse import Conv3d, Coordinates, SparseTensor, devoxelize, mix_rows, native, voxelize
 from core.sparse.coordinates import VoxelSet, coarser_sets, interpolation_table, kernel_offsets
 from core.sparse.rows import RowMap, as_on_gpu
 from tests.helpers import DEVICES, HERE, golden
@@ -165,14 +165,6 @@ def kernel_of(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
     return torch.stack([s if isinstance(layer, nn.ConvTranspose3d) else s.t() for s in slices])
 
 
-def test_maps_are_built_once_and_concatenation_keeps_rows():
-    coordinates = Coordinates(tensor("A_coords"))
-    assert coordinates.kernel_map(3, 1, 2) is coordinates.kernel_map(3, 1, 2)
-    x = SparseTensor(tensor("A_feats"), coordinates)
-    assert concatenate([x, x]).feats.shape == (2000, 16)
-    assert devoxelize(x).shape == (2000, 8)
-
-
 def test_row_map_transposes_back():
     rng = torch.Generator().manual_seed(0)
     rows, weights = torch.randint(7, (20, 3), generator=rng), torch.rand(20, 3, generator=rng)
@@ -243,17 +235,6 @@ def test_coarser_sets_from_the_loader_are_those_built_on_demand():
     for stride in (2, 4, 8, 16):
         assert torch.equal(given.at(stride).coords, built.at(stride).coords)
         assert torch.equal(given.kernel_map(2, 2, stride // 2).table, built.kernel_map(2, 2, stride // 2).table)
-
-
-def test_bfloat16_convolution_is_float32s_rounded():
-    """Under autocast the result differs from float32's by bfloat16's rounding of inputs and result, and by no more."""
-    coordinates, conv = random_set(2000), Conv3d(16, 16, 3)
-    feats = torch.randn(2000, 16)
-    exact = conv(SparseTensor(feats, coordinates)).feats.detach()
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded = conv(SparseTensor(feats, coordinates)).feats
-    assert rounded.dtype == torch.bfloat16
-    assert float((rounded.detach().float() - exact).norm() / exact.norm()) < 1e-2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")

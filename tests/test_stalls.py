@@ -9,10 +9,8 @@ import textwrap
 import time
 
 import pytest
-import torch
 
 from core.running import stalls
-from core.running.comm import any_process, barrier, sum_over_processes
 from core.running.stalls import StallWatch, mark, set_patience
 from tests.entry import ASSOP2P, ROOT, environment, logged
 
@@ -93,16 +91,6 @@ def test_patience_ends(watch):
     watch.look(80000)
     assert len(ended) == 2
 
-
-def test_what_processes_do_together_is_counted(monkeypatch):
-    monkeypatch.setattr(stalls, "progress", stalls._Progress())
-    barrier()
-    any_process(True)
-    sum_over_processes(torch.zeros(1).double().numpy())
-    assert stalls.progress.count == 6
-
-
-# ---- two processes --------------------------------------------------------------------------------------------------
 
 SCRIPT = textwrap.dedent("""
     import os, signal, sys, time

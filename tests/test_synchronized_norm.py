@@ -15,10 +15,7 @@ from torchpack.distributed import context
 from core import builder
 from core.models.batch_norm import BatchNorm1d, BatchNorm2d
 from core.models.synchronized_norm import (
-    NO_ROWS,
     SynchronizedBatchNorm,
-    _combine,
-    _statistics,
     synchronize_batch_norm,
 )
 from core.training.trainer import network_inputs
@@ -96,9 +93,6 @@ def assert_equal(found, expected, case: str, rtol: float = 1e-5) -> None:
         coarse = case == "bfloat16" and name != "state"
         for ours, theirs in pairs:
             torch.testing.assert_close(ours, theirs, rtol=2e-2 if coarse else rtol, atol=2e-2 if coarse else 1e-5)
-
-
-# --- two processes ---
 
 
 def process(rank: int, folder: str) -> None:
@@ -195,14 +189,6 @@ def test_a_network_of_two_processes_is_one(results):
         assert difference <= 1e-3 * values.norm() + 1e-5 * largest, name
 
 
-def test_gradients_in_buckets_are_the_same(results):
-    for plain, ours in (result["gradients"] for result in results):
-        assert all(torch.equal(ours[name], values) for name, values in plain.items())
-
-
-# --- one process ---
-
-
 @contextlib.contextmanager
 def group_of_one(device: str, folder):
     """Within it, the host may not wait for the GPU."""
@@ -223,19 +209,6 @@ def no_waiting(device: str):
         yield
     finally:
         set_mode("default")
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_one_process_is_plain_batch_norm(tmp_path, device):
-    with group_of_one(device, tmp_path):
-        for case in (case for case in ROWS if case != "none"):
-            norm = synchronize_batch_norm(make_norm(case, device))
-            assert_equal(
-                two_steps(norm, case, [0, 1], device),
-                two_steps(make_norm(case, device), case, [0, 1], device),
-                case,
-                rtol=1e-4,
-            )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -269,26 +242,6 @@ def test_mixed_precision_without_waiting(tmp_path, device, dtype):
         torch.testing.assert_close(ours.state_dict()[name], values, **tolerance)
     for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, **tolerance)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_statistics_of_many_processes(device):
-    """As though gathered of processes some of which have no rows, or one."""
-    torch.manual_seed(0)
-    rows = [
-        scale * torch.randn(n, CHANNELS, device=device) + 5 for n, scale in ((0, 1), (9, 1), (1, 1), (0, 1), (40, 7))
-    ]
-    statistics = [_statistics(x, 1e-5) for x in rows]
-    means, invstds = (torch.stack(values) for values in zip(*statistics, strict=True))
-    counts = torch.tensor([len(x) or NO_ROWS for x in rows], device=device)
-    running = torch.zeros(CHANNELS, device=device), torch.ones(CHANNELS, device=device)
-    mean, invstd = _combine(rows[1], means, invstds, *running, 0.1, 1e-5, counts)
-    joined = torch.cat(rows)
-    variance = joined.var(0, correction=0)
-    torch.testing.assert_close(mean, joined.mean(0))
-    torch.testing.assert_close(invstd, (variance + 1e-5).rsqrt())
-    torch.testing.assert_close(running[0], 0.1 * joined.mean(0))
-    torch.testing.assert_close(running[1], 0.9 + 0.1 * joined.var(0))
 
 
 def test_conversion_keeps_parameters_and_names():

@@ -8,41 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.datasets.catalog import open_dataset
-from core.datasets.waymo import CLASSES, Waymo
+from core.datasets.waymo import Waymo
 from core.datasets.waymo import index as waymo_index
 from core.datasets.waymo.components import MOST_OPEN
 from core.datasets.waymo.files import read_test_frames
 from core.datasets.waymo.pack import pack_split
-from core.datasets.waymo.range_image import beam_inclinations, column_azimuths
 from core.errors import UserError
-from tests.fake_waymo import (
-    EXTRINSIC,
-    HEIGHT,
-    IMAGE_HEIGHT,
-    IMAGE_WIDTH,
-    INCLINATIONS,
-    LABELLED,
-    SEGMENTS,
-    SIDE_HEIGHT,
-    TIMES,
-    WIDTH,
-    cell_poses,
-    edit,
-    labels,
-    matrix,
-    projection,
-    range_images,
-    seconds_of,
-    vehicle_pose,
-    write_fake_waymo,
-)
+from tests import fake_waymo
+from tests.fake_waymo import HEIGHT, LABELLED, SEGMENTS, TIMES, WIDTH, edit, matrix, range_images
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     root = tmp_path_factory.mktemp("waymo") / "data"
-    write_fake_waymo(root, test=True)
+    fake_waymo.write_fake_waymo(root, test=True)
     return root
 
 
@@ -52,7 +31,7 @@ def files(request, plain, tmp_path_factory):
     if request.param == "one row a group":
         return plain
     folder = tmp_path_factory.mktemp("packed")
-    write_fake_waymo(folder / "download", test=True, group=1000)
+    fake_waymo.write_fake_waymo(folder / "download", test=True, group=1000)
     wanted = read_test_frames(str(folder / "download/test_frames.txt"))
     for split in ("train", "val", "test"):
         pack_split(str(folder / "download"), str(folder / "data"), split, wanted if split == "test" else None, 10)
@@ -73,28 +52,19 @@ def open_reader(root, split="train", num_sweeps=0, **changes):
 
 def world_points(time):
     """The points of a turn in the world, [N, 3], by matrices: first all of return 1, row by row, then return 2."""
-    poses = cell_poses(time).astype(np.float64)
-    points = []
+    extrinsic, poses, points = fake_waymo.EXTRINSIC, fake_waymo.cell_poses(time).astype(np.float64), []
     for image in range_images(time):
-        for row in range(HEIGHT):
-            for column in range(WIDTH):
-                r = float(image[row, column, 0])
-                if r <= 0:
-                    continue
-                azimuth = ((WIDTH - column - 0.5) / WIDTH * 2 - 1) * np.pi - np.arctan2(
-                    EXTRINSIC[1, 0], EXTRINSIC[0, 0]
-                )
-                up = INCLINATIONS[HEIGHT - 1 - row]
-                ray = np.array([np.cos(azimuth) * np.cos(up), np.sin(azimuth) * np.cos(up), np.sin(up)])
-                points.append((matrix(poses[row, column]) @ EXTRINSIC @ np.append(r * ray, 1))[:3])
+        for row, column in np.argwhere(image[..., 0] > 0):
+            turn = ((WIDTH - column - 0.5) / WIDTH * 2 - 1) * np.pi - np.arctan2(extrinsic[1, 0], extrinsic[0, 0])
+            up = fake_waymo.INCLINATIONS[HEIGHT - 1 - row]
+            ray = np.array([np.cos(turn) * np.cos(up), np.sin(turn) * np.cos(up), np.sin(up)])
+            place = np.append(float(image[row, column, 0]) * ray, 1)
+            points.append((matrix(poses[row, column]) @ extrinsic @ place)[:3])
     return np.array(points)
 
 
 def masks(time):
     return [image[..., 0] > 0 for image in range_images(time)]
-
-
-# ---- points ---------------------------------------------------------------------------------------------------------
 
 
 def test_points_of_both_returns_are_where_they_are_in_the_world(files):
@@ -103,7 +73,7 @@ def test_points_of_both_returns_are_where_they_are_in_the_world(files):
         frame = reader.frame(index)
         points = reader.load_points(frame)
         assert points.dtype == np.float32 and points.shape == (sum(mask.sum() for mask in masks(time)), 5)
-        pose = matrix(vehicle_pose(seconds_of(time)))
+        pose = matrix(fake_waymo.vehicle_pose(fake_waymo.seconds_of(time)))
         in_world = points[:, :3].astype(np.float64) @ pose[:3, :3].T + pose[:3, 3]
         np.testing.assert_allclose(in_world, world_points(time), atol=1e-4)  # poses are float32
         first, second = range_images(time)
@@ -112,38 +82,11 @@ def test_points_of_both_returns_are_where_they_are_in_the_world(files):
         np.testing.assert_array_equal(points[:, 4], values[:, 2])
 
 
-def test_a_pose_for_the_whole_turn_would_be_metres_off(files):
-    """The vehicle moves and turns fast enough that the test above can fail."""
-    still = matrix(vehicle_pose(seconds_of(TIMES[0])))
-    moving = matrix(cell_poses(TIMES[0])[0, WIDTH - 1].astype(np.float64))
-    assert np.linalg.norm((still - moving)[:3, 3]) > 0.5 and np.abs((still - moving)[:3, :3]).max() > 0.03
-
-
-def test_directions():
-    np.testing.assert_allclose(beam_inclinations(None, -0.4, 0.4, 4), [0.3, 0.1, -0.1, -0.3])
-    np.testing.assert_array_equal(beam_inclinations(np.array([-0.2, 0.0, 0.3]), 0, 0, 3), [0.3, 0.0, -0.2])
-    np.testing.assert_allclose(column_azimuths(4, np.eye(4)), np.radians([135, 45, -45, -135]))
-    turned = matrix(np.array([0, 0, np.pi / 2, 0, 0, 0]))
-    np.testing.assert_allclose(column_azimuths(4, turned), np.radians([45, -45, -135, -225]))
-
-
-def test_even_beams_where_the_calibration_lists_none(root):
-    name = "[LiDARCalibrationComponent].beam_inclination.values"
-    for segment in SEGMENTS:
-        edit(
-            root / f"training/lidar_calibration/{segment}.parquet", lambda columns: columns.update({name: [None, None]})
-        )
-    reader = open_reader(root)
-    turn = reader.frame(0).turn
-    assert turn.inclination is None and turn.inclination_limits == (-0.3, 0.04)
-    assert len(reader.load_points(reader.frame(0))) == sum(mask.sum() for mask in masks(TIMES[0]))
-
-
 def test_earlier_turns_move_with_the_vehicle(files):
     reader = open_reader(files, num_sweeps=5)
     assert [len(frame.sweeps) for frame in reader] == [0, 2, 0, 2]  # none from the segment before
     frame = reader.frame(1)
-    to_world = matrix(vehicle_pose(seconds_of(TIMES[2])))
+    to_world = matrix(fake_waymo.vehicle_pose(fake_waymo.seconds_of(TIMES[2])))
     for sweep, time in zip(frame.sweeps, (TIMES[1], TIMES[0]), strict=True):
         xyz = reader.load_sweep(sweep)[:, :3].astype(np.float64)
         moved = xyz @ sweep.to_key[:3, :3].T + sweep.to_key[:3, 3]
@@ -153,13 +96,12 @@ def test_earlier_turns_move_with_the_vehicle(files):
         open_reader(files, num_sweeps=11)
 
 
-# ---- what belongs to the points -------------------------------------------------------------------------------------
-
-
 def test_labels_stay_with_their_points(files):
     reader = open_reader(files)
     frame = reader.frame(3)
-    expected = np.concatenate([image[..., 1][mask] for image, mask in zip(labels(), masks(TIMES[2]), strict=True)])
+    expected = np.concatenate(
+        [image[..., 1][mask] for image, mask in zip(fake_waymo.labels(), masks(TIMES[2]), strict=True)]
+    )
     found = reader.load_labels(frame, len(reader.load_points(frame)))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
@@ -173,12 +115,12 @@ def test_pixels_stay_with_their_points(files):
     points = reader.load_points(frame)
     found = reader.project(frame, points)
     camera, pixel = [], []
-    for image, mask in zip(projection(), masks(TIMES[0]), strict=True):
+    for image, mask in zip(fake_waymo.projection(), masks(TIMES[0]), strict=True):
         for name1, u1, v1, name2, u2, v2 in image[mask]:
             seen = {}
             for name, u, v in ((name1, u1, v1), (name2, u2, v2)):
-                height = SIDE_HEIGHT if name >= 4 else IMAGE_HEIGHT
-                if name and 0 < u < IMAGE_WIDTH - 1 and 0 < v < height - 1:
+                height = fake_waymo.SIDE_HEIGHT if name >= 4 else fake_waymo.IMAGE_HEIGHT
+                if name and 0 < u < fake_waymo.IMAGE_WIDTH - 1 and 0 < v < height - 1:
                     seen[name] = (u, v)
             camera.append(max(seen, default=0) - 1)
             pixel.append(seen[max(seen)] if seen else (0, 0))
@@ -188,48 +130,17 @@ def test_pixels_stay_with_their_points(files):
     assert set(found.camera.tolist()) == {-1, 1, 3}
 
 
-def test_pixels_on_the_rim_do_not_count(root):
-    """The side cameras' rim is that of the image itself; where the later camera does not see a point the other does."""
-
-    def change(columns):
-        prefix = "[LiDARCameraProjectionComponent].range_image_return1.values"
-        for row in range(len(columns[prefix])):
-            image = np.array(columns[prefix][row]).reshape(HEIGHT, WIDTH, 6)
-            image[:] = 0
-            image[0, 1:8] = [
-                (4, 5, SIDE_HEIGHT - 1, 1, 7, 8),  # below the last counted row of camera 4: camera 1
-                (4, 5, SIDE_HEIGHT - 2, 1, 7, 8),
-                (1, 5, SIDE_HEIGHT - 1, 0, 0, 0),
-                (1, 0, 5, 0, 0, 0),  # first column
-                (1, 5, 5, 0, 0, 0),  # has no echo
-                (1, IMAGE_WIDTH - 1, 5, 0, 0, 0),
-                (9, 5, 5, 0, 0, 0),  # no such camera
-            ]
-            columns[prefix][row] = image.reshape(-1).tolist()
-
-    for segment in SEGMENTS:
-        edit(root / f"training/lidar_camera_projection/{segment}.parquet", change)
-    reader = open_reader(root)
-    frame = reader.frame(0)
-    found = reader.project(frame, reader.load_points(frame))
-    assert found.camera[:6].tolist() == [0, 3, 0, -1, -1, -1]  # cells 0 and 5 have no echo
-    assert found.pixel[:3].tolist() == [[7, 8], [5, SIDE_HEIGHT - 2], [5, SIDE_HEIGHT - 1]]
-
-
 def test_images_of_two_sizes_are_padded_to_one(files):
     reader = open_reader(files)
     views = reader.frame(0).cameras
     assert [view.name for view in views] == ["FRONT", "FRONT_LEFT", "FRONT_RIGHT", "SIDE_LEFT", "SIDE_RIGHT"]
-    assert {(view.width, view.height) for view in views} == {(IMAGE_WIDTH, IMAGE_HEIGHT)}
+    assert {(view.width, view.height) for view in views} == {(fake_waymo.IMAGE_WIDTH, fake_waymo.IMAGE_HEIGHT)}
     for camera, view in enumerate(views, 1):
         image = reader.load_image(view)
-        assert image.shape == (IMAGE_HEIGHT, IMAGE_WIDTH, 3) and image.dtype == np.uint8
-        height = SIDE_HEIGHT if camera > 3 else IMAGE_HEIGHT
+        assert image.shape == (fake_waymo.IMAGE_HEIGHT, fake_waymo.IMAGE_WIDTH, 3) and image.dtype == np.uint8
+        height = fake_waymo.SIDE_HEIGHT if camera > 3 else fake_waymo.IMAGE_HEIGHT
         assert np.abs(image[:height].astype(int) - 40 * camera).max() <= 2
         assert not image[height:].any()
-
-
-# ---- frames and index -----------------------------------------------------------------------------------------------
 
 
 def test_frames(files):
@@ -260,36 +171,17 @@ def test_index_is_built_once_and_again_for_other_files(root, monkeypatch):
     builds = []
     build = waymo_index.build_index
     monkeypatch.setattr(waymo_index, "build_index", lambda *args: builds.append(args) or build(*args))
-    open_reader(root)
-    open_reader(root)
-    assert len(builds) == 1
-    os.utime(root / f"training/lidar/{SEGMENTS[0]}.parquet", ns=(1, 1))
-    open_reader(root)
-    assert len(builds) == 2
-    for component in os.listdir(root / "training"):
-        os.remove(root / f"training/{component}/{SEGMENTS[1]}.parquet")
-    assert len(open_reader(root)) == 2 and len(builds) == 3
-    (root.parent / "index/train.npz").write_bytes(b"PK half a file")
-    assert len(open_reader(root)) == 2 and len(builds) == 4
-    np.savez(root.parent / "index/train.npz", meta=np.frombuffer(b'{"format": 0}', np.uint8))
-    assert len(open_reader(root)) == 2 and len(builds) == 5
-    (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[2]}\n")
-    assert len(open_reader(root, "test")) == 1 and len(builds) == 6
-    (root / "test_frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[1]}\n")
-    assert len(open_reader(root, "test")) == 1 and len(builds) == 7
-
-
-def test_labels_may_vanish_after_the_index_is_built(root):
-    """Weakly supervised training opens none."""
-    open_reader(root)
-    shutil.rmtree(root / "training/lidar_segmentation")
-    reader = open_reader(root)
-    assert len(reader) == 4 and not reader.has_labels(reader.frame(0))
-    reader.check_files(labels=False)
-    with pytest.raises(UserError, match=r"lidar_segmentation/.*parquet is missing: labels of 2 of 2 segments"):
-        reader.check_files()
-    with pytest.raises(UserError, match=r"lidar_segmentation/.*parquet is missing"):
-        reader.load_labels(reader.frame(0), 50)
+    index = root.parent / "index/train.npz"
+    changes = (
+        lambda: None,
+        lambda: os.utime(root / f"training/lidar/{SEGMENTS[0]}.parquet", ns=(1, 1)),
+        lambda: [path.unlink() for path in root.glob(f"training/*/{SEGMENTS[1]}.parquet")],
+        lambda: index.write_bytes(b"PK half a file"),
+        lambda: np.savez(index, meta=np.frombuffer(b'{"format": 0}', np.uint8)),
+    )
+    for count, change in enumerate(changes, 1):
+        change()
+        assert len(open_reader(root)) == len(open_reader(root)) == (4 if count < 3 else 2) and len(builds) == count
 
 
 def test_few_files_stay_open_and_none_travels(files):
@@ -305,212 +197,84 @@ def test_few_files_stay_open_and_none_travels(files):
     np.testing.assert_array_equal(copy.load_points(copy.frame(1)), reader.load_points(reader.frame(1)))
 
 
-def test_catalog_hands_over_further_keys(files, tmp_path):
-    (tmp_path / "frames.txt").write_text(f"{SEGMENTS[0]},{TIMES[0]}\n")
-    keys = {"test_frames": str(tmp_path / "frames.txt"), "voxel_size": 0.1, "root": "not this"}
-    reader = open_dataset("waymo", str(files), "v2", "test", str(tmp_path / "index"), 0, keys=keys)
-    assert len(reader) == 1 and reader.name == "waymo"
+def edited(component, name, values):
+    """A change of a file: other values in a column."""
+    column = name if name.startswith("key.") else f"[{component}].{name}"
+    return lambda path: edit(path, lambda columns: columns.update({column: values(columns[column])}))
 
 
-def test_classes():
-    assert CLASSES.num_classes == 23 == len(CLASSES.colors) and CLASSES.names[0] == "ignored"
-    assert [CLASSES.names[c] for c in (1, 8, 13, 14, 18, 22)] == [
-        "car",
-        "sign",
-        "motorcycle",
-        "building",
-        "road",
-        "sidewalk",
-    ]
-    assert [CLASSES.names[c] for c in CLASSES.things] == [
-        *("car", "truck", "bus", "other_vehicle", "motorcyclist", "bicyclist", "pedestrian", "sign"),
-        *("construction_cone", "bicycle", "motorcycle"),
-    ]
-    assert len(np.unique(CLASSES.colors, axis=0)) == 23
+def narrow(columns):
+    for name in columns:
+        if name.endswith(".shape"):
+            columns[name] = [[HEIGHT, WIDTH // 2, 4] for _ in columns[name]]
+        if name.endswith(".values"):
+            columns[name] = [[1] * (HEIGHT * WIDTH * 2) for _ in columns[name]]
 
 
-# ---- bad input ------------------------------------------------------------------------------------------------------
+def spoiled(path):
+    """All but the ends of a file are zeros."""
+    content = bytearray(path.read_bytes())
+    content[40:-3000] = bytes(len(content) - 3040)
+    path.write_bytes(content)
 
 
-def training(root, component, segment=0):
-    return root / f"training/{component}/{SEGMENTS[segment]}.parquet"
-
-
-def test_missing_component(root):
-    shutil.rmtree(root / "training/lidar_pose")
-    with pytest.raises(
-        UserError, match=r"lidar_pose/1000.*parquet is missing: component lidar_pose of 2 of 2 segments"
-    ):
-        open_reader(root)
-
-
-def test_segment_without_labels(root):
-    os.remove(training(root, "lidar_segmentation", 1))
-    with pytest.raises(UserError, match=r"lidar_segmentation/2000.*parquet is missing: labels of 1 of 2 segments"):
-        open_reader(root)
-
-
-def test_segment_whose_labels_are_of_no_frame(root):
-    edit(training(root, "lidar_segmentation"), lambda columns: [values.clear() for values in columns.values()])
-    with pytest.raises(UserError, match=r"lidar_segmentation/1000.*: no labelled frame of the TOP LiDAR"):
-        open_reader(root)
+emptied = lambda columns: [values.clear() for values in columns.values()]  # noqa: E731
+later = edited("", "key.frame_timestamp_micros", lambda times: [time + (time == TIMES[2]) for time in times])
+shortened = edited("LiDARComponent", "range_image_return1.values", lambda rows: [row[:-1] for row in rows])
+class_23 = edited("LiDARSegmentationLabelComponent", "range_image_return1.values", lambda rows: [[23] * 96] * 2)
+low_images = edited("CameraCalibrationComponent", "height", lambda heights: [13, 14, 20, 20, 20])
+NOT_JOINED = rf"no row with .*{TIMES[2]}, which .*lidar_segmentation"
+OTHER_SEGMENT = "holds segment 2000.*; download component lidar of Waymo Open v2"
+OTHER_COMPONENT = "no column key.laser_name, so it is not component lidar of Waymo"
 
 
 @pytest.mark.parametrize(
-    "component", ["lidar", "lidar_pose", "lidar_camera_projection", "camera_image", "vehicle_pose"]
+    ("component", "change", "message"),
+    [
+        ("lidar_segmentation", lambda path: edit(path, emptied), "no labelled frame of the TOP LiDAR"),
+        *((name, later, NOT_JOINED) for name in ("lidar", "lidar_pose", "camera_image", "vehicle_pose")),
+        ("lidar", lambda path: shutil.copy(path.with_name(f"{SEGMENTS[1]}.parquet"), path), OTHER_SEGMENT),
+        (
+            "lidar",
+            lambda path: shutil.copy(path.parents[1] / f"vehicle_pose/{path.name}", path),
+            OTHER_COMPONENT,
+        ),
+        ("camera_image", lambda path: path.write_bytes(b""), "not readable as Parquet"),
+        ("camera_image", lambda path: os.truncate(path, 3000), "not readable as Parquet"),
+    ],
 )
-def test_keys_that_do_not_join(root, component):
-    def shift(columns):
-        times = columns["key.frame_timestamp_micros"]
-        columns["key.frame_timestamp_micros"] = [time + (time == TIMES[2]) for time in times]
-
-    edit(training(root, component), shift)
-    with pytest.raises(UserError, match=rf"{component}/1000.*: no row with .*{TIMES[2]}, which .*lidar_segmentation"):
-        open_reader(root)
-
-
-def test_file_of_another_segment(root):
-    shutil.copy(training(root, "lidar", 1), training(root, "lidar", 0))
-    with pytest.raises(
-        UserError, match=r"lidar/1000.*: holds segment 2000.*; download component lidar of Waymo Open v2"
-    ):
-        open_reader(root)
-
-
-def test_other_columns(root):
-    shutil.copy(training(root, "vehicle_pose"), training(root, "lidar"))
-    with pytest.raises(
-        UserError, match=r"lidar/1000.*: no column key.laser_name, so it is not component lidar of Waymo"
-    ):
-        open_reader(root)
-
-
-def test_other_release(tmp_path):
-    (tmp_path / "training").mkdir()
-    with pytest.raises(
-        UserError, match=r"training holds none of Waymo Open v2's components: download its folders lidar"
-    ):
-        Waymo(str(tmp_path), "v2", "train", str(tmp_path / "index"))
-    (tmp_path / "training/segment-1_with_camera_labels.tfrecord").touch()
-    with pytest.raises(
-        UserError, match=r"camera_labels.tfrecord is of Waymo Open v1: download the Parquet files of v2"
-    ):
-        Waymo(str(tmp_path), "v2", "train", str(tmp_path / "index"))
-    with pytest.raises(UserError, match=r"nowhere is not a folder"):
-        Waymo(str(tmp_path / "nowhere"), "v2", "train", str(tmp_path / "index"))
-    with pytest.raises(UserError, match=r"no split 'trian' \(it has: train, val, test\)"):
-        Waymo(str(tmp_path), "v2", "trian", str(tmp_path / "index"))
-
-
-@pytest.mark.parametrize("keep", [0, 4, 3000])
-def test_cut_file(root, keep):
-    path = training(root, "camera_image")
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(
-        UserError, match=r"camera_image/1000.*: not readable as Parquet \(.*\); download component"
-    ) as error:
+def test_files_that_make_no_index(root, component, change, message):
+    change(root / f"training/{component}/{SEGMENTS[0]}.parquet")
+    with pytest.raises(UserError, match=f"{component}/1000.*: {message}") as error:
         open_reader(root)
     assert "\n" not in str(error.value)
 
 
-def test_file_that_is_damaged_inside(root):
-    """The index needs the keys alone; a damaged range image is found when it is read."""
-    path = training(root, "lidar_pose")
+@pytest.mark.parametrize(
+    ("component", "change", "message"),
+    [
+        ("lidar_pose", spoiled, "lidar_pose/1000.*; download component lidar_pose"),
+        ("lidar_segmentation", lambda path: edit(path, narrow), r"images \(4, 6, 4\), its range images \(4, 12\)"),
+        (
+            "lidar_pose",
+            lambda path: edit(path, narrow),
+            r"pose image \[4, 6, 4\] and 4 beams for a range image of 4 x 12",
+        ),
+        ("lidar", shortened, r"lidar/1000.*: a range image of shape \[4, 12, 4\] has 191 values"),
+        ("lidar_segmentation", class_23, r"holds classes \d+..23, expected 0..22"),
+        ("camera_calibration", low_images, "SIDE_RIGHT in .*camera_image.* is 32x14, the data set's tables say 32x13"),
+    ],
+)
+def test_what_is_damaged_inside_is_found_when_it_is_read(root, component, change, message):
+    """The index needs the keys alone."""
     reader = open_reader(root)
-    content = bytearray(path.read_bytes())
-    content[40:-3000] = bytes(len(content) - 3040)
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"lidar_pose/1000.*; download component lidar_pose"):
-        reader.load_points(reader.frame(0))
-
-
-def test_images_that_do_not_fit_each_other(root):
-    reader = open_reader(root)
+    change(root / f"training/{component}/{SEGMENTS[0]}.parquet")
+    if change is not spoiled:
+        reader = open_reader(root)
     frame = reader.frame(0)
-    points = reader.load_points(frame)
-
-    def narrow(columns):
-        for name in columns:
-            if name.endswith(".shape"):
-                columns[name] = [[HEIGHT, WIDTH // 2, 4] for _ in columns[name]]
-            if name.endswith(".values"):
-                columns[name] = [[1] * (HEIGHT * WIDTH * 2) for _ in columns[name]]
-
-    edit(training(root, "lidar_segmentation"), narrow)
-    edit(training(root, "lidar_pose"), narrow)
-    reader = open_reader(root)
-    with pytest.raises(UserError, match=r"lidar_segmentation/.* has images \(4, 6, 4\), its range images \(4, 12\)"):
-        reader.load_labels(frame, len(points))
-    with pytest.raises(
-        UserError, match=r"lidar_pose/.*: pose image \[4, 6, 4\] and 4 beams for a range image of 4 x 12"
-    ):
-        reader.load_points(reader.frame(0))
-
-
-def test_values_that_do_not_fill_their_shape(root):
-    name = "[LiDARComponent].range_image_return1.values"
-    edit(training(root, "lidar"), lambda columns: columns.update({name: [values[:-1] for values in columns[name]]}))
-    reader = open_reader(root)
-    with pytest.raises(UserError, match=r"lidar/1000.*: a range image of shape \[4, 12, 4\] has 191 values"):
-        reader.load_points(reader.frame(0))
-
-
-def test_unknown_class(root):
-    name = "[LiDARSegmentationLabelComponent].range_image_return1.values"
-    edit(training(root, "lidar_segmentation"), lambda columns: columns.update({name: [[23] * 96] * 2}))
-    reader = open_reader(root)
-    frame = reader.frame(0)
-    with pytest.raises(UserError, match=r"holds classes \d+..23, expected 0..22"):
+    with pytest.raises(UserError, match=message):
         reader.load_labels(frame, len(reader.load_points(frame)))
-
-
-def test_image_of_another_size(root):
-    name = "[CameraCalibrationComponent].height"
-    edit(training(root, "camera_calibration"), lambda columns: columns.update({name: [13, 14, 20, 20, 20]}))
-    reader = open_reader(root)
-    with pytest.raises(UserError, match=r"SIDE_RIGHT in .*camera_image.* is 32x14, the data set's tables say 32x13"):
-        reader.load_image(reader.frame(0).cameras[4])
-
-
-def test_available_segments(root):
-    """Of segments in part nothing is taken, and the index is of what is there, whichever way it was built before."""
-    both = open_reader(root)
-    training(root, "camera_image", 0).unlink()
-    with pytest.raises(UserError, match=r"camera_image of 1 of 2 segments .* set dataset.frames to available"):
-        open_reader(root)
-    reader = open_reader(root, frames="available")
-    reader.check_files()
-    assert {frame.scene for frame in reader} == {SEGMENTS[1]} and 0 < len(reader) < len(both)
-    training(root, "lidar_segmentation", 1).unlink()  # labels may vanish
-    assert open_reader(root, frames="available").tokens() == reader.tokens()
-    training(root, "lidar", 1).unlink()
-    with pytest.raises(UserError, match="holds no segment of split 'train' with a file in each of"):
-        open_reader(root, frames="available")
-
-
-def test_points_that_are_no_numbers_may_be_dropped(root):
-    """An intensity that is none: the point keeps its row, no camera sees it; refused where that is not asked for."""
-    before = open_reader(root)
-    frame = before.frame(0)
-    seen, whole = before.project(frame, before.load_points(frame)).seen, before.load_points(frame)
-    row = int(np.flatnonzero(seen)[0])
-    cell = int(before.echoes(frame).cells[0][row])
-    name = "[LiDARComponent].range_image_return1.values"
-
-    def spoil(columns):
-        for values in columns[name]:
-            values[4 * cell + 1 : 4 * cell + 2] = [float("nan")] * bool(values)
-
-    edit(training(root, "lidar"), spoil)
-    with pytest.raises(UserError, match=r"numbers that are not finite.*dataset.invalid_points"):
-        open_reader(root).load_points(open_reader(root).frame(0))
-    reader = open_reader(root, invalid_points="drop")
-    points = reader.load_points(reader.frame(0))
-    assert np.isnan(points[row]).all() and len(points) == len(whole)
-    np.testing.assert_array_equal(np.delete(points, row, 0), np.delete(whole, row, 0))
-    expected = seen.copy()
-    expected[row] = False
-    np.testing.assert_array_equal(reader.project(reader.frame(0), points).seen, expected)
+        reader.load_image(frame.cameras[4])
 
 
 def test_available_segments_of_the_test_split(root):

@@ -1,4 +1,7 @@
-"""Packing downloads of Waymo Open v2; that what is packed is read as it stands in the download, test_waymo.py tests."""
+"""Packing downloads of Waymo Open v2, what is told of other releases, classes and directions of beams.
+
+That what is packed is read as it stands in the download, test_waymo.py tests.
+"""
 
 import os
 import re
@@ -6,15 +9,18 @@ import shutil
 import sys
 from unittest.mock import patch
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import prepare_waymo
-from core.datasets.waymo import Waymo, pack
+from core.datasets.waymo import CLASSES, Waymo, pack
 from core.datasets.waymo.components import IMAGE, LABELS, LIDAR, POSE, PROJECTION
 from core.datasets.waymo.pack import pack_split
+from core.datasets.waymo.range_image import beam_inclinations, column_azimuths
 from core.errors import UserError
-from tests.fake_waymo import LABELLED, SEGMENTS, TIMES, edit, write_fake_waymo
+from tests.fake_waymo import LABELLED, SEGMENTS, TIMES, edit, matrix, write_fake_waymo
+from tests.helpers import refused
 
 
 @pytest.fixture(scope="module")
@@ -57,30 +63,6 @@ def test_only_what_frames_need_is_kept_a_row_a_group(download, tmp_path, capsys)
     assert files(tmp_path / "data/training")[whole] == files(download / "training")[whole]
     said = re.search(r"training: 4 frames of 2 segments, about (\d.\d\d) GB", capsys.readouterr().out)
     assert said and said[1] == "0.00"
-
-
-def test_the_room_is_about_what_it_takes(download, tmp_path):
-    """Of the fake's small files, tables of contents are the most; what is estimated are the images themselves."""
-    job, frames, num_bytes = pack._plan(str(download), "none", "train", list(SEGMENTS), None, 0)
-    assert frames == 4 and [rows[IMAGE] for rows in job.rows] == [[0, 1, 2, 3, 4, 10, 11, 12, 13, 14]] * 2
-    parquet = pack.ParquetFiles()
-    path = str(download / f"training/{LIDAR}/{SEGMENTS[0]}.parquet")
-    total, number = parquet.column_bytes(path, LIDAR, pack.COLUMNS[LIDAR])
-    assert number == 6 and 0 < total < os.path.getsize(path)
-    cells = 4 * 12 * 4  # a turn of the TOP LiDAR; of the other laser 1 x 2 x 4
-    assert pack._bytes_of(parquet, path, LIDAR, [1, 5]) == total * 2 * cells // (3 * (cells + 8))
-    assert num_bytes > 2 * total
-
-
-def test_too_little_room_is_told_first(download, tmp_path, monkeypatch):
-    def full(folder, num_bytes):
-        assert num_bytes > 1000
-        raise UserError(f"{folder}: needs more")
-
-    monkeypatch.setattr(pack, "check_room", full)
-    with pytest.raises(UserError, match="needs more"):
-        pack_split(str(download), str(tmp_path / "data"), "train")
-    assert not (tmp_path / "data").exists()
 
 
 def test_an_interrupted_packing_goes_on(download, tmp_path, monkeypatch, capsys):
@@ -172,3 +154,34 @@ def test_nulls_are_refused(download, tmp_path):
     edit(path, spoil)
     with pytest.raises(UserError, match=r"lidar/2000.*nulls in \[LiDARComponent\].range_image_return2.values.*again"):
         pack_split(str(tmp_path / "download"), str(tmp_path / "data"), "train")
+
+
+def test_directions():
+    np.testing.assert_allclose(beam_inclinations(None, -0.4, 0.4, 4), [0.3, 0.1, -0.1, -0.3])
+    np.testing.assert_array_equal(beam_inclinations(np.array([-0.2, 0.0, 0.3]), 0, 0, 3), [0.3, 0.0, -0.2])
+    np.testing.assert_allclose(column_azimuths(4, np.eye(4)), np.radians([135, 45, -45, -135]))
+    turned = matrix(np.array([0, 0, np.pi / 2, 0, 0, 0]))
+    np.testing.assert_allclose(column_azimuths(4, turned), np.radians([45, -45, -135, -225]))
+
+
+def test_classes():
+    assert CLASSES.num_classes == 23 == len(np.unique(CLASSES.colors, axis=0)) and CLASSES.names[0] == "ignored"
+    chosen = [CLASSES.names[c] for c in (1, 8, 13, 14, 18, 22)]
+    assert chosen == ["car", "sign", "motorcycle", "building", "road", "sidewalk"]
+    assert CLASSES.things == (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13)
+
+
+def test_other_release(tmp_path):
+    (tmp_path / "training").mkdir()
+    opened = {"root": tmp_path, "split": "train"}
+    refusals = [
+        ({}, "training holds none of Waymo Open v2's components: download its folders lidar"),
+        ({"root": tmp_path / "nowhere"}, "nowhere is not a folder"),
+        ({"split": "trian"}, "no split 'trian' (it has: train, val, test)"),
+        ({}, "camera_labels.tfrecord is of Waymo Open v1: download the Parquet files of v2"),
+    ]
+    for changes, words in refusals:
+        if "v1" in words:
+            (tmp_path / "training/segment-1_with_camera_labels.tfrecord").touch()
+        keys = opened | changes
+        refused(lambda keys=keys: Waymo(str(keys["root"]), "v2", keys["split"], str(tmp_path / "index")), words)

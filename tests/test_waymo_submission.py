@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from core.datasets.waymo import CLASSES, Waymo
-from core.datasets.waymo.classes import benchmark_iou
-from core.datasets.waymo.message import SubmittedFrame, encode_frame, encode_submission, submitted_frames
+from core.datasets.waymo import Waymo
+from core.datasets.waymo.message import SubmittedFrame, encode_frame, encode_submission
 from core.errors import UserError
 from core.scores.metrics import class_iou
-from core.scores.results import class_table, result_row
 from tests.entry import logged
 from tests.fake_waymo import HEIGHT, SEGMENTS, TIMES, WIDTH, range_images, write_fake_waymo
 
@@ -114,14 +112,6 @@ def test_message_parses_with_independent_field_numbers(reader, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.bin"]
 
 
-def test_read_back(reader, tmp_path):
-    write(reader, tmp_path).finish()
-    content = (tmp_path / "submission.bin").read_bytes()
-    frames = list(submitted_frames(content))
-    assert [frame.timestamp for frame in frames] == [TIMES[0], TIMES[1], TIMES[1]]
-    assert frames[0].labels[0].shape == (HEIGHT, WIDTH) and frames[0].labels[0].max() == 22
-
-
 @pytest.mark.parametrize("name", ["account_name", "unique_method_name"])
 def test_required_texts(reader, tmp_path, name):
     reader = Waymo(reader.root, "v2", "test", f"{reader.root}/index", 0, f"{reader.root}/test_frames.txt", {})
@@ -186,9 +176,6 @@ def test_cut_message_is_found(reader, tmp_path, cut):
         submission.check()
 
 
-# ---- scores ---------------------------------------------------------------------------------------------------------
-
-
 def confusion(entries):
     matrix = np.zeros((23, 23), np.int64)
     for (label, prediction), count in entries.items():
@@ -207,19 +194,3 @@ def test_score_of_the_benchmark_beside_ours(reader):
     np.testing.assert_array_equal(rule, expected)
     assert np.nanmean(rule) == pytest.approx((19 + 0.75 + 0.5) / 22)
     assert np.flatnonzero(~np.isnan(ours)).tolist() == [1, 18] and np.nanmean(ours) == pytest.approx(0.625)
-
-
-def test_both_scores_stand_apart_in_the_row_and_in_the_table():
-    matrices = dict.fromkeys(("vox/in_view", "pix/in_view", "vox/all"), CONFUSION)
-    row = result_row("RUN/checkpoints/a.pt", "val", "all", 3, matrices, CLASSES.names, {}, benchmark_iou(CONFUSION))
-    scores = row["scores"]["vox/all"]
-    assert scores["miou"] == 62.5 and scores["iou"]["bus"] is None
-    assert scores["benchmark"]["miou"] == pytest.approx(100 * 20.25 / 22, abs=1e-3)
-    assert scores["benchmark"]["iou"]["bus"] == 0.0 and scores["benchmark"]["iou"]["truck"] == 100.0
-    assert "benchmark" not in row["scores"]["vox/in_view"]
-    lines = class_table(row).splitlines()
-    assert lines[0].endswith("point head, all all, benchmark's rule")
-    assert next(line for line in lines if line.startswith("truck")).split() == ["truck", "-", "-", "-", "100.0"]
-    assert lines[-1].split() == ["mean", "62.5", "62.5", "62.5", "92.0"]
-    without = class_table(result_row("RUN/checkpoints/a.pt", "val", "all", 3, matrices, CLASSES.names, {}))
-    assert "benchmark" not in without
