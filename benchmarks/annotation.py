@@ -3,13 +3,13 @@
     python3 -m benchmarks.annotation --data city --run-dir runs/annotation
     python3 -m benchmarks.annotation --data pandaset --source PANDASET --run-dir runs/annotation
 
-For each window, seed and order: the first clicks of the order are put into a journal, label_from_clicks makes weak labels
-of them, and a network is trained on these from scratch. Orders that need suggestions take their first clicks in the order
-`FIRST`; then what predict.py --uncertainty says with the network of the clicks so far decides on the next ones. All
-trainings of a data set have the same number of iterations. `page` is all components, labelled through the page's
-interface (benchmarks/annotator.py). What is there already stays: after an interruption run it again; commands with other
---windows, --seeds, --orders or --shares may share a run directory. The table (annotation.md, annotation.json) and the
-curves (annotation_curve.png) are of all that has finished there.
+For each window, seed and order: the first clicks of the order are put into a journal, label_from_clicks makes weak
+labels of them, and a network (LiDAR alone) is trained on these from scratch. Orders that need suggestions take their
+first clicks in the order FIRST; then what predict.py --uncertainty says with the network of the clicks so far decides on
+the next ones. All trainings of a data set have the same number of iterations. `all` is all components; `page` the same,
+labelled through the page's interface (benchmarks/annotator.py). What is there already stays: after an interruption run
+it again; commands with other --windows, --seeds and --orders may share a run directory. The table (annotation.md,
+annotation.json) and the curves (annotation_curve.png) are of all that has finished there.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torchpack.utils.config import Config
@@ -29,7 +28,7 @@ from benchmarks.accuracy import check_settings, flat, run_script
 from benchmarks.annotation_report import RESULT, write_report
 from benchmarks.annotator import SIMULATED, answer_all, serving, true_answers
 from core import builder
-from core.annotate.queue import ORDERS, ordered, read_suggestions
+from core.annotate.queue import ORDERS, Suggestions, ordered, read_suggestions
 from core.annotate.run import read_queue
 from core.errors import UserError
 from core.figures.training import read_scalars
@@ -40,7 +39,7 @@ from core.running.config import load_config
 from core.running.files import make_folder, write_json
 from core.running.runtime import Run, prepare_device, seed_everything
 
-FIRST = "frames"
+FIRST = "random"
 """Order of the first clicks where there is no network yet."""
 ALL, PAGE = "all", "page"
 SEEDS = (1588147245, 1, 2)
@@ -147,7 +146,7 @@ class Loop:
         """The first answers in an order, so many that they take a share of all clicks."""
         clicks = share * sum(len(answer.points) for answer in self.truth.values())
         chosen: dict[Key, Answer] = {}
-        suggestions = {}
+        suggestions = Suggestions()
         if order == ALL:
             return self.truth
         if ORDERS[order].suggested:

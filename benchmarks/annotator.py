@@ -2,9 +2,10 @@
 
     python3 -m benchmarks.annotator CONFIG [--with FILE] [--dataset.root DIR ...]
 
-Starts the server that annotate.py starts, asks it for the queue as the page does, and answers every component that has no
-answer yet as the simulated annotator would: its class, or several with a point of each. What holds the ignored class alone
-is skipped. CONFIG is of a data set with dense labels and proposals; label_from_clicks.py makes the weak labels afterwards.
+Starts the server that annotate.py starts, asks it for the queue as the page does, and answers every component that has
+no answer yet as the simulated annotator would: its class, or several with a point of each. What holds the ignored class
+alone is skipped. CONFIG is of a data set with dense labels and proposals; label_from_clicks.py makes the weak labels
+afterwards.
 """
 
 import argparse
@@ -84,7 +85,14 @@ def serving(config: Config, **arguments: Any) -> Iterator[Client]:
     """A client of a server in this process; `arguments` are those of annotate.py."""
     from core.annotate.run import make_server
 
-    given = {"order": None, "suggestions": None, "who": SIMULATED, "host": "127.0.0.1", "port": 0} | arguments
+    given = {
+        "order": None,
+        "suggestions": None,
+        "repeat": 0.0,
+        "who": SIMULATED,
+        "host": "127.0.0.1",
+        "port": 0,
+    } | arguments
     server = make_server(Run(config, Namespace(**given), None, torch.device("cpu")))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zipfile import BadZipFile
 
 import numpy as np
@@ -51,6 +51,19 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
+class Suggestions:
+    """What a network says.
+
+    Attributes:
+        of: each component.
+        since: when the first of it was written, seconds since 1970: the network saw no answer that was given later.
+    """
+
+    of: Mapping[Key, Suggestion] = field(default_factory=dict)
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
 class Order:
     """How the components are sorted.
 
@@ -74,26 +87,25 @@ ORDERS = {
     "uncertainty": Order(lambda _, found: found.doubt, suggested=True),
     "apart": Order(lambda _, found: found.apart, suggested=True),
     "classes": Order(lambda _, found: found.doubt, lambda _, found: found.label, suggested=True),
+    "balanced": Order(None, lambda _, found: found.label, suggested=True),
     "doubt_frames": Order(lambda _, found: found.doubt, lambda window, _: window, suggested=True),
 }
 _NOTHING = Suggestion(0, 0.0, -1.0, -1.0)
 """Of components without a suggestion, which come last."""
 
 
-def ordered(
-    windows: Sequence[Window], order: str, seed: int, suggestions: Mapping[Key, Suggestion]
-) -> list[tuple[int, int]]:
+def ordered(windows: Sequence[Window], order: str, seed: int, suggestions: Suggestions) -> list[tuple[int, int]]:
     """The components of all windows as (index of the window, component) in the order in which to ask for them, one of
     ORDERS."""
     found = [(i, int(k)) for i, window in enumerate(windows) for k in window.queue]
-    if order == "random":
-        return [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
-    value, group = ORDERS[order].value, ORDERS[order].group
-    if value is None:
+    if order == "file":
         return found
-    said = {(i, k): suggestions.get((windows[i].token, k), _NOTHING) for i, k in found}
-    values = {(i, k): value(int(windows[i].sizes[k]), said[i, k]) for i, k in found}
-    found.sort(key=lambda item: -values[item])
+    value, group = ORDERS[order].value, ORDERS[order].group
+    found = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
+    said = {(i, k): suggestions.of.get((windows[i].token, k), _NOTHING) for i, k in found}
+    if value is not None:
+        values = {(i, k): value(int(windows[i].sizes[k]), said[i, k]) for i, k in found}
+        found.sort(key=lambda item: -values[item])
     if group is None:
         return found
     seen: Counter[int] = Counter()
@@ -105,25 +117,25 @@ def ordered(
     return sorted(found, key=turns.__getitem__)
 
 
-def read_suggestions(directory: str, windows: Sequence[Window], num_classes: int) -> dict[Key, Suggestion]:
+def read_suggestions(directory: str, windows: Sequence[Window], num_classes: int) -> Suggestions:
     """Reads what `predict.py --uncertainty` wrote of the windows' frames; frames without a file are passed over.
 
     Raises:
         UserError: there is none at all; or one is broken, or of other proposals.
     """
     found: dict[Key, Suggestion] = {}
-    files = 0
+    written: list[float] = []
     for window in windows:
         paths = [os.path.join(directory, token + UNCERTAINTY) for token in window.frames]
         there = [path for path in paths if os.path.exists(path)]
-        files += len(there)
+        written += map(os.path.getmtime, there)
         if there:
             found |= _of_window(window, there, num_classes)
-    if not files:
+    if not written:
         raise UserError(
             f"{directory}: no TOKEN{UNCERTAINTY} of the frames to label; write them with predict.py --uncertainty"
         )
-    return found
+    return Suggestions(found, min(written))
 
 
 def _of_window(window: Window, paths: Sequence[str], num_classes: int) -> dict[Key, Suggestion]:
