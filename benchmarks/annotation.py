@@ -5,11 +5,11 @@
 
 For each window, seed and order: the first clicks of the order are put into a journal, label_from_clicks makes weak
 labels of them, and a network (LiDAR alone) is trained on these from scratch. Orders that need suggestions take their
-first clicks in the order FIRST; then what predict.py --uncertainty says with the network of the clicks so far decides on
-the next ones. All trainings of a data set have the same number of iterations. `all` is all components; `page` the same,
-labelled through the page's interface (benchmarks/annotator.py). What is there already stays: after an interruption run
-it again; commands with other --windows, --seeds and --orders may share a run directory. The table (annotation.md,
-annotation.json) and the curves (annotation_curve.png) are of all that has finished there.
+first clicks in the order FIRST; then what predict.py --uncertainty says with the network of the clicks so far decides
+on the next ones. All trainings of a data set have the same number of iterations. `all` is all components; `page` the
+same, labelled through the page's interface (benchmarks/annotator.py). What is there already stays: after an
+interruption run it again; commands with other --windows, --seeds and --orders may share a run directory. The table
+(annotation.md, annotation.json) and the curves (annotation_curve.png) are of all that has finished there.
 """
 
 import argparse

@@ -44,7 +44,7 @@ def read_results(run_dir: str) -> Panels:
 
 
 def summary(results: Results) -> list[dict[str, Any]]:
-    """Of each share, ascending: clicks, components and propagated share (means), and mIoU's mean, lowest and highest."""
+    """Of each share, ascending: clicks, components, propagated share (means), and mIoU's mean, lowest and highest."""
     rows = []
     for share, by_seed in sorted(results.items()):
         found = list(by_seed.values())

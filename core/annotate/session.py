@@ -130,8 +130,8 @@ class Session:
             request: {"action": label, repeat, skip, clear, cut, undo or redo; "window", "component" but for the last
                 two}; for label, and repeat (a second answer, see "again"), "classes": [names], "complete", "points":
                 [{"frame", "row", "class"}] and "seconds"; without points the most central one of "frame" stands for
-                the only class; for cut see `cut_action`. {"action": "ground", "window", "classes": [name], "seconds"} labels
-                all ground of a window that has no answer yet; one undo takes it back.
+                the only class; for cut see `cut_action`. {"action": "ground", "window", "classes": [name], "seconds"}
+                labels all ground of a window that has no answer yet; one undo takes it back.
 
         Returns:
             As `since`, with "component": [index of its window, component] that changed, or None; "again": the same of
