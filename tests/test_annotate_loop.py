@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from benchmarks.annotation import ALL, Loop
+from benchmarks.annotation_report import read_results, summary, write_report
 from benchmarks.annotator import answer_all, true_answers
 from core.annotate.cutting import between_two
 from core.annotate.progress import SOONEST, Repeats, suggested_iou
@@ -34,6 +36,31 @@ def test_a_scripted_annotator_gives_the_labels_of_the_simulated_one(to_label, tm
         np.testing.assert_array_equal(ours.component, theirs.component)
         counts += [np.bincount(label.sparse, minlength=256) for label in (ours, theirs)]
     np.testing.assert_array_equal(*counts)
+
+
+def test_the_benchmark_labels_trains_and_orders(to_label, tmp_path):
+    """A small loop: clicks grow, the network of the clicks so far orders the next ones, a second run adds none."""
+    keys = {"model__name": "spvcnn", "criterion__name": "sparse", "train__validate_every": 0}
+    config = load_config(PRESEG, overrides=to_label.words(**keys))
+    place = tmp_path / "runs/city/window_2/seed_3"
+    loop = Loop(str(place), config, 3, (0.2, 0.5))
+    for order in ("random", "uncertainty", ALL):
+        loop.run(order)
+    panels = read_results(str(tmp_path / "runs"))
+    found = {order: summary(results) for order, results in panels["city", 2].items()}
+    total = sum(len(answer.points) for answer in loop.truth.values())
+    for order in ("random", "uncertainty"):
+        first, second = found[order]
+        assert 0.2 * total <= first["clicks"] < second["clicks"] < 0.6 * total and second["miou"] > 0
+    first, second = (read_journal(f"{place}/{name}/clicks.jsonl").answers for name in ("random/0.2", "uncertainty/0.5"))
+    assert first.items() <= second.items()
+    assert found[ALL][0]["clicks"] == total
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    Loop(str(place), config, 3, (0.2, 0.5)).run("uncertainty")
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+    text = write_report(str(tmp_path / "runs"))
+    assert "made-up city, window 2, 4 iterations" in text and "| uncertainty |" in text
+    assert (tmp_path / "runs/annotation_curve.png").stat().st_size > 5000
 
 
 def test_repeated_answers(to_label):

@@ -42,7 +42,7 @@ export function showStatistics({ clicks, median_seconds: seconds, components, al
   const share = (part, whole) => (whole ? ` (${(100 * part / whole).toFixed(1)} %)` : '');
   const rows = [
     ['labelled', `${components} of ${all}`],
-    ['clicks', `${clicks}${seconds === null ? '' : `, ${seconds.toFixed(1)} s`}`],
+    ['clicks', `${clicks}${seconds === null ? '' : `, ${seconds.toFixed(1)} s each`}`],
     ['points', `${compact(points)}${share(points, allPoints)}`],
   ];
   if (repeated) rows.push(['agreed', `${agreed} of ${repeated}`]);
