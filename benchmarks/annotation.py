@@ -28,9 +28,9 @@ from benchmarks.accuracy import check_settings, flat, run_script
 from benchmarks.annotation_report import RESULT, write_report
 from benchmarks.annotator import SIMULATED, answer_all, serving, true_answers
 from core import builder
-from core.annotate.queue import ORDERS, Suggestions, ordered, read_suggestions
+from core.annotate.queue import ORDERS, Order, Suggestions, ordered, read_suggestions
 from core.annotate.run import read_queue
-from core.errors import UserError
+from core.errors import Preempted, UserError
 from core.figures.training import read_scalars
 from core.labeling.annotation.journal import Answer, Key, append, label_action, read_journal
 from core.labeling.over_data_set.label_clicks import check_proposals, label_from_clicks
@@ -39,6 +39,16 @@ from core.running.config import load_config
 from core.running.files import make_folder, write_json
 from core.running.runtime import Run, prepare_device, seed_everything
 
+TRIED = {
+    **ORDERS,
+    "frames": Order(lambda size, _: size, lambda window, _: window),
+    "apart": Order(lambda _, found: found.apart, suggested=True),
+    "uncertain_frames": Order(lambda _, found: found.doubt, lambda window, _: window, suggested=True),
+    "uncertain_classes": Order(lambda _, found: found.doubt, lambda _, found: found.label, suggested=True),
+    "classes": Order(lambda *_: 0, lambda _, found: found.label, suggested=True),
+}
+"""The page's orders, and others that were tried: the largest of each window in turn; the most points of other classes
+than the suggested one; the most uncertain of each window, or of each suggested class, in turn; any of each such class."""
 FIRST = "random"
 """Order of the first clicks where there is no network yet."""
 ALL, PAGE = "all", "page"
@@ -104,7 +114,7 @@ class Loop:
 
     def train(self, order: str, share: float) -> str:
         """Labels a share of the clicks in an order, and trains on them; the folder of the training."""
-        if ORDERS.get(order) and ORDERS[order].suggested and share == self.shares[0]:
+        if order in TRIED and TRIED[order].suggested and share == self.shares[0]:
             order = FIRST
         run = os.path.join(self.folder, order, f"{share:g}")
         if os.path.exists(os.path.join(run, RESULT)):
@@ -112,7 +122,7 @@ class Loop:
         begin = time.process_time()
         config = self._config(run)
         make_folder(run)
-        if not os.path.exists(config.proposals.journal):
+        if order == PAGE or not os.path.exists(config.proposals.journal):
             self._label(order, share, config)
         directory = config.dataset.sparse_label_path
         places = directory, config.proposals.path, config.proposals.journal
@@ -133,7 +143,7 @@ class Loop:
         return config
 
     def _label(self, order: str, share: float, config: Config) -> None:
-        """Fills the journal of a training."""
+        """Fills the journal of a training; the page's annotator resumes."""
         self.truth = self.truth or true_answers(config)
         if order == PAGE:
             with serving(config) as client:
@@ -149,14 +159,14 @@ class Loop:
         suggestions = Suggestions()
         if order == ALL:
             return self.truth
-        if ORDERS[order].suggested:
+        if TRIED[order].suggested:
             before = self.train(order, self.shares[self.shares.index(share) - 1])
             chosen = dict(read_journal(f"{before}/clicks.jsonl").answers)
             predictions = self._predict(before)
             suggestions = read_suggestions(predictions, self.windows, self.reader.classes.num_classes)
             shutil.rmtree(predictions)
         clicks -= sum(len(answer.points) for answer in chosen.values())
-        for i, component in ordered(self.windows, order, self.seed, suggestions):
+        for i, component in ordered(self.windows, TRIED[order], self.seed, suggestions):
             key = (self.windows[i].token, component)
             if clicks <= 0:
                 break
@@ -200,7 +210,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--source", help="pandaset: folder of its scenes")
     parser.add_argument("--windows", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--orders", choices=[*ORDERS, ALL, PAGE], nargs="+", default=[*ORDERS, ALL, PAGE])
+    parser.add_argument("--orders", choices=[*TRIED, ALL, PAGE], nargs="+", default=[*TRIED, ALL, PAGE])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.05, 0.15, 0.4], help="of all clicks, ascending")
     own, overrides = split_overrides(parser, argv)
     arguments = parser.parse_args(own)
@@ -255,6 +265,6 @@ if __name__ == "__main__":
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Preempted):
         print("interrupted: run the same command again to resume", file=sys.stderr)
         sys.exit(130)

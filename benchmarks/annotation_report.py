@@ -26,8 +26,7 @@ Panels = dict[tuple[str, int], dict[str, dict[float, dict[int, dict[str, Any]]]]
 
 def read_results(run_dir: str) -> Panels:
     """All trainings that have finished; orders that need suggestions share their first one with the order FIRST."""
-    from benchmarks.annotation import FIRST
-    from core.annotate.queue import ORDERS
+    from benchmarks.annotation import FIRST, TRIED
 
     panels: Panels = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for path in sorted(glob.glob(f"{glob.escape(run_dir)}/*/window_*/seed_*/*/*/{RESULT}")):
@@ -37,7 +36,7 @@ def read_results(run_dir: str) -> Panels:
         panels[data, int(window.split("_")[1])][order][float(share)][int(seed.split("_")[1])] = content
     for orders in panels.values():
         for order in orders:
-            if order in ORDERS and ORDERS[order].suggested and FIRST in orders:
+            if order in TRIED and TRIED[order].suggested and FIRST in orders:
                 first = min(orders[FIRST])
                 orders[order][first] = dict(orders[FIRST][first])
     return panels
@@ -110,7 +109,7 @@ def draw(axes: Axes, orders: Mapping[str, Results], title: str) -> None:
     axes.grid(axis="y")
 
 
-_NAMES = ("random", "uncertainty", "classes", "balanced", "size", "frames", "file")
+_NAMES = ("random", "uncertainty", "uncertain_classes", "classes", "size", "frames", "file")
 STYLES = dict(zip(_NAMES, SERIES, strict=True))
 
 

@@ -68,44 +68,42 @@ class Order:
     """How the components are sorted.
 
     Attributes:
-        value: of a component, from its number of points and its suggestion; the largest comes first. None: any order.
+        value: of a component, from its number of points and its suggestion; the largest comes first, equal ones at
+            random. None: as the proposals list them.
         group: whose components come in turn, the most valuable one of each group, then the second one of each ...: of
             the window's index and the component's suggestion. None: no turns.
         suggested: needs suggestions.
     """
 
-    value: Callable[[int, Suggestion], float] | None
+    value: Callable[[int, Suggestion], float] | None = None
     group: Callable[[int, Suggestion], int] | None = None
     suggested: bool = False
 
 
+FILE = Order()
+"""Window by window, the largest component first, as the proposals list them."""
 ORDERS = {
-    "file": Order(None),
+    "file": FILE,
     "size": Order(lambda size, _: size),
-    "frames": Order(lambda size, _: size, lambda window, _: window),
-    "random": Order(None),
+    "random": Order(lambda *_: 0),
     "uncertainty": Order(lambda _, found: found.doubt, suggested=True),
-    "apart": Order(lambda _, found: found.apart, suggested=True),
-    "classes": Order(lambda _, found: found.doubt, lambda _, found: found.label, suggested=True),
-    "balanced": Order(None, lambda _, found: found.label, suggested=True),
-    "doubt_frames": Order(lambda _, found: found.doubt, lambda window, _: window, suggested=True),
 }
+"""What a person may choose. Others that were tried are in benchmarks/annotation.py."""
 _NOTHING = Suggestion(0, 0.0, -1.0, -1.0)
 """Of components without a suggestion, which come last."""
 
 
-def ordered(windows: Sequence[Window], order: str, seed: int, suggestions: Suggestions) -> list[tuple[int, int]]:
-    """The components of all windows as (index of the window, component) in the order in which to ask for them, one of
-    ORDERS."""
+def ordered(windows: Sequence[Window], order: Order, seed: int, suggestions: Suggestions) -> list[tuple[int, int]]:
+    """The components of all windows as (index of the window, component) in the order in which to ask for them; equal
+    ones as the seed has it."""
     found = [(i, int(k)) for i, window in enumerate(windows) for k in window.queue]
-    if order == "file":
+    value, group = order.value, order.group
+    if value is None:
         return found
-    value, group = ORDERS[order].value, ORDERS[order].group
     found = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
     said = {(i, k): suggestions.of.get((windows[i].token, k), _NOTHING) for i, k in found}
-    if value is not None:
-        values = {(i, k): value(int(windows[i].sizes[k]), said[i, k]) for i, k in found}
-        found.sort(key=lambda item: -values[item])
+    values = {(i, k): value(int(windows[i].sizes[k]), said[i, k]) for i, k in found}
+    found.sort(key=lambda item: -values[item])
     if group is None:
         return found
     seen: Counter[int] = Counter()

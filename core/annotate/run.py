@@ -7,7 +7,7 @@ from torchpack.utils.logging import logger
 
 from core import builder
 from core.annotate.frames import Frames
-from core.annotate.queue import Suggestions, Window, ordered, read_suggestions
+from core.annotate.queue import ORDERS, Suggestions, Window, ordered, read_suggestions
 from core.annotate.server import Server
 from core.annotate.session import Session
 from core.datasets.base import Reader
@@ -59,7 +59,7 @@ def make_server(run: Run) -> Server:
         suggestions = read_suggestions(arguments.suggestions, windows, reader.classes.num_classes)
     order = arguments.order or ("uncertainty" if suggestions.of else "file")
     frames = Frames(reader, config.proposals.path, identity)
-    queue = ordered(windows, order, config.train.seed, suggestions)
+    queue = ordered(windows, ORDERS[order], config.train.seed, suggestions)
     who = arguments.who or getpass.getuser()
     journal = config.proposals.journal
     session = Session(reader.classes, windows, queue, suggestions, frames, journal, who, num_points, arguments.repeat)
