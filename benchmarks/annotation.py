@@ -48,7 +48,7 @@ TRIED = {
     "classes": Order(lambda *_: 0, lambda _, found: found.label, suggested=True),
 }
 """The page's orders, and others that were tried: the largest of each window in turn; the most points of other classes
-than the suggested one; the most uncertain of each window, or of each suggested class, in turn; any of each such class."""
+than the suggested one; the most uncertain of each window, or of each suggested class, in turn; any of each class."""
 FIRST = "random"
 """Order of the first clicks where there is no network yet."""
 ALL, PAGE = "all", "page"
