@@ -91,9 +91,9 @@ def _cell(row: Mapping[str, Any] | None) -> str:
 
 
 def draw(axes: Axes, orders: Mapping[str, Results], title: str) -> None:
-    """mIoU against clicks: the mean of the seeds, and a bar from the lowest to the highest."""
+    """mIoU against clicks: the mean of the seeds, a bar from the lowest to the highest; all orders end in all clicks."""
     for order, results in orders.items():
-        rows = summary(results)
+        rows = summary({**results, **orders.get("all", {})} if order in STYLES else results)
         clicks, middle, low, high = (
             np.array([row[name] for row in rows]) for name in ("clicks", "miou", "lowest", "highest")
         )
@@ -126,7 +126,14 @@ def write_report(run_dir: str) -> str:
     write_json(os.path.join(run_dir, "annotation.json"), content)
     with write_atomic(os.path.join(run_dir, "annotation.md")) as file:
         file.write(text.encode())
-    figure = new_figure(4.2 * len(panels), 3.6)
+    panels = {place: orders for place, orders in panels.items() if any(len(found) > 1 for found in orders.values())}
+    if panels:
+        _save_curves(panels, os.path.join(run_dir, "annotation_curve.png"))
+    return text
+
+
+def _save_curves(panels: Panels, path: str) -> None:
+    figure = new_figure(max(4.2 * len(panels), 6.0), 3.6)
     for axes, ((data, window), orders) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], sorted(panels.items()), strict=True
     ):
@@ -136,5 +143,4 @@ def write_report(run_dir: str) -> str:
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
-    save_figure(figure, os.path.join(run_dir, "annotation_curve.png"))
-    return text
+    save_figure(figure, path)
