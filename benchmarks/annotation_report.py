@@ -91,7 +91,7 @@ def _cell(row: Mapping[str, Any] | None) -> str:
 
 
 def draw(axes: Axes, orders: Mapping[str, Results], title: str) -> None:
-    """mIoU against clicks: the mean of the seeds, a bar from the lowest to the highest; all orders end in all clicks."""
+    """mIoU against clicks: the seeds' mean, a bar from the lowest to the highest; all orders end in all clicks."""
     for order, results in orders.items():
         rows = summary({**results, **orders.get("all", {})} if order in STYLES else results)
         clicks, middle, low, high = (
