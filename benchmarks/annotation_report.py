@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 
 from benchmarks.common import machine, table
-from core.figures.style import INK, SERIES, new_figure, save_figure
+from core.figures.style import INK, SERIES, STYLE, new_figure, save_figure
 from core.running.files import write_atomic, write_json
 
 RESULT = "result.json"
@@ -104,6 +105,10 @@ def draw(axes: Axes, orders: Mapping[str, Results], title: str) -> None:
             markersize=4, linewidth=1.6, elinewidth=0.8, capsize=2,
         )  # fmt: skip
     axes.set_xscale("log")
+    shown = sorted({round(row["clicks"]) for results in orders.values() for row in summary(results)})
+    apart = [k for k, after in zip(shown, [*shown[1:], np.inf], strict=True) if after > 1.1 * k]
+    axes.set_xticks(apart, [f"{clicks:,}" for clicks in apart])
+    axes.minorticks_off()
     axes.set_title(title)
     axes.set_xlabel("clicks")
     axes.grid(axis="y")
@@ -128,12 +133,13 @@ def write_report(run_dir: str) -> str:
         file.write(text.encode())
     panels = {place: orders for place, orders in panels.items() if any(len(found) > 1 for found in orders.values())}
     if panels:
-        _save_curves(panels, os.path.join(run_dir, "annotation_curve.png"))
+        with rc_context(STYLE):
+            _save_curves(panels, os.path.join(run_dir, "annotation_curve.png"))
     return text
 
 
 def _save_curves(panels: Panels, path: str) -> None:
-    figure = new_figure(max(4.2 * len(panels), 6.0), 3.6)
+    figure = new_figure(4.5 * len(panels) + 1.5, 3.6)
     for axes, ((data, window), orders) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], sorted(panels.items()), strict=True
     ):
@@ -142,5 +148,5 @@ def _save_curves(panels: Panels, path: str) -> None:
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper")
     save_figure(figure, path)
