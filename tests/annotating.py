@@ -1,19 +1,15 @@
 """A made-up street to annotate, and a client of the page's server."""
 
-import http.client
-import json
 import os
 import subprocess
 import sys
-import threading
-from argparse import Namespace
 from contextlib import contextmanager
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import numpy as np
 import pytest
-import torch
 
+from benchmarks import annotator
+from core.running.config import load_config
 from core.synthetic.generate import City, generate_city
 from tests.entry import ROOT, Project, environment, run_script
 
@@ -44,59 +40,13 @@ def to_label(proposed_street, tmp_path):
 @contextmanager
 def serving(project, **arguments):
     """A client of a server in this process."""
-    from core.annotate.run import make_server
-    from core.running.config import load_config
-    from core.running.runtime import Run
-
-    given = dict(order=None, suggestions=None, who="anna", host="127.0.0.1", port=0) | arguments
     config = load_config(ANNOTATE, overrides=project.words())
-    server = make_server(Run(config, Namespace(**given), None, torch.device("cpu")))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield Client(server.address)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with annotator.serving(config, **{"who": "anna", **arguments}) as client:
+        yield Client(client.address)
 
 
-class Client:
-    """Asks a server as the page does."""
-
-    def __init__(self, address):
-        self.address = address
-        self.netloc = urlsplit(address).netloc
-        self.headers = {"Authorization": "Bearer " + address.split("token=")[1], "Content-Type": "application/json"}
-
-    def ask(self, method, path, body=None, headers=None):
-        """(status, content)"""
-        connection = http.client.HTTPConnection(self.netloc, timeout=30)
-        try:
-            connection.request(method, path, body, self.headers if headers is None else headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def get(self, path):
-        status, content = self.ask("GET", path)
-        assert status == 200, content
-        return json.loads(content)
-
-    def cloud(self, token):
-        """float32 [N, 3] and int32 [N]: points and components of a frame."""
-        status, content = self.ask("GET", f"/api/frame/{quote(token)}")
-        assert status == 200, content
-        count = int(np.frombuffer(content, "<u4", 1)[0])
-        xyz = np.frombuffer(content, "<f4", 3 * count, 4).reshape(-1, 3)
-        return xyz, np.frombuffer(content, "<i4", count, 4 + 12 * count)
-
-    def act(self, action, status=200, **more):
-        """Carries out an action; what the server says."""
-        found, content = self.ask("POST", "/api/action", json.dumps({"action": action, **more}))
-        assert found == status, content
-        return json.loads(content)
+class Client(annotator.Client):
+    """Labels by places in the queue."""
 
     def target(self, place):
         """Window and component of a place in the queue."""

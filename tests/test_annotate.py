@@ -11,10 +11,8 @@ import numpy as np
 import yaml
 
 from core.label_files.files import read_weak_label
-from core.labeling.annotation.clicks import read_windows, simulated_answers
-from core.labeling.annotation.journal import History, read_journal
+from core.labeling.annotation.journal import read_journal
 from core.labeling.annotation.proposals import read_proposal
-from core.labeling.annotation.uncertainty import UNCERTAINTY
 from tests.annotating import ANNOTATE, PRESEG, known, serving, size_of, start_server
 from tests.entry import refusal, run_script
 
@@ -208,44 +206,6 @@ def test_killed_between_two_clicks_and_started_again(to_label):
         assert client.get("/api/session")["statistics"]["components"] == 2
 
 
-def test_a_scripted_annotator_gives_the_labels_of_the_simulated_one(to_label, tmp_path):
-    """Up to the choice of the point: all components are answered through the interface alone."""
-    from core import builder
-    from core.running.config import load_config
-
-    config = load_config(PRESEG, overrides=to_label.words())
-    reader = builder.make_reader(config, "train")
-    parameters = builder.weak_label_parameters(config)
-    expected = {}
-    for window in read_windows(reader, to_label.more["proposals.path"]):
-        for answer in simulated_answers(reader, window, History(), parameters, config.train.seed):
-            expected[answer.window, answer.component] = answer
-    with serving(to_label) as client:
-        overview = client.get("/api/session")
-        for index, component, _ in overview["queue"]:
-            target = {"window": overview["windows"][index]["token"], "component": component}
-            answer = expected.get(tuple(target.values()))
-            if answer is None:
-                client.act("skip", **target)
-                continue
-            where = {"frame": client.get(f"/api/component/{quote(answer.window)}/{component}")["frame"]}
-            if len(answer.classes) > 1:
-                where = {"points": [{"frame": p.frame, "row": p.row, "class": p.label} for p in answer.points]}
-            statistics = client.act("label", **target, classes=list(answer.classes), **where)["statistics"]
-        assert statistics["components"] == len(expected)
-    run_script("label_from_clicks", PRESEG, *to_label.words())
-    simulated = {"proposals__journal": tmp_path / "s/clicks.jsonl", "dataset__sparse_label_path": tmp_path / "d"}
-    run_script("label_from_clicks", PRESEG, "--simulate", *to_label.words(**simulated))
-    counts = np.zeros((2, 256), int)
-    for token in reader.tokens():
-        ours, theirs = read_weak_label(to_label.weak, token), read_weak_label(str(tmp_path / "d"), token)
-        np.testing.assert_array_equal(ours.propagated, theirs.propagated)
-        np.testing.assert_array_equal(ours.point_candidates(), theirs.point_candidates())
-        np.testing.assert_array_equal(ours.component, theirs.component)
-        counts += [np.bincount(label.sparse, minlength=256) for label in (ours, theirs)]
-    np.testing.assert_array_equal(*counts)
-
-
 def test_all_ground_at_once(to_label):
     """Of one window, but for what has an answer; one undo takes it back, one redo brings it again."""
     with serving(to_label) as client:
@@ -307,6 +267,7 @@ def test_a_cut(to_label):
         assert sum(other["counts"]) == cut_off and min(other["counts"]) > 0  # both frames
         client.act("cut", 400, **target, frame=frame, plane=[0, 0, 1, 1000])
         client.act("cut", 400, **target, frame=frame, plane=[0, 0, 1])
+        client.act("cut", 400, **target, frame="none")
         client.label(0, "car")
         client.label(1, "road")
         for _ in range(3):
@@ -335,35 +296,3 @@ def test_a_class_with_a_commands_key_is_refused(to_label, tmp_path):
     (tmp_path / "classes.yaml").write_text(yaml.safe_dump(classes))
     words = to_label.words(dataset__classes=tmp_path / "classes.yaml")
     assert "'x' is a command of the page" in refusal("annotate", ANNOTATE, *words)
-
-
-def test_orders_and_suggestions(to_label, tmp_path):
-    with serving(to_label, order="size") as client:
-        sizes = [size for _, _, size in client.get("/api/session")["queue"]]
-        assert sizes == sorted(sizes, reverse=True)
-    with serving(to_label) as client:
-        overview = client.get("/api/session")
-        windows = [window for window, _, _ in overview["queue"]]
-        assert windows == sorted(windows)
-    with serving(to_label, order="random") as client:
-        shuffled = client.get("/api/session")["queue"]
-        assert shuffled != overview["queue"] and sorted(shuffled) == sorted(overview["queue"])
-    assert "needs --suggestions" in refusal("annotate", ANNOTATE, *to_label.words(), "--order", "uncertainty")
-    line = refusal("annotate", ANNOTATE, *to_label.words(), "--suggestions", tmp_path)
-    assert "write them with predict.py --uncertainty" in line
-
-    token = overview["windows"][1]["token"]
-    proposal = read_proposal(to_label.more["proposals.path"], token)
-    ids, points = np.unique(proposal.component[proposal.component >= 0], return_counts=True)
-    doubtful = int(ids[len(ids) // 2])
-    fields = dict(
-        component=ids, points=points, label=np.full(len(ids), 3, np.uint8), confidence=np.full(len(ids), 0.75)
-    )
-    fields["entropy"] = np.where(ids == doubtful, 1, 1e-6)
-    np.savez(tmp_path / (token + UNCERTAINTY), window=token, identity=proposal.identity, **fields)
-    with serving(to_label, suggestions=str(tmp_path)) as client:
-        overview = client.get("/api/session")
-        assert overview["queue"][0][:2] == [1, doubtful]
-        assert [1, doubtful, 3, 0.75] in overview["suggestions"] and len(overview["suggestions"]) == len(ids)
-    np.savez(tmp_path / (token + UNCERTAINTY), window=token, identity="other", **fields)
-    assert "of other components" in refusal("annotate", ANNOTATE, *to_label.words(), "--suggestions", tmp_path)

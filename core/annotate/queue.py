@@ -1,8 +1,9 @@
 """Which component the page asks for next, and what a network suggests for it."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from zipfile import BadZipFile
 
 import numpy as np
@@ -40,52 +41,99 @@ class Suggestion:
         label: class that most of its points are predicted to be.
         confidence: mean probability of the predicted classes.
         doubt: sum of the entropies of its points, each as a share of the largest possible one.
+        apart: number of its points that are predicted to be of another class than `label`.
     """
 
     label: int
     confidence: float
     doubt: float
+    apart: float = 0.0
 
 
-def ordered(
-    windows: Sequence[Window], order: str, seed: int, suggestions: Mapping[Key, Suggestion]
-) -> list[tuple[int, int]]:
-    """The components of all windows as (index of the window, component) in the order in which to ask for them.
+@dataclass(frozen=True)
+class Suggestions:
+    """What a network says.
 
-    Args:
-        order: "file": window by window, the largest first; "size": the largest of all first; "random"; "uncertainty":
-            the largest doubt first, those without a suggestion last.
+    Attributes:
+        of: each component.
+        since: when the first of it was written, seconds since 1970: the network saw no answer that was given later.
     """
+
+    of: Mapping[Key, Suggestion] = field(default_factory=dict)
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """How the components are sorted.
+
+    Attributes:
+        value: of a component, from its number of points and its suggestion; the largest comes first, equal ones at
+            random. None: as the proposals list them.
+        group: whose components come in turn, the most valuable one of each group, then the second one of each ...: of
+            the window's index and the component's suggestion. None: no turns.
+        suggested: needs suggestions.
+    """
+
+    value: Callable[[int, Suggestion], float] | None = None
+    group: Callable[[int, Suggestion], int] | None = None
+    suggested: bool = False
+
+
+FILE = Order()
+"""Window by window, the largest component first, as the proposals list them."""
+ORDERS = {
+    "file": FILE,
+    "size": Order(lambda size, _: size),
+    "random": Order(lambda *_: 0),
+    "uncertainty": Order(lambda _, found: found.doubt, suggested=True),
+}
+"""What a person may choose. Others that were tried are in benchmarks/annotation.py."""
+_NOTHING = Suggestion(0, 0.0, -1.0, -1.0)
+"""Of components without a suggestion, which come last."""
+
+
+def ordered(windows: Sequence[Window], order: Order, seed: int, suggestions: Suggestions) -> list[tuple[int, int]]:
+    """The components of all windows as (index of the window, component) in the order in which to ask for them; equal
+    ones as the seed has it."""
     found = [(i, int(k)) for i, window in enumerate(windows) for k in window.queue]
-    if order == "size":
-        found.sort(key=lambda item: -int(windows[item[0]].sizes[item[1]]))
-    elif order == "random":
-        found = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
-    elif order == "uncertainty":
-        nothing = Suggestion(0, 0.0, -1.0)
-        found.sort(key=lambda item: -suggestions.get((windows[item[0]].token, item[1]), nothing).doubt)
-    return found
+    value, group = order.value, order.group
+    if value is None:
+        return found
+    found = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
+    said = {(i, k): suggestions.of.get((windows[i].token, k), _NOTHING) for i, k in found}
+    values = {(i, k): value(int(windows[i].sizes[k]), said[i, k]) for i, k in found}
+    found.sort(key=lambda item: -values[item])
+    if group is None:
+        return found
+    seen: Counter[int] = Counter()
+    turns = {}
+    for item in found:
+        own = group(item[0], said[item])
+        turns[item] = seen[own]
+        seen[own] += 1
+    return sorted(found, key=turns.__getitem__)
 
 
-def read_suggestions(directory: str, windows: Sequence[Window], num_classes: int) -> dict[Key, Suggestion]:
+def read_suggestions(directory: str, windows: Sequence[Window], num_classes: int) -> Suggestions:
     """Reads what `predict.py --uncertainty` wrote of the windows' frames; frames without a file are passed over.
 
     Raises:
         UserError: there is none at all; or one is broken, or of other proposals.
     """
     found: dict[Key, Suggestion] = {}
-    files = 0
+    written: list[float] = []
     for window in windows:
         paths = [os.path.join(directory, token + UNCERTAINTY) for token in window.frames]
         there = [path for path in paths if os.path.exists(path)]
-        files += len(there)
+        written += map(os.path.getmtime, there)
         if there:
             found |= _of_window(window, there, num_classes)
-    if not files:
+    if not written:
         raise UserError(
             f"{directory}: no TOKEN{UNCERTAINTY} of the frames to label; write them with predict.py --uncertainty"
         )
-    return found
+    return Suggestions(found, min(written))
 
 
 def _of_window(window: Window, paths: Sequence[str], num_classes: int) -> dict[Key, Suggestion]:
@@ -95,9 +143,9 @@ def _of_window(window: Window, paths: Sequence[str], num_classes: int) -> dict[K
         try:
             with np.load(path, allow_pickle=False) as archive:
                 identity, component, count = str(archive["identity"]), archive["component"], archive["points"]
-                fields = {name: archive[name] for name in ("label", "confidence", "entropy")}
+                fields = {name: archive[name] for name in ("label", "confidence", "entropy", "spread")}
             if identity == window.identity:
-                votes[component, fields["label"]] += count
+                votes[component, fields["label"]] += count * (1 - fields["spread"])
                 points[component] += count
                 confidence[component] += count * fields["confidence"]
                 entropy[component] += count * fields["entropy"]
@@ -108,7 +156,10 @@ def _of_window(window: Window, paths: Sequence[str], num_classes: int) -> dict[K
                 f"{path}: of other components (hash {identity}, now {window.identity}); run predict.py --uncertainty "
                 "again into another folder"
             )
+    best, agreed = votes.argmax(1), votes.max(1)
     return {
-        (window.token, int(k)): Suggestion(int(votes[k].argmax()), confidence[k] / points[k], float(entropy[k]))
+        (window.token, int(k)): Suggestion(
+            int(best[k]), float(confidence[k] / points[k]), float(entropy[k]), float(points[k] - agreed[k])
+        )
         for k in np.flatnonzero(points)
     }

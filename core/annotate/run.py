@@ -7,7 +7,7 @@ from torchpack.utils.logging import logger
 
 from core import builder
 from core.annotate.frames import Frames
-from core.annotate.queue import Window, ordered, read_suggestions
+from core.annotate.queue import ORDERS, Suggestions, Window, ordered, read_suggestions
 from core.annotate.server import Server
 from core.annotate.session import Session
 from core.datasets.base import Reader
@@ -54,14 +54,15 @@ def make_server(run: Run) -> Server:
     parameters = builder.weak_label_parameters(config)
     identity = check_proposals(reader, config.proposals.path, parameters)
     windows, num_points = read_queue(reader, config.proposals.path, identity, min(config.dataset.small_component_sizes))
-    suggestions = {}
+    suggestions = Suggestions()
     if arguments.suggestions is not None:
         suggestions = read_suggestions(arguments.suggestions, windows, reader.classes.num_classes)
-    order = arguments.order or ("uncertainty" if suggestions else "file")
+    order = arguments.order or ("uncertainty" if suggestions.of else "file")
     frames = Frames(reader, config.proposals.path, identity)
-    queue = ordered(windows, order, config.train.seed, suggestions)
+    queue = ordered(windows, ORDERS[order], config.train.seed, suggestions)
     who = arguments.who or getpass.getuser()
-    session = Session(reader.classes, windows, queue, suggestions, frames, config.proposals.journal, who, num_points)
+    journal = config.proposals.journal
+    session = Session(reader.classes, windows, queue, suggestions, frames, journal, who, num_points, arguments.repeat)
     if session.changed_since:
         logger.warning(
             f"{config.proposals.journal}: {session.changed_since} answers are to components that were proposed anew "

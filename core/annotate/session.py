@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.annotate.cutting import cut_action
 from core.annotate.frames import Frames, OpenFrame
-from core.annotate.queue import Suggestion, Window
-from core.annotate.requests import BadRequest, class_keys, read_plane, read_seconds
+from core.annotate.progress import Repeats, agreement, cost, suggested_iou
+from core.annotate.queue import Suggestions, Window
+from core.annotate.requests import BadRequest, class_keys, read_seconds
 from core.datasets.frame import ClassTable
 from core.errors import UserError
-from core.labeling.annotation.clicks import ProposedWindow, check_answer, human_statistics
-from core.labeling.annotation.cuts import between
+from core.labeling.annotation.clicks import ProposedWindow, check_answer
 from core.labeling.annotation.journal import (
     FORMAT,
-    IGNORED,
     Answer,
     Cut,
     Key,
@@ -43,17 +43,19 @@ class Session:
         classes: ClassTable,
         windows: Sequence[Window],
         queue: Sequence[tuple[int, int]],
-        suggestions: Mapping[Key, Suggestion],
+        suggestions: Suggestions,
         frames: Frames,
         journal: str,
         who: str,
         num_points: int,
+        repeat: float = 0.0,
     ) -> None:
         """Reads the journal.
 
         Args:
             queue: (index of the window, component) in the order in which to ask for them.
             num_points: that labels are wanted for.
+            repeat: share of the answers after which an earlier component comes up again, unannounced.
 
         Raises:
             UserError: the journal is broken or names unknown classes.
@@ -66,14 +68,21 @@ class Session:
         self._history = read_journal(journal)
         for answer in self._history.answers.values():
             class_ids(journal, answer, classes.names)
+        answered = sorted(self._history.answers, key=lambda key: self._history.answers[key].line)
+        own = [key for key in answered if self._stands(key)]
+        self._repeats = Repeats(repeat, own, len(own))
         self._lock = Lock()
         self._changed: list[tuple[list[Key], bool]] = []
 
     @property
     def changed_since(self) -> int:
         """Number of answers to components that were proposed anew since."""
-        identity = {window.token: window.identity for window in self._windows}
-        return sum(a.proposal != identity.get(a.window, a.proposal) for a in self._history.answers.values())
+        return sum(key[0] in self._index and not self._stands(key) for key in self._history.answers)
+
+    def _stands(self, key: Key) -> bool:
+        """Whether there is an answer to a component, and to what is proposed now."""
+        answer = self._history.states.get(key, State()).answer
+        return key[0] in self._index and answer is not None and answer.proposal == self._window_of[key[0]].identity
 
     def overview(self) -> dict[str, Any]:
         """All that the page needs to begin."""
@@ -90,7 +99,7 @@ class Session:
                 "queue": self._whole_queue(),
                 "suggestions": [
                     [self._index[window], k, found.label, round(found.confidence, 3)]
-                    for (window, k), found in self._suggestions.items()
+                    for (window, k), found in self._suggestions.of.items()
                 ],
                 "states": self._states(self._history.states),
                 **self._progress(),
@@ -118,14 +127,15 @@ class Session:
         """Carries out an action: on disk in the journal first.
 
         Args:
-            request: {"action": label, skip, clear, cut, undo or redo; "window", "component" but for the last two}; for
-                label "classes": [names], "complete", "points": [{"frame", "row", "class"}] and "seconds"; without
-                points the most central one of "frame" stands for the only class; for cut "frame" and "plane":
-                [a, b, c, d] in its coordinates. {"action": "ground", "window", "classes": [name], "seconds"} labels all
-                ground of a window that has no answer yet; one undo takes it back.
+            request: {"action": label, repeat, skip, clear, cut, undo or redo; "window", "component" but for the last
+                two}; for label, and repeat (a second answer, see "again"), "classes": [names], "complete", "points":
+                [{"frame", "row", "class"}] and "seconds"; without points the most central one of "frame" stands for
+                the only class; for cut see `cut_action`. {"action": "ground", "window", "classes": [name], "seconds"}
+                labels all ground of a window that has no answer yet; one undo takes it back.
 
         Returns:
-            As `since`, with "component": [index of its window, component] that changed, or None.
+            As `since`, with "component": [index of its window, component] that changed, or None; "again": the same of
+            one to ask for next as if it had no answer, or None.
 
         Raises:
             BadRequest: it is none, or does not fit the proposals; UserError: it cannot be written.
@@ -138,8 +148,12 @@ class Session:
             cut = before != sum(map(len, self._history.cuts.values()))
             self._changed.append((keys, cut))
             known = [[self._index[window], k] for window, k in keys if window in self._index]
+            again = None
+            if request.get("action") == "label":
+                again = self._repeats.after(keys[0], self._history.states)
             return {
                 "component": known[-1] if known else None,
+                "again": again and [self._index[again[0]], again[1]],
                 "states": self._states(keys),
                 "cut": cut,
                 **self._progress(),
@@ -155,11 +169,13 @@ class Session:
         if kind in ("skip", "clear"):
             return {**now, "window": window.token, "component": component}
         if kind == "cut":
-            return {**now, **self._cut(request, window, component)}
-        if kind != "label":
-            raise BadRequest("action: expected label, skip, clear, cut, undo or redo")
+            return {**now, **cut_action(request, component, window, self._cuts(window), self._frames)}
+        if kind == "repeat" and not self._stands((window.token, component)):
+            kind = "label"  # another page has taken the first answer back
+        if kind not in ("label", "repeat"):
+            raise BadRequest("action: expected label, repeat, skip, clear, cut, undo or redo")
         answer = self._answer(request, window, component)
-        return label_action(answer, self._who, time.time(), read_seconds(request.get("seconds")))
+        return label_action(answer, self._who, time.time(), read_seconds(request.get("seconds"))) | {"action": kind}
 
     def _ground(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
         window = self._window(request.get("window"), 0)
@@ -249,19 +265,6 @@ class Session:
             waiting += [(i, part) for part in reversed(parts.get((i, k), []))]
         return found
 
-    def _cut(self, request: Mapping[str, Any], window: Window, component: int) -> dict[str, Any]:
-        frame = request.get("frame")
-        if frame not in window.frames:
-            raise BadRequest("frame: expected one of the window's")
-        plane = read_plane(request.get("plane"))
-        poses = {token: self._frames.open(token).frame.to_world for token in window.frames}
-        planes = {token: plane if token == frame else between(plane, poses[frame], poses[token]) for token in poses}
-        cut = Cut(window.token, component, window.identity, planes)
-        proposal = self._frames.open_cut(window.frames[0], window.frames, (*self._cuts(window), cut)).proposal
-        if not proposal.sizes[-1] or not proposal.sizes[component]:
-            raise BadRequest("the cut leaves all points on one side")
-        return {"window": window.token, "component": component, "proposal": window.identity, "planes": planes}
-
     def _states(self, keys: Any) -> list[list[Any]]:
         """[index of the window, component, state] of components; the state is None where nothing is known."""
         states = self._history.states
@@ -277,23 +280,19 @@ class Session:
             return {"skipped": True} if state.skipped else None
         points = [{"frame": p.frame, "row": p.row, "class": p.label} for p in answer.points]
         classes = [self._classes.names.index(name) for name in answer.classes]
-        return {"classes": classes, "complete": answer.complete, "points": points, "skipped": state.skipped}
+        found = {"classes": classes, "complete": answer.complete, "points": points, "skipped": state.skipped}
+        if state.again is not None:
+            found["again"] = [self._classes.names.index(name) for name in state.again.classes]
+        return found
 
     def _progress(self) -> dict[str, Any]:
-        standing = {
-            key: answer
-            for key, answer in self._history.answers.items()
-            if key[0] in self._index and answer.proposal == self._windows[self._index[key[0]]].identity
-        }
-        points = sum(int(self._sizes(self._windows[self._index[window]])[k]) for window, k in standing)
-        known = human_statistics(self._history)
+        standing = {key: state for key, state in self._history.states.items() if self._stands(key)}
+        sizes = {key: int(self._sizes(self._window_of[key[0]])[key[1]]) for key in standing}
         statistics = {
-            "clicks": sum(len(answer.points) for answer in standing.values()),
-            "median_seconds": known["median_seconds"],
-            "components": len(standing),
+            **cost(standing, sizes),
             "all_components": len(self._queue) + sum(len(self._cuts(window)) for window in self._windows),
-            "ignored": sum(answer.classes == (IGNORED,) for answer in standing.values()),
-            "points": points,
             "all_points": self._num_points,
+            **agreement(standing),
+            **suggested_iou(standing, sizes, self._suggestions, self._classes.names),
         }
         return {"revision": len(self._changed), "statistics": statistics}

@@ -19,6 +19,7 @@ class Page {
     this.view = new View(element('view'), line, (row) => this.clicked(row), (plane) => this.alone(() => this.cut(plane)));
     this.theme = new Theme((background) => { this.view.setBackground(background); this.repaint(); });
     this.current = null; // item of the queue
+    this.again = false; // the current one comes up a second time
     this.cloud = null;
     this.mixed = null; // {points: [{row, frame, class}], row, label}: the last two wait for each other
     this.hideLabelled = false;
@@ -47,11 +48,13 @@ class Page {
 
   // --- what is shown
 
-  async show(item, frame) {
+  // again: asks for it as if it had no answer yet, to see whether a second one agrees
+  async show(item, frame, again = false) {
     const window = this.model.windows[item.window];
     const found = await api.component(window.token, item.id, frame);
     await this.openFrame(found.frame);
     this.current = item;
+    this.again = again;
     this.mixed = this.ground = null;
     this.pictures = found.pictures;
     this.repaint();
@@ -99,7 +102,7 @@ class Page {
     const index = this.model.frameIndex.get(this.cloud.token) + by;
     const frame = this.model.frames[index];
     if (!frame) return;
-    if (this.current?.window === frame.window && !this.mixed) return this.show(this.current, frame.token);
+    if (this.current?.window === frame.window && !this.mixed) return this.show(this.current, frame.token, this.again);
     await this.openFrame(frame.token);
     this.current = this.mixed = null;
     element('pictures').replaceChildren();
@@ -116,17 +119,17 @@ class Page {
     showStatistics(model.statistics);
     showList(model, this.list, current?.key, (item) => this.alone(() => this.show(item)));
     const suggestion = current && model.suggestions.get(current.key);
-    const chosen = mixed ? [...mixed.points.map((p) => p.class), mixed.label ?? -1] : current ? model.state(current.key)?.classes ?? [] : [];
+    const chosen = mixed ? [...mixed.points.map((p) => p.class), mixed.label ?? -1] : current && !this.again ? model.state(current.key)?.classes ?? [] : [];
     markClasses(suggestion?.label, chosen);
     element('what').textContent = titleOf(this);
     element('hint').textContent = hintOf(this);
     element('ground').disabled = !this.cloud || !model.groundLeft(this.frameWindow()).length;
-    document.querySelector('[data-list="contradicted"]').hidden = !model.suggestions.size;
+    document.querySelector('[data-list="contradicted"]').hidden = !model.suggestions.size && !model.statistics.repeated;
     element('accept').hidden = !suggestion || Boolean(mixed);
     if (suggestion) {
       element('accept').lastElementChild.textContent = `Accept ${model.names[suggestion.label]} (${Math.round(100 * suggestion.confidence)} %)`;
     }
-    element('cut').disabled = !current || Boolean(mixed);
+    element('cut').disabled = element('split').disabled = !current || Boolean(mixed);
     for (const id of ['mixed', 'ignored', 'skip']) element(id).disabled = !current;
     element('all-done').hidden = element('not-all').hidden = !mixed?.points.length;
     if (this.cloud) {
@@ -154,7 +157,7 @@ class Page {
     this.mixed = null;
   }
 
-  // Splits the current component by a plane in the shown frame's coordinates.
+  // Splits the current component by a plane in the shown frame's coordinates; without one, into two clusters.
   async cut(plane) {
     if (!this.current || this.mixed) return;
     await this.act({ action: 'cut', ...this.target(), frame: this.cloud.token, plane });
@@ -172,8 +175,10 @@ class Page {
     const where = clicked
       ? { points: points.map((p) => ({ frame: p.frame, row: p.row, class: this.model.names[p.class] })) }
       : { frame: this.cloud.token };
-    await this.act({ action: 'label', ...this.target(), classes, complete, seconds, ...where });
-    await this.next();
+    const action = this.again ? 'repeat' : 'label';
+    const { again } = await this.act({ action, ...this.target(), classes, complete, seconds, ...where });
+    const item = again && this.model.queue[this.model.place.get(keyOf(...again))];
+    await (item ? this.show(item, undefined, true) : this.next());
   }
 
   choose(id) {
@@ -226,7 +231,7 @@ class Page {
   }
 
   async skip() {
-    await this.act({ action: 'skip', ...this.target() });
+    if (!this.again) await this.act({ action: 'skip', ...this.target() });
     await this.next();
   }
 

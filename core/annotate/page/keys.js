@@ -7,7 +7,7 @@ export function listen(page) {
   const buttons = {
     accept: () => enter(page, false), mixed: () => command(page, 'm'), ignored: () => command(page, 'x'), skip: () => command(page, 's'),
     'all-done': () => enter(page, false), 'not-all': () => enter(page, true), undo: () => page.alone(() => page.turnBack('undo')),
-    redo: () => page.alone(() => page.turnBack('redo')), cut: () => page.view.stroke.arm(), ground: () => page.askForGround(), previous: () => command(page, 'ArrowLeft'), next: () => command(page, 'ArrowRight'),
+    redo: () => page.alone(() => page.turnBack('redo')), cut: () => page.view.stroke.arm(), split: () => page.alone(() => page.cut()), ground: () => page.askForGround(), previous: () => command(page, 'ArrowLeft'), next: () => command(page, 'ArrowRight'),
     theme: () => page.theme.toggle(), 'help-button': () => command(page, '?'),
   };
   for (const [id, work] of Object.entries(buttons)) {
@@ -53,7 +53,7 @@ function command(page, key) {
     m: () => { page.mixed = { points: [] }; },
     x: () => (page.mixed || page.ground ? page.choose(0) : page.alone(() => page.label([{ class: 0 }], true))),
     s: () => page.alone(() => page.skip()),
-    Delete: () => page.alone(() => page.act({ action: 'clear', ...page.target() })),
+    Delete: () => page.again || page.alone(() => page.act({ action: 'clear', ...page.target() })),
     Home: () => page.lookAtCurrent(),
   };
   const always = {

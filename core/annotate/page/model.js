@@ -46,11 +46,19 @@ export class Model {
     return this.queue.filter((item) => item.window === window && item.id < this.windows[window].ground && !this.state(item.key)?.classes);
   }
 
-  // Components for which the network suggests what their answer does not name, the surest first.
+  // What speaks against the answer to a component, in words: a second answer, or what the network suggests; '' for nothing.
+  against(key) {
+    const state = this.state(key), suggestion = this.suggestions.get(key);
+    if (!state?.classes) return '';
+    const names = (ids) => ids.map((id) => this.names[id]).sort().join(' + ');
+    if (state.again && names(state.again) !== names(state.classes)) return `, then ${names(state.again)}`;
+    return suggestion && !state.classes.includes(suggestion.label) ? `, not ${this.names[suggestion.label]}?` : '';
+  }
+
+  // Components with something against their answer: second answers first, then suggestions, the surest first.
   contradicted() {
-    const against = ({ key }) => this.state(key)?.classes && this.suggestions.has(key)
-      && !this.state(key).classes.includes(this.suggestions.get(key).label);
-    return this.queue.filter(against).sort((a, b) => this.suggestions.get(b.key).confidence - this.suggestions.get(a.key).confidence);
+    const sureness = ({ key }) => (this.state(key).again ? 2 : this.suggestions.get(key).confidence);
+    return this.queue.filter(({ key }) => this.against(key)).sort((a, b) => sureness(b) - sureness(a));
   }
 
   // The next component to ask for: those left first, then those skipped; null where none is.

@@ -38,14 +38,18 @@ export function markClasses(suggested, chosen) {
   }
 }
 
-export function showStatistics({ clicks, median_seconds: seconds, components, all_components: all, points, all_points: allPoints }) {
+export function showStatistics({ clicks, median_seconds: seconds, components, all_components: all, points, all_points: allPoints, repeated, agreed, judged, suggested_miou: miou }) {
   const share = (part, whole) => (whole ? ` (${(100 * part / whole).toFixed(1)} %)` : '');
   const rows = [
     ['labelled', `${components} of ${all}`],
-    ['clicks', `${clicks}${seconds === null ? '' : `, ${seconds.toFixed(1)} s`}`],
+    ['clicks', `${clicks}${seconds === null ? '' : `, ${seconds.toFixed(1)} s each`}`],
     ['points', `${compact(points)}${share(points, allPoints)}`],
   ];
-  element('statistics').title = 'components labelled; clicks, and median seconds a component; points in labelled components';
+  if (repeated) rows.push(['agreed', `${agreed} of ${repeated}`]);
+  if (judged) rows.push(['model', `${miou.toFixed(0)} %`]);
+  element('statistics').title = `components labelled; clicks, and median seconds a component; points in labelled components${
+    repeated ? '; second answers that agree with the first' : ''}${
+    judged ? `; mIoU of the suggestions for the ${judged} components answered since they were made` : ''}`;
   element('statistics').replaceChildren(...rows.flatMap(([name, value]) => [node('dt', name), node('dd', value)]));
 }
 
@@ -62,7 +66,7 @@ export function showList(model, kind, current, onChoose) {
     const row = node('li'), button = node('button'), state = model.state(item.key);
     const suggestion = model.suggestions.get(item.key);
     if (state?.classes) button.append(swatch(model.colors[state.classes[0]]));
-    const against = kind === 'contradicted' ? `, not ${model.names[suggestion.label]}?` : '';
+    const against = kind === 'contradicted' ? model.against(item.key) : '';
     const text = (model.answerText(item.key) && model.answerText(item.key) + against) || (suggestion ? `${model.names[suggestion.label]}?` : 'component');
     button.append(node('span', `${text} #${item.id}`), node('span', `${item.size} points`, 'size'));
     button.title = model.windows[item.window].token;

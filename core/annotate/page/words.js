@@ -1,8 +1,8 @@
 // What the page says of where it is: the line above the scene, and the line in it.
 
-export function titleOf({ model, current }) {
+export function titleOf({ model, current, again }) {
   if (!current) return model.next() ? 'No component chosen' : 'All components are labelled.';
-  const answer = model.answerText(current.key);
+  const answer = again ? '' : model.answerText(current.key);
   const kind = current.id < model.windows[current.window].ground ? 'ground' : 'cluster';
   return `Component ${current.id} (${kind}, ${current.size} points)${answer ? `: ${answer}` : ''}`;
 }

@@ -62,14 +62,17 @@ class State:
 
     Attributes:
         answer: that stands, or None.
-        seconds: that it took, where that is known; who: gave it.
+        seconds: that it took, where that is known; who: gave it; time: when, seconds since 1970.
         skipped: left for later, after what was said before.
+        again: a second answer, asked for unannounced to see whether both agree. It labels nothing.
     """
 
     answer: Answer | None = None
     seconds: float | None = None
     who: str = ""
     skipped: bool = False
+    time: float = 0.0
+    again: Answer | None = None
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,8 @@ class History:
         return sum(len(answer.points) for answer in self.answers.values())
 
     def apply(self, action: Mapping[str, Any], line: int) -> list[Key]:
-        """Adds one action: label, skip, clear, cut, undo or redo; undo takes back the last one that is not taken back,
-        with all others of its batch.
+        """Adds one action: label, repeat, skip, clear, cut, undo or redo; undo takes back the last one that is not
+        taken back, with all others of its batch.
 
         Returns:
             The components that it changed; none where there was nothing to undo or redo.
@@ -142,7 +145,9 @@ class History:
         if kind == "label":
             seconds = action.get("seconds")
             taken = None if seconds is None else float(seconds)
-            state = State(_answer(action, line), taken, str(action.get("who", "")))
+            state = State(_answer(action, line), taken, str(action.get("who", "")), time=float(action.get("time", 0)))
+        elif kind == "repeat":
+            state = replace(self.states.get(key, State()), again=_answer(action, line))
         elif kind == "skip":
             state = replace(self.states.get(key, State()), skipped=True)
         elif kind == "clear":
