@@ -86,7 +86,7 @@ def serving(config: Config, **arguments: Any) -> Iterator[Client]:
     from core.annotate.run import make_server
 
     given = {
-        "order": None,
+        "order": "file",
         "suggestions": None,
         "repeat": 0.0,
         "who": SIMULATED,

@@ -149,7 +149,7 @@ def test_orders_and_suggestions(to_label, tmp_path):
         overview = client.get("/api/session")
         windows = [window for window, _, _ in overview["queue"]]
         assert windows == sorted(windows)
-    with serving(to_label, order="random") as client:
+    with serving(to_label, order=None) as client:
         shuffled = client.get("/api/session")["queue"]
         assert shuffled != overview["queue"] and sorted(shuffled) == sorted(overview["queue"])
     assert "needs --suggestions" in refusal("annotate", ANNOTATE, *to_label.words(), "--order", "uncertainty")
@@ -165,7 +165,7 @@ def test_orders_and_suggestions(to_label, tmp_path):
     )
     fields |= {"entropy": np.where(ids == doubtful, 1, 1e-6), "spread": np.zeros(len(ids))}
     np.savez(tmp_path / (token + UNCERTAINTY), window=token, identity=proposal.identity, **fields)
-    with serving(to_label, suggestions=str(tmp_path)) as client:
+    with serving(to_label, order=None, suggestions=str(tmp_path)) as client:
         overview = client.get("/api/session")
         assert overview["queue"][0][:2] == [1, doubtful]
         assert [1, doubtful, 3, 0.75] in overview["suggestions"] and len(overview["suggestions"]) == len(ids)
