@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument(
         "--order",
         choices=("file", "size", "random", "uncertainty"),
-        help="which component comes next (default: random; uncertainty with --suggestions)",
+        help="which component comes next (default: size; uncertainty with --suggestions)",
     )
     parser.add_argument(
         "--suggestions", metavar="DIR", help="what predict.py --uncertainty wrote: classes to accept, and how sure"

@@ -142,14 +142,14 @@ def test_a_split_into_two_clusters(to_label):
 
 
 def test_orders_and_suggestions(to_label, tmp_path):
-    with serving(to_label, order="size") as client:
+    with serving(to_label, order=None) as client:
         sizes = [size for _, _, size in client.get("/api/session")["queue"]]
         assert sizes == sorted(sizes, reverse=True)
     with serving(to_label) as client:
         overview = client.get("/api/session")
         windows = [window for window, _, _ in overview["queue"]]
         assert windows == sorted(windows)
-    with serving(to_label, order=None) as client:
+    with serving(to_label, order="random") as client:
         shuffled = client.get("/api/session")["queue"]
         assert shuffled != overview["queue"] and sorted(shuffled) == sorted(overview["queue"])
     assert "needs --suggestions" in refusal("annotate", ANNOTATE, *to_label.words(), "--order", "uncertainty")

@@ -57,7 +57,7 @@ def make_server(run: Run) -> Server:
     suggestions = Suggestions()
     if arguments.suggestions is not None:
         suggestions = read_suggestions(arguments.suggestions, windows, reader.classes.num_classes)
-    order = arguments.order or ("uncertainty" if suggestions.of else "random")
+    order = arguments.order or ("uncertainty" if suggestions.of else "size")
     frames = Frames(reader, config.proposals.path, identity)
     queue = ordered(windows, ORDERS[order], config.train.seed, suggestions)
     who = arguments.who or getpass.getuser()
