@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.accuracy_report import write_report
-from core.errors import UserError
+from core.errors import UserError, run_alone
 from core.running.arguments import split_overrides
 from core.running.config import load_config
 from core.running.files import make_folder, write_json
@@ -268,11 +268,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
+    run_alone(main)

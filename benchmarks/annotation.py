@@ -30,7 +30,7 @@ from benchmarks.annotator import SIMULATED, answer_all, serving, true_answers
 from core import builder
 from core.annotate.queue import ORDERS, Order, Suggestions, ordered, read_suggestions
 from core.annotate.run import read_queue
-from core.errors import Preempted, UserError
+from core.errors import run_alone
 from core.figures.training import read_scalars
 from core.labeling.annotation.journal import Answer, Key, append, label_action, read_journal
 from core.labeling.over_data_set.label_clicks import check_proposals, label_from_clicks
@@ -260,11 +260,4 @@ def load(config: Config) -> Config:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (KeyboardInterrupt, Preempted):
-        print("interrupted: run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
+    run_alone(main)

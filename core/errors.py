@@ -26,6 +26,6 @@ def run_alone(main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Preempted):
         print("interrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(130)
