@@ -6,8 +6,9 @@
 Makes the data, weak labels of each seed and superpixels, trains every row of ROWS with each seed for the same number of
 iterations, and writes a table (accuracy.json, accuracy.md) and the curves (accuracy.png) to the run directory. What is
 there already stays: after an interruption run it again. Commands with other --seeds or --rows may share a run directory
-one after the other; the table is of all trainings that have finished. Sizes are in benchmarks/configs; any key can be
-overridden.
+one after the other; the table is of all trainings that have finished. Sizes are in benchmarks/configs: city and
+pandaset are for CPU cores, city-large and pandaset-large for a GPU; any key can be overridden. With --jobs several
+trainings run at the same time, each with its output in a log beside its run directory.
 """
 
 import argparse
@@ -16,8 +17,10 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,15 +116,25 @@ class Data:
     make: tuple[str, ...]
 
 
+_NUSCENES = ("prepare_synthetic_nusc.py", "--root", "{root}")
+_PANDASET = ("import_recording.py", "{source}", "{root}", "--from", "pandaset")
+
+
+def pandaset(size: str) -> Data:
+    """PandaSet with the sizes of a file in benchmarks/configs."""
+    overlays = ("configs/recordings/pandaset.yaml", f"benchmarks/configs/{size}.yaml")
+    return Data("configs/recordings", overlays, _PANDASET)
+
+
 DATA = {
-    "city": Data(
-        "configs/nuscenes", ("benchmarks/configs/city.yaml",), ("prepare_synthetic_nusc.py", "--root", "{root}")
+    "city": Data("configs/nuscenes", ("benchmarks/configs/city.yaml",), _NUSCENES),
+    "city-large": Data(
+        "configs/nuscenes",
+        ("benchmarks/configs/city_large.yaml",),
+        (*_NUSCENES, "--train-scenes", "28", "--val-scenes", "8", "--test-scenes", "0", "--image-size", "180", "320"),
     ),
-    "pandaset": Data(
-        "configs/recordings",
-        ("configs/recordings/pandaset.yaml", "benchmarks/configs/pandaset.yaml"),
-        ("import_recording.py", "{source}", "{root}", "--from", "pandaset"),
-    ),
+    "pandaset": pandaset("pandaset"),
+    "pandaset-large": pandaset("pandaset_large"),
 }
 
 
@@ -144,51 +157,69 @@ class Matrix:
             "dataset.superpixel": f"{run_dir}/superpixels",
         }
 
-    def run(self, names: Iterable[str], seed: int) -> None:
-        """The rows of a seed, with its weak labels."""
-        self._call("prepare_sparse_label.py", "pretrain/preseg.yaml", [], seed)
-        self._call("prepare_nusc_superpixel.py", "default.yaml", [], seed)
+    def prepare(self, seeds: Iterable[int]) -> None:
+        """Superpixels, and the weak labels of the seeds."""
+        self._call("prepare_nusc_superpixel.py", "default.yaml", [])
+        for seed in seeds:
+            self._call("prepare_sparse_label.py", "pretrain/preseg.yaml", [], seed)
+
+    def train(self, names: Iterable[str], seed: int, log: str | None = None) -> None:
+        """The rows with the weak labels of a seed, one after the other; their output is added to the file `log`."""
         for name in names:
             row, run = ROWS[name], self.folder(name, seed)
             if row.after is not None:
                 weights = f"{run}/{ROWS[row.after].checkpoints}/max-iou-vox-val.pt"
-                self._call(*row.estep, ["--run-dir", run, "--weight-path", weights], seed, overlays=row.overlays)
+                self._call(*row.estep, ["--run-dir", run, "--weight-path", weights], seed, log, overlays=row.overlays)
             script = MSTEP if row.after else PRETRAIN
-            self._call(script, row.config, ["--run-dir", run], seed, row.keys, row.overlays)
+            self._call(script, row.config, ["--run-dir", run], seed, log, row.keys, row.overlays)
 
     def folder(self, name: str, seed: int) -> str:
         """Run directory of a row: that of the row it goes on from, where it does."""
-        while (after := ROWS[name].after) is not None:
-            name = after
-        return f"{self.run_dir}/seed_{seed}/{name}"
+        return f"{self.run_dir}/seed_{seed}/{first_row(name)}"
 
     def _call(
         self,
         script: str,
         config: str,
         arguments: list[str],
-        seed: int,
+        seed: int | None = None,
+        log: str | None = None,
         keys: dict[str, str] | None = None,
         overlays: Sequence[str] = (),
     ) -> None:
-        own = {
-            **self.keys,
-            "dataset.sparse_label_path": f"{self.run_dir}/seed_{seed}/weak_label",
-            "train.seed": str(seed),
-        }
+        own = dict(self.keys)
+        if seed is not None:
+            own |= {
+                "dataset.sparse_label_path": f"{self.run_dir}/seed_{seed}/weak_label",
+                "train.seed": str(seed),
+            }
         given = [word for key, value in {**own, **(keys or {})}.items() for word in (f"--{key}", value)]
         laid = [word for path in overlays for word in ("--with", path)]
-        run_script([script, f"{self.configs}/{config}", *arguments, *self.words, *laid, *given], self.processes)
+        run_script([script, f"{self.configs}/{config}", *arguments, *self.words, *laid, *given], self.processes, log)
 
 
-def run_script(words: Sequence[str], processes: int = 1) -> None:
-    """Runs an entry script, and prints how long it took."""
+def run_script(words: Sequence[str], processes: int = 1, log: str | None = None) -> None:
+    """Runs an entry script, and prints how long it took; its output is added to the file `log`, where one is given."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 else []), *words]
     begin = time.perf_counter()
-    print(f"\n$ python3 {shlex.join(words)}", flush=True)
-    if subprocess.run([sys.executable, *(launcher if processes > 1 else []), *words], check=False).returncode:
-        raise UserError(f"{words[0]}: stopped, the reason stands above; run the same command again to resume")
+    if log is None:
+        print(f"\n$ python3 {shlex.join(words)}", flush=True)
+        status = subprocess.run(command, check=False).returncode
+    else:
+        with open(log, "a", encoding="utf-8") as output:
+            status = subprocess.run(command, check=False, stdout=output, stderr=output).returncode
+    if status:
+        place = f"the reason stands in {log}" if log else "the reason stands above"
+        raise UserError(f"{words[0]}: stopped, {place}; run the same command again to resume")
     print(f"{time.perf_counter() - begin:.0f} s: {' '.join(words[:2])}", flush=True)
+
+
+def first_row(name: str) -> str:
+    """The row that a row's rounds begin with."""
+    while (after := ROWS[name].after) is not None:
+        name = after
+    return name
 
 
 def with_ancestors(names: Iterable[str]) -> list[str]:
@@ -200,6 +231,14 @@ def with_ancestors(names: Iterable[str]) -> list[str]:
             wanted.add(step)
             step = ROWS[step].after
     return [name for name in ROWS if name in wanted]
+
+
+def chains(names: Iterable[str]) -> list[list[str]]:
+    """The rows in the order of ROWS, those together that go on from each other."""
+    found: dict[str, list[str]] = {}
+    for name in with_ancestors(names):
+        found.setdefault(first_row(name), []).append(name)
+    return list(found.values())
 
 
 def check_settings(path: str, settings: dict[str, Any]) -> None:
@@ -239,11 +278,14 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of weak labels and training")
     parser.add_argument("--rows", choices=ROWS, nargs="+", default=list(ROWS), help="default: all")
     parser.add_argument("--processes", type=int, default=1, help="that train together (default: 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time (default: 1)")
     parser.add_argument("--with", dest="overlays", metavar="FILE", action="append", default=[])
     own, overrides = split_overrides(parser, argv)
     arguments = parser.parse_args(own)
-    if arguments.data == "pandaset" and arguments.source is None:
-        parser.error("--data pandaset needs --source, the folder of PandaSet's scenes")
+    if DATA[arguments.data].make is _PANDASET and arguments.source is None:
+        parser.error(f"--data {arguments.data} needs --source, the folder of PandaSet's scenes")
+    if arguments.jobs < 1:
+        parser.error(f"--jobs is at least 1, not {arguments.jobs}")
     return arguments, overrides
 
 
@@ -256,15 +298,33 @@ def main() -> None:
     given = {"--data": arguments.data, "--processes": arguments.processes}
     check_settings(f"{run}/settings.json", {**given, **flat(config.dict())})
     root = f"{run}/data"
-    if arguments.data == "city" and arguments.source is not None:
+    if data.make is not _PANDASET and arguments.source is not None:
         root = arguments.source
     else:
         run_script([word.format(root=root, source=arguments.source) for word in data.make])
     words = [*(word for path in overlays for word in ("--with", path)), *overrides]
     matrix = Matrix(data, run, words, root, arguments.processes)
-    for seed in arguments.seeds:
-        matrix.run(with_ancestors(arguments.rows), seed)
-        print(write_report(run, ROWS, matrix.folder, config.num_epochs), flush=True)
+    matrix.prepare(arguments.seeds)
+    # one seed after the other, but where several train: there the longest first, so that none is waited for at the end
+    tasks = [(chain, seed) for seed in arguments.seeds for chain in chains(arguments.rows)]
+    if arguments.jobs > 1:
+        tasks.sort(key=lambda task: -len(task[0]))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // arguments.jobs)))
+    failed = threading.Event()
+
+    def train(chain: list[str], seed: int) -> None:
+        if failed.is_set():
+            return
+        try:
+            matrix.train(chain, seed, f"{matrix.folder(chain[0], seed)}.log" if arguments.jobs > 1 else None)
+        except UserError:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for training in as_completed([pool.submit(train, *task) for task in tasks]):
+            training.result()
+            print(write_report(run, ROWS, matrix.folder, config.num_epochs), flush=True)
 
 
 if __name__ == "__main__":

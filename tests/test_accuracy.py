@@ -2,6 +2,8 @@
 
 import json
 import sys
+import threading
+from concurrent.futures import Executor, Future
 from unittest.mock import patch
 
 import pytest
@@ -12,16 +14,29 @@ from core.errors import UserError
 from tests.entry import SHRINK, overrides, run_script
 
 
+class InThisThread(Executor):
+    """Runs at once what it is given: training commands listen for signals, which the main thread alone can."""
+
+    def __init__(self, jobs):
+        assert jobs == 1
+
+    def submit(self, function, *arguments):
+        done = Future()
+        done.set_result(function(*arguments))
+        return done
+
+
 @pytest.fixture
 def commands(monkeypatch):
     """The benchmark's commands as it gives them; they run in this process."""
     given = []
 
-    def run(words, processes=1):
+    def run(words, processes=1, log=None):
         given.append(list(words))
         run_script(words[0].removesuffix(".py"), *words[1:])
 
     monkeypatch.setattr(accuracy, "run_script", run)
+    monkeypatch.setattr(accuracy, "ThreadPoolExecutor", InThisThread)
     return given
 
 
@@ -62,13 +77,16 @@ def test_rows_of_the_city_are_trained_and_tabled(commands, city, tmp_path, capsy
 def test_each_row_differs_from_full_weak_supervision_by_what_its_title_says(monkeypatch, tmp_path):
     given = {}
     monkeypatch.setattr(
-        accuracy, "run_script", lambda words, processes=1: given.setdefault(words[-1], []).append(words)
+        accuracy, "run_script", lambda words, processes, log: given.setdefault(words[-1], []).append(words)
     )
-    data = accuracy.DATA["pandaset"]
-    accuracy.Matrix(data, "RUN", [], "ROOT", 2).run(accuracy.ROWS, 5)
+    matrix = accuracy.Matrix(accuracy.DATA["pandaset"], "RUN", [], "ROOT", 2)
+    matrix.prepare([5])
+    for chain in accuracy.chains(accuracy.ROWS):
+        matrix.train(chain, 5)
     commands = [words for found in given.values() for words in found]
     assert len(commands) == 2 + len(accuracy.ROWS) + 4  # labels, superpixels; E-steps
-    assert all("RUN/seed_5/weak_label" in words and "ROOT" in words for words in commands)
+    assert all("RUN/seed_5/weak_label" in words for words in commands if words[0] != "prepare_nusc_superpixel.py")
+    assert all("ROOT" in words for words in commands)
     assert given["spvcnn"][0][1:] != given["spvcnn"][1][1:]
     esteps = [words for words in commands if "--weight-path" in words]
     assert [words[words.index("--weight-path") + 1] for words in esteps] == [
@@ -80,9 +98,35 @@ def test_each_row_differs_from_full_weak_supervision_by_what_its_title_says(monk
     assert len(strong) == 7 and sum("RUN/seed_5/strong_association" in words for words in strong) == 5
 
 
+def test_jobs_begin_with_the_longest_and_stop_after_a_failure(monkeypatch, tmp_path):
+    """Rows that go on from each other stay together and in order; each set of them has its own log."""
+    begun, together = [], threading.Barrier(2, timeout=20)
+
+    def run(words, processes=1, log=None):
+        if log is not None:
+            begun.append(log)
+            if len(set(begun)) <= 2 and begun.count(log) == 1:
+                together.wait()
+            if "mstep" in words[1]:
+                raise UserError("stopped")
+
+    monkeypatch.setattr(accuracy, "run_script", run)
+    with pytest.raises(UserError, match="stopped"):
+        benchmark(
+            "--run-dir", tmp_path, "--seeds", 7, "--jobs", 2, "--rows", "full", "negative", "iteration_2", "lidar"
+        )
+    assert begun.count(f"{tmp_path}/seed_7/association.log") == 3  # iteration 0, E-step, M-step
+    assert f"{tmp_path}/seed_7/full.log" in begun
+    assert accuracy.chains(["iteration_1", "lidar", "sparse"]) == [["sparse"], ["association", "iteration_1"], ["lidar"]]
+
+
 def test_a_command_that_stops_is_named(tmp_path):
+    words = ["eval_miou.py", str(tmp_path / "none.yaml"), "--weight-path", "none.pt"]
     with pytest.raises(UserError, match="eval_miou.py: stopped, the reason stands above"):
-        accuracy.run_script(["eval_miou.py", str(tmp_path / "none.yaml"), "--weight-path", "none.pt"])
+        accuracy.run_script(words)
+    with pytest.raises(UserError, match=f"the reason stands in {tmp_path}/log"):
+        accuracy.run_script(words, log=f"{tmp_path}/log")
+    assert "none.yaml" in (tmp_path / "log").read_text()
 
 
 def lines(*values, image=None):
