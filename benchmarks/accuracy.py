@@ -47,7 +47,6 @@ class Row:
         stage: name of the training in scalars.jsonl.
         checkpoints: folder of its checkpoints in the run directory.
         overlays: files laid over this row's configurations.
-        full: the row of full supervision that it is compared with.
     """
 
     title: str
@@ -58,7 +57,6 @@ class Row:
     stage: str = "train"
     checkpoints: str = "checkpoints"
     overlays: tuple[str, ...] = ()
-    full: str = "full"
 
 
 BASELINE, STRONG = "pretrain/sparse_baseline.yaml", ("configs/strong.yaml",)
@@ -100,10 +98,8 @@ ROWS = {
     **rounds(""),
     "lidar": Row("LiDAR alone, weak labels", BASELINE, {"model.name": "spvcnn"}),
     "lidar_full": Row("LiDAR alone, full supervision", "pretrain/full.yaml", {"model.name": "spvcnn"}),
-    "strong_full": Row("strong, full supervision", "pretrain/full.yaml", overlays=STRONG, full="strong_full"),
-    "strong_negative": Row("strong, without association", BASELINE, overlays=STRONG, full="strong_full"),
-    "strong_association": Row("strong, iteration 0", "pretrain/assop2p.yaml", overlays=STRONG, full="strong_full"),
-    **rounds("strong_", overlays=STRONG, full="strong_full"),
+    "strong_association": Row("strong, iteration 0", "pretrain/assop2p.yaml", overlays=STRONG),
+    **rounds("strong_", overlays=STRONG),
 }
 
 

@@ -17,15 +17,17 @@ Scores = dict[str, Any]
 """Of one training: "curve", a list of [iteration, mIoU % of the point head in view], and numbers; see `scores_of`."""
 
 
+FULL = "full"
+"""The row of full supervision, which all others are compared with."""
+
+
 class Trained(Protocol):
-    """What the report needs to know of a row; `full` is the row that its share is of."""
+    """What the report needs to know of a row."""
 
     @property
     def title(self) -> str: ...
     @property
     def stage(self) -> str: ...
-    @property
-    def full(self) -> str: ...
 
 
 def scores_of(lines: Sequence[Mapping[str, Any]], num_epochs: int) -> Scores | None:
@@ -75,7 +77,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
 def summary(found: Mapping[str, Mapping[int, Scores]], trained: Mapping[str, Trained]) -> dict[str, dict[str, Any]]:
     """Over the seeds of each row: mean and spread of its numbers.
 
-    share_of_full is its best over that of its row of full supervision, %, of the seeds that both have.
+    share_of_full is its best over that of full supervision, the row FULL, %, of the seeds that both have.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, seeds in found.items():
@@ -84,7 +86,7 @@ def summary(found: Mapping[str, Mapping[int, Scores]], trained: Mapping[str, Tra
             for key in ("best", "best_epoch", "last", "late_gain")
         }
         image = [scores["image_head"] for scores in seeds.values() if scores["image_head"] is not None]
-        full = found.get(trained[name].full, {})
+        full = found.get(FULL, {})
         shares = [
             100 * scores["best"] / full[s]["best"] for s, scores in seeds.items() if s in full and full[s]["best"]
         ]

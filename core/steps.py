@@ -76,7 +76,6 @@ def _train(run: Run, run_dir: str) -> None:
         log_every=config.train.log_every,
         network_input=network_input,
         gradients_every=config.train.gradients_every,
-        ema=config.train.ema,
     )
     stage = os.path.basename(folder).replace("checkpoints", "train")
     saver = CheckpointSaver(folder, config.train.checkpoints_to_keep, config.train.checkpoint_every_steps)
@@ -148,7 +147,7 @@ def _estep(run: Run, run_dir: str) -> None:
     network = builder.make_model(config, device, imagenet=False)
     network_input = builder.network_input(config, reader)
     _compare_pseudo_labels(dataset, network_input)
-    weights = load_weights(network, run.arguments.weight_path, network_input, config.eval_weights)
+    load_weights(network, run.arguments.weight_path, network_input)
     statistics = run_estep(
         no_grad_inference(network, device, image_head=False, views=builder.inference_views(config)),
         dataset,
@@ -159,7 +158,7 @@ def _estep(run: Run, run_dir: str) -> None:
         network_input,
         command=command_line(),
         device=device,
-        inferred=builder.describe_inference(config, weights),
+        inferred=builder.describe_inference(config),
     )
     if statistics is not None:
         share = statistics["labelled"] / max(statistics["points"], 1)

@@ -156,28 +156,3 @@ def test_color_augmentation() -> None:
     assert all(result.shape == image.shape and result.dtype == np.uint8 for result in drawn)
     still = augment_colors(image, rng, (0.0, 0.0, 0.0, 0.0), 1.0, 0.0)
     assert np.abs(still.astype(int) - image).max() <= 2
-
-
-def test_mixed_samples_have_cameras_and_the_points_they_see_of_two_frames(data: dict[str, Any]) -> None:
-    """Each camera's image, points, labels and superpixels are of the same frame; points without camera are the own."""
-    plain = dataset(data, "eval")
-    frames = [plain[index] for index in range(len(plain))]
-    reader, mixed = data["reader"], dataset(data, "train", points="all", augmentation=Augmentation(mix=1.0))
-    cameras = range(len(frames[0].images))
-    origins = set()
-    for epoch in range(6):
-        sample = mixed[epoch, 0]
-        of_camera = [
-            next(i for i, frame in enumerate(frames) if np.array_equal(frame.images[k], sample.images[k]))
-            for k in cameras
-        ]
-        assert len({*of_camera, 0}) <= 2
-        origins.add(tuple(of_camera))
-        for k in (-1, *cameras):
-            index = 0 if k < 0 else of_camera[k]
-            points, weak = reader.load_points(reader.frame(index)), data["weak"][reader.frame(index).token]
-            known = dict(zip(points[:, 3].tolist(), weak.propagated.tolist(), strict=True))
-            seen = sample.camera == k
-            assert [known[value] for value in sample.feats[seen, 3].tolist()] == sample.propagated_label[seen].tolist()
-    assert len(origins) > 2 and any(len(set(found)) == 2 for found in origins)
-    assert same(dataset(data, "train")[1, 1], dataset(data, "train", augmentation=Augmentation(mix=0.0))[1, 1])

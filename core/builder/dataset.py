@@ -77,7 +77,6 @@ def _augmentation(config: Config) -> Augmentation:
         rotation=dataset.rotation,
         scale=tuple(dataset.scale),
         flip=dataset.flip,
-        mix=dataset.mix,
         colors=dataset.use_augment,
         color_jitter=tuple(dataset.color_jitter),
         jitter_probability=dataset.color_jitter_prob,

@@ -15,7 +15,7 @@ from core.models import SPVCNN, TwoBranchNetwork
 from core.models.synchronized_norm import synchronize_batch_norm
 from core.models.views import View, make_views
 from core.sparse import choose_engine
-from core.training.checkpoint import MODEL, WEIGHTS, load_imagenet
+from core.training.checkpoint import load_imagenet
 
 LIDAR_ALONE = "spvcnn"
 """The network without image branch."""
@@ -86,17 +86,12 @@ def _hold_still(network: TwoBranchNetwork, weights: LossWeights) -> None:
 
 def inference_views(config: Config) -> tuple[View, ...]:
     """The views of the points over which E-steps, evaluations and predictions average."""
-    return make_views(config.eval_turns, config.eval_flips)
+    return make_views(config.eval_turns)
 
 
-def describe_inference(config: Config, weights: str) -> dict[str, Any]:
-    """What files say of how the network was run; nothing where it was as published.
-
-    Args:
-        weights: that were loaded, as `load_weights` says.
-    """
-    views = {"turns": config.eval_turns, "flips": config.eval_flips} if len(inference_views(config)) > 1 else {}
-    return views | ({} if weights == MODEL else {WEIGHTS: weights})
+def describe_inference(config: Config) -> dict[str, Any]:
+    """What files say of how the network was run; nothing where it was as published."""
+    return {"turns": config.eval_turns} if config.eval_turns > 1 else {}
 
 
 def distribute(config: Config, network: nn.Module, device: torch.device) -> nn.Module:

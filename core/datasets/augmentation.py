@@ -17,7 +17,6 @@ class Augmentation:
         rotation: angle about z is drawn from [0, rotation), rad.
         scale: range of the factor on x, y, z.
         flip: probability of mirroring the sample: y -> -y, images and pixel coordinates alike.
-        mix: probability of taking the images of some cameras, and the points that they see, from another frame.
         colors: colour jitter and greyscale of the images.
         color_jitter, jitter_probability, gray_probability: see `augment_colors`.
         share: of the points that is kept, drawn at random; 1 = all.
@@ -26,7 +25,6 @@ class Augmentation:
     rotation: float = 2 * math.pi
     scale: tuple[float, float] = (0.95, 1.05)
     flip: float = 0.0
-    mix: float = 0.0
     colors: bool = False
     color_jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     jitter_probability: float = 0.8
@@ -42,10 +40,6 @@ class Augmentation:
     def draw_flip(self, rng: np.random.Generator) -> bool:
         """Whether this sample is mirrored."""
         return self.flip > 0 and rng.random() < self.flip
-
-    def draw_mix(self, rng: np.random.Generator) -> bool:
-        """Whether this sample is mixed with another."""
-        return self.mix > 0 and rng.random() < self.mix
 
     def turn(self, xyz: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float64]:
         """Points [N, 3] (m) turned about z and scaled."""

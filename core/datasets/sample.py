@@ -15,7 +15,6 @@ from core.datasets.file_points import FilePoints, describe_points, voxel_of_poin
 from core.datasets.frame import Frame
 from core.datasets.image_cache import read_images, resized_images
 from core.datasets.label_sources import LabelSources
-from core.datasets.mixing import LabelledPoints, draw_cameras, mix_images, mix_points, same_cameras
 from core.datasets.point_checks import is_valid
 from core.datasets.projection import normalize_pixels, pixel_colors
 from core.datasets.voxelize import near_enough, voxelize
@@ -141,10 +140,9 @@ class SegmentationDataset(Dataset[Sample]):
         frame = self.reader.frame(index)
 
         # points that take part, and what is known of them
-        labelled, (other, taken) = self._labelled_points(frame), self._draw_other(frame, rng)
-        if other is not None:
-            labelled = mix_points(labelled, self._labelled_points(other), taken)
-        points, projection, stored, truth = labelled
+        points = self.reader.load_points(frame)
+        projection = self.reader.project(frame, points)
+        stored, truth = self.labels.read(frame.token, len(points)), self._truth(frame, len(points))
         rows = np.flatnonzero(projection.seen if self.points == "in_view" else is_valid(points))
         rows, xyz, flipped = self._augmented(points, rows, rng)
 
@@ -158,21 +156,11 @@ class SegmentationDataset(Dataset[Sample]):
         camera = projection.camera[chosen]
         pixel = normalize_pixels(projection.pixel[chosen], camera, frame.cameras)
         sparse = stored.sparse[chosen]
-        images, superpixels = self._images(frame), self._superpixels(frame)
-        if other is not None:
-            images = mix_images(images, self._images(other), taken)
-            others = self._superpixels(other)
-            superpixels = (
-                mix_images(superpixels, others, taken) if superpixels is not None and others is not None else None
-            )
-        if self.augmentation is not None:
-            self.augmentation.recolor(images, rng)
+        images = self._images(frame, rng)
         feats: list[NDArray[Any]] = [xyz[voxels.representative], points[chosen, 3:]]
         if self.use_color:
             feats.append(pixel_colors(images, camera, pixel))
-        asso_target = np.zeros(len(camera), np.uint8)
-        if superpixels is not None:
-            asso_target = association_targets(superpixel_ids(superpixels, camera, pixel), sparse, camera >= 0)
+        asso_target = self._asso_target(frame, camera, pixel, sparse)
         file_points = None
         if self.mode != "train":
             annotated = self.reader.annotated(frame, points, projection.seen)
@@ -199,19 +187,6 @@ class SegmentationDataset(Dataset[Sample]):
             point_rows=rows,
             points=file_points,
         )
-
-    def _labelled_points(self, frame: Frame) -> LabelledPoints:
-        points = self.reader.load_points(frame)
-        stored = self.labels.read(frame.token, len(points))
-        return LabelledPoints(points, self.reader.project(frame, points), stored, self._truth(frame, len(points)))
-
-    def _draw_other(self, frame: Frame, rng: np.random.Generator) -> tuple[Frame | None, NDArray[np.bool_]]:
-        """Training: the frame that this one is mixed with, None where it is not, and which cameras come from it."""
-        if self.augmentation is not None and self.augmentation.draw_mix(rng):
-            other = self.reader.frame(int(rng.integers(len(self))))
-            if same_cameras(frame.cameras, other.cameras):
-                return other, draw_cameras(len(frame.cameras), rng)
-        return None, np.zeros(0, bool)
 
     def _augmented(
         self, points: NDArray[np.float32], rows: NDArray[np.int64], rng: np.random.Generator
@@ -245,14 +220,23 @@ class SegmentationDataset(Dataset[Sample]):
             return self.reader.load_labels(frame, num_points)
         return None
 
-    def _images(self, frame: Frame) -> NDArray[np.uint8]:
+    def _images(self, frame: Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
         if self.image_size is None:
             return np.zeros((0, 3, 1, 1), np.uint8)
         if not frame.cameras:  # the image branch wants one to look at
             return np.zeros((1, 3, *self.image_size), np.uint8)
         if self.image_cache is not None:
-            return read_images(self.image_cache, frame.token, (len(frame.cameras), 3, *self.image_size))
-        return resized_images(self.reader, frame.cameras, self.image_size)
+            images = read_images(self.image_cache, frame.token, (len(frame.cameras), 3, *self.image_size))
+        else:
+            images = resized_images(self.reader, frame.cameras, self.image_size)
+        if self.augmentation is not None:
+            self.augmentation.recolor(images, rng)
+        return images
 
-    def _superpixels(self, frame: Frame) -> NDArray[np.uint16] | None:
-        return None if self.image_size is None else self.labels.superpixels(frame, self.image_size)
+    def _asso_target(
+        self, frame: Frame, camera: NDArray[np.int8], pixel: NDArray[np.float64], sparse_label: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        maps = self.labels.superpixels(frame, self.image_size) if self.image_size is not None else None
+        if maps is None:
+            return np.zeros(len(camera), np.uint8)
+        return association_targets(superpixel_ids(maps, camera, pixel), sparse_label, camera >= 0)

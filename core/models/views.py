@@ -1,6 +1,6 @@
-"""Several views of the same points, turned about z by quarters and mirrored, over which predictions are averaged.
+"""Several views of the same points, turned about z by quarters, over which predictions are averaged.
 
-Quarter turns and mirroring map the voxel grid onto itself: the voxels stay the same ones, and rows keep their order.
+Quarter turns map the voxel grid onto itself: the voxels stay the same ones, and rows keep their order.
 Images and pixel coordinates stay as they are.
 """
 
@@ -17,10 +17,9 @@ from core.models.two_branch import Outputs
 
 @dataclass(frozen=True)
 class View:
-    """Mirrored first (y -> -y), then turned about z by so many quarters, anticlockwise."""
+    """Turned about z by so many quarters, anticlockwise."""
 
     quarters: int = 0
-    mirrored: bool = False
 
     def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """What the network takes (see `TwoBranchNetwork.forward`), of this view."""
@@ -28,8 +27,6 @@ class View:
             return inputs
         coords, feats = inputs["coords"].clone(), inputs["feats"].clone()
         for plane in (coords, feats):
-            if self.mirrored:
-                plane[:, 1] = -plane[:, 1]
             for _ in range(self.quarters % 4):
                 plane[:, :2] = torch.stack([-plane[:, 1], plane[:, 0]], 1)
         coords[:, :2] -= _least(coords)
@@ -43,9 +40,9 @@ def _least(coords: Tensor) -> Tensor:
     return least.scatter_reduce(0, sample, coords[:, :2], "amin", include_self=False).gather(0, sample)
 
 
-def make_views(turns: int, flips: bool) -> tuple[View, ...]:
-    """So many quarter turns from 0 on, and with `flips` the mirrored ones too."""
-    return tuple(View(quarters, mirrored) for mirrored in (False, True)[: 1 + flips] for quarters in range(turns))
+def make_views(turns: int) -> tuple[View, ...]:
+    """So many quarter turns from 0 on."""
+    return tuple(View(quarters) for quarters in range(turns))
 
 
 def average(network: Callable[..., Outputs], inputs: dict[str, Any], views: Sequence[View]) -> Outputs:

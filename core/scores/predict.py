@@ -48,14 +48,14 @@ def predict(run: Run) -> None:
     dataset = builder.make_dataset(config, reader, "eval", every_point=True, scored=False)
     network = builder.make_model(config, run.device, imagenet=False)
     network_input = builder.network_input(config, reader)
-    weights = load_weights(network, arguments.weight_path, network_input, config.eval_weights)
+    load_weights(network, arguments.weight_path, network_input)
     infer = no_grad_inference(
         network, run.device, image_head=arguments.uncertainty, views=builder.inference_views(config)
     )
 
     parameters = {"checkpoint": file_hash(arguments.weight_path), "format": arguments.format, "seed": config.train.seed}
     parameters |= {"voxel_size": config.dataset.voxel_size, "uncertainty": arguments.uncertainty}
-    parameters |= builder.describe_inference(config, weights)
+    parameters |= builder.describe_inference(config)
     description = describe(PREDICTION, parameters, None, reader)
     in_first_process(lambda: claim_directory(arguments.output, description))
     own = range(dist.rank(), len(reader), dist.size())

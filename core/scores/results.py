@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from core.running.files import read_json, write_json
 from core.scores.metrics import IGNORED, class_iou, mean_iou
-from core.training.checkpoint import WEIGHTS
 
 SCOPES = ("vox/in_view", "pix/in_view", "vox/all")
 """What is scored: point head and image head on the points in view (the paper's protocol), point head on all points
@@ -61,15 +60,13 @@ def _percent(value: float) -> float | None:
 
 
 def save_row(path: str, row: dict[str, Any]) -> None:
-    """Adds a row to results.json, in place of an earlier one of the same checkpoint, weights, views, split, points."""
+    """Adds a row to results.json, in place of an earlier one of the same checkpoint, views, split and points."""
     rows = [r for r in read_rows(path) if _key(r) != _key(row)]
     write_json(path, [*rows, row])
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return os.path.realpath(row["checkpoint"]), *(
-        row.get(key) for key in (WEIGHTS, "turns", "flips", "split", "points")
-    )
+    return os.path.realpath(row["checkpoint"]), *(row.get(key) for key in ("turns", "split", "points"))
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ def evaluate(run: Run) -> None:
     loader = builder.make_loader(config, builder.make_dataset(config, reader, "eval", every_point=True, scored=scored))
     network = builder.make_model(config, device, imagenet=False)
     network_input = builder.network_input(config, reader)
-    weights = load_weights(network, arguments.weight_path, network_input, config.eval_weights)
+    load_weights(network, arguments.weight_path, network_input)
     infer = no_grad_inference(network, device, image_head=scored, views=builder.inference_views(config))
     writer = PredictionWriter(arguments.save_predictions, reader) if arguments.save_predictions else None
     submission = reader.open_submission(arguments.submission) if arguments.submission else None
@@ -80,7 +80,7 @@ def evaluate(run: Run) -> None:
     counts = sum_over_processes(confusion.numpy())
     barrier()
     if dist.is_master():
-        loaded = {STORED: network_input, **builder.describe_inference(config, weights)}
+        loaded = {STORED: network_input, **builder.describe_inference(config)}
         _finish(run, reader, counts if scored else None, writer, submission, loaded)
     barrier()  # a long submission should not be left alone by the other processes
 

@@ -12,7 +12,7 @@ from torchpack.callbacks.writers import SummaryWriter
 from torchpack.utils.logging import logger
 
 from core.label_files.errors import writing
-from core.running.comm import min_over_processes, sum_over_processes
+from core.running.comm import broadcast_buffers, min_over_processes, sum_over_processes
 from core.running.files import remove_unfinished, write_atomic
 from core.running.progress import progress
 from core.scores.evaluation import HEADS, ConfusionCounts, batch_points, count_in_view, head_labels
@@ -22,7 +22,7 @@ from core.training.state import random_state, restore_random_state
 
 
 class Validation(Callback):
-    """Scores both heads on the points in view, every few epochs and after the last; the teacher's where there is one.
+    """Scores both heads on the points in view, every few epochs and after the last.
 
     Adds `iou/vox/val` and `iou/pix/val` (mean IoU, %) and the per-class IoUs of the point head to the summary.
 
@@ -45,7 +45,7 @@ class Validation(Callback):
         restore_random_state(state)
 
     def _validate(self, epoch: int) -> None:
-        self.trainer.share_buffers()
+        broadcast_buffers(self.trainer.network)
         num_classes = len(self.class_names)
         device = self.trainer.device
         seen = ConfusionCounts((len(HEADS),), num_classes, device)

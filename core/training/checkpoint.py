@@ -16,12 +16,6 @@ from core.errors import UserError
 from core.running.files import write_atomic
 from core.training.network_input import check_input
 from core.training.safe_reading import read_safely
-from core.training.teacher import TEACHER, teacher_state
-
-MODEL, AUTO = "model", "auto"
-"""Weights of a checkpoint to load, beside TEACHER."""
-WEIGHTS = "weights"
-"""Key of which were loaded, in what is made with them; absent: MODEL."""
 
 RESNETS = {"resnet18": "resnet18-5c106cde.pth", "resnet34": "resnet34-b627a593.pth"}
 """torchvision's files of ImageNet weights."""
@@ -77,29 +71,20 @@ def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def load_weights(model: nn.Module, path: str, own_input: Mapping[str, Any] | None = None, weights: str = AUTO) -> str:
-    """Loads the network state of a checkpoint, or its teacher's, strictly.
+def load_weights(model: nn.Module, path: str, own_input: Mapping[str, Any] | None = None) -> None:
+    """Loads the network state of a checkpoint, strictly.
 
     Args:
         own_input: what the configuration's network takes, to be compared with what the checkpoint says (see
             core/training/network_input.py).
-        weights: MODEL, TEACHER, or AUTO: the teacher's where the checkpoint has one.
-    Returns which were loaded, MODEL or TEACHER.
-    Raises UserError where the state does not fit, the input means something else, or there is no such teacher.
+    Raises UserError where the state does not fit, or the input means something else.
     """
     content = read_checkpoint(path)
     state = network_state(content)
-    averaged = None if weights == MODEL else teacher_state(content)
-    if averaged is not None:
-        logger.info(f"{path}: the teacher's weights are taken (eval_weights {weights}).")
-        state |= averaged
-    elif weights == TEACHER:
-        raise UserError(f"{path}: holds no teacher's weights; train with train.ema > 0, or set eval_weights to auto")
     check_fits(model, state, path)
     if own_input is not None:
         check_input(content, own_input, path)
     model.load_state_dict(state)
-    return MODEL if averaged is None else TEACHER
 
 
 def check_fits(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:

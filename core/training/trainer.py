@@ -1,7 +1,6 @@
 """One training loop for pretraining, M-steps, baselines and full supervision: they differ in label sources alone."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,11 +13,9 @@ from core.loader.sampler import EpochSampler
 from core.losses import LossWeights, Targets, gradient_sizes, loss_terms
 from core.models.batch_norm import batch_counters
 from core.models.two_branch import Outputs, keeping_image_map, without_unread_heads
-from core.running.comm import broadcast_buffers
 from core.training.checkpoint import network_state
 from core.training.network_input import STORED
 from core.training.state import RandomState, epoch_seed, restore_random_state
-from core.training.teacher import TEACHER, Teacher, teacher_state
 
 
 class TrainingError(RuntimeError):
@@ -37,7 +34,6 @@ class SegmentationTrainer(Trainer):
         log_every: scalars of the losses are written every so many iterations.
         network_input: what the network's input means, for its checkpoints (see core/training/network_input.py).
         gradients_every: the size of each term's gradient is measured and written every so many iterations; 0: never.
-        ema: decay of the teacher (see core/training/teacher.py), which validation then scores; 0: none.
     """
 
     def __init__(
@@ -51,7 +47,6 @@ class SegmentationTrainer(Trainer):
         log_every: int = 10,
         network_input: Mapping[str, Any] | None = None,
         gradients_every: int = 0,
-        ema: float = 0.0,
     ):
         self.model, self.weights, self.optimizer = model, weights, optimizer
         self.device, self.amp_dtype, self.log_every = device, amp_dtype, log_every
@@ -59,7 +54,6 @@ class SegmentationTrainer(Trainer):
         self.gradients_every, self.gradients = gradients_every, dict[str, float]()
         self.seed = torch.initial_seed()
         self.batch_counters = batch_counters(model)
-        self.teacher = Teacher(self.network, ema) if ema else None
         self.steps_done = 0  # more: the next epoch is the rest of an interrupted one
         self.random: RandomState | None = None
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
@@ -120,8 +114,6 @@ class SegmentationTrainer(Trainer):
             raise TrainingError(self._describe(values, batch))
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.teacher is not None:
-            self.teacher.update(self.iteration)
         return values
 
     def _gradient_sizes(
@@ -136,21 +128,10 @@ class SegmentationTrainer(Trainer):
         return dict(zip(sizes, values, strict=True))
 
     def evaluation_step(self, batch: Batch) -> Outputs:
-        """The network's logits in evaluation mode, the teacher's where there is one, without gradient, in training's
-        precision."""
+        """The network's logits in evaluation mode, without gradient, in training's precision."""
         self.model.eval()
-        with torch.no_grad(), self._autocast(), without_unread_heads(self.network), self._as_teacher():
+        with torch.no_grad(), self._autocast(), without_unread_heads(self.network):
             return self.network(**network_inputs(batch.to(self.device, non_blocking=True)))
-
-    def share_buffers(self) -> None:
-        """Gives all processes the first one's statistics of batch norm, as evaluation needs."""
-        broadcast_buffers(self.network)
-        if self.teacher is not None:
-            with self.teacher.in_place():
-                broadcast_buffers(self.network)
-
-    def _as_teacher(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.teacher is None else self.teacher.in_place()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
@@ -189,7 +170,6 @@ class SegmentationTrainer(Trainer):
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             STORED: self.network_input,
-            **({} if self.teacher is None else {TEACHER: self.teacher.state}),
         }
 
     def _load_state_dict(self, state: dict[str, Any]) -> None:
@@ -197,12 +177,6 @@ class SegmentationTrainer(Trainer):
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
-        if self.teacher is not None:
-            averaged = teacher_state(state)
-            if averaged is None:  # training of before had none
-                self.teacher.restart()
-            else:
-                self.teacher.load(averaged)
 
 
 def network_inputs(batch: Batch) -> dict[str, Any]:
