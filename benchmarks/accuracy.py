@@ -17,10 +17,9 @@ import os
 import shlex
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,21 +104,25 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Data:
-    """A data set of the benchmark: folder of its configurations, files laid over them, command that makes its root."""
+    """A data set of the benchmark: folder of its configurations, files laid over them, command that makes its root.
+
+    imported: from --source, which is needed.
+    """
 
     configs: str
     overlays: tuple[str, ...]
     make: tuple[str, ...]
+    imported: bool = False
 
 
 _NUSCENES = ("prepare_synthetic_nusc.py", "--root", "{root}")
-_PANDASET = ("import_recording.py", "{source}", "{root}", "--from", "pandaset")
 
 
 def pandaset(size: str) -> Data:
     """PandaSet with the sizes of a file in benchmarks/configs."""
     overlays = ("configs/recordings/pandaset.yaml", f"benchmarks/configs/{size}.yaml")
-    return Data("configs/recordings", overlays, _PANDASET)
+    make = ("import_recording.py", "{source}", "{root}", "--from", "pandaset")
+    return Data("configs/recordings", overlays, make, imported=True)
 
 
 DATA = {
@@ -269,7 +272,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--data", choices=DATA, default="city")
     parser.add_argument("--run-dir", required=True)
     parser.add_argument(
-        "--source", help="pandaset: folder of its scenes; city: a city that is there, in place of a new one"
+        "--source", help="of pandaset: folder of its scenes; of the city: a city that is there, in place of a new one"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of weak labels and training")
     parser.add_argument("--rows", choices=ROWS, nargs="+", default=list(ROWS), help="default: all")
@@ -278,7 +281,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--with", dest="overlays", metavar="FILE", action="append", default=[])
     own, overrides = split_overrides(parser, argv)
     arguments = parser.parse_args(own)
-    if DATA[arguments.data].make is _PANDASET and arguments.source is None:
+    if DATA[arguments.data].imported and arguments.source is None:
         parser.error(f"--data {arguments.data} needs --source, the folder of PandaSet's scenes")
     if arguments.jobs < 1:
         parser.error(f"--jobs is at least 1, not {arguments.jobs}")
@@ -294,7 +297,7 @@ def main() -> None:
     given = {"--data": arguments.data, "--processes": arguments.processes}
     check_settings(f"{run}/settings.json", {**given, **flat(config.dict())})
     root = f"{run}/data"
-    if data.make is not _PANDASET and arguments.source is not None:
+    if arguments.source is not None and not data.imported:
         root = arguments.source
     else:
         run_script([word.format(root=root, source=arguments.source) for word in data.make])
@@ -305,20 +308,19 @@ def main() -> None:
     tasks = [(chain, seed) for seed in arguments.seeds for chain in chains(arguments.rows)]
     if arguments.jobs > 1:
         tasks.sort(key=lambda task: -len(task[0]))
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // arguments.jobs)))
-    failed = threading.Event()
-
-    def train(chain: list[str], seed: int) -> None:
-        if failed.is_set():
-            return
-        try:
-            matrix.train(chain, seed, f"{matrix.folder(chain[0], seed)}.log" if arguments.jobs > 1 else None)
-        except UserError:
-            failed.set()
-            raise
-
+        together = arguments.jobs * arguments.processes
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // together)))
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for training in as_completed([pool.submit(train, *task) for task in tasks]):
+
+        def stop_at_failure(training: Future) -> None:
+            if not training.cancelled() and training.exception() is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+        logs = [f"{matrix.folder(chain[0], seed)}.log" if arguments.jobs > 1 else None for chain, seed in tasks]
+        trainings = [pool.submit(matrix.train, *task, log) for task, log in zip(tasks, logs, strict=True)]
+        for training in trainings:
+            training.add_done_callback(stop_at_failure)
+        for training in as_completed(trainings):
             training.result()
             print(write_report(run, ROWS, matrix.folder, config.num_epochs), flush=True)
 

@@ -16,7 +16,6 @@ from core.running.files import write_atomic, write_json
 Scores = dict[str, Any]
 """Of one training: "curve", a list of [iteration, mIoU % of the point head in view], and numbers; see `scores_of`."""
 
-
 FULL = "full"
 """The row of full supervision, which all others are compared with."""
 
@@ -74,7 +73,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def summary(found: Mapping[str, Mapping[int, Scores]], trained: Mapping[str, Trained]) -> dict[str, dict[str, Any]]:
+def summary(found: Mapping[str, Mapping[int, Scores]]) -> dict[str, dict[str, Any]]:
     """Over the seeds of each row: mean and spread of its numbers.
 
     share_of_full is its best over that of full supervision, the row FULL, %, of the seeds that both have.
@@ -152,7 +151,7 @@ def write_report(run_dir: str, rows: Mapping[str, Trained], folder: Callable[[st
     found = read_scores(run_dir, rows, folder, num_epochs)
     if not found:
         return f"{run_dir}: no training has finished with {num_epochs} epochs."
-    numbers = summary(found, rows)
+    numbers = summary(found)
     iterations = max(scores["curve"][-1][0] for seeds in found.values() for scores in seeds.values())
     text = f"{machine()}\n\n{iterations} iterations ({num_epochs} epochs) a training.\n\n{markdown(numbers, rows)}\n"
     content = {"machine": machine(), "num_epochs": num_epochs, "rows": numbers, "trainings": found}

@@ -128,7 +128,7 @@ class Demo:
         return load_config(f"configs/{self.dataset}/default.yaml", [STRONG, self.overlay], self.overrides)
 
     def _step(self, name: str, command: str, distributed: bool = True) -> None:
-        """One command of the README, with what gains (docs/accuracy.md) and the demo's sizes laid over its own."""
+        """One command of the README, with STRONG and the demo's sizes laid over its own."""
         words = [*command.split(), "--with", STRONG, "--with", self.overlay, *self.overrides]
         self._call(name, words, self.processes if distributed else 0)
 

@@ -158,12 +158,12 @@ def test_table_has_mean_spread_and_share_of_full():
         "full": {1: scores_of(lines(30, 50), 2), 2: scores_of(lines(20, 40), 2)},
         "sparse": {1: scores_of(lines(25, 20), 2), 2: scores_of(lines(10, 30), 2), 3: scores_of(lines(1, 35), 2)},
     }
-    numbers = summary(found, accuracy.ROWS)
+    numbers = summary(found)
     assert numbers["sparse"]["best"] == mean_and_spread([25, 30, 35]) == (30, 5)
     assert numbers["sparse"]["share_of_full"] == pytest.approx((62.5, 17.678), abs=1e-3)  # 25/50 and 30/40
     text = markdown(numbers, accuracy.ROWS)
     assert "| 45.0 ± 7.1 " in text and "| 62.5 ± 17.7 " in text and text.count("\n") == 3
-    alone = summary({"sparse": {1: scores_of(lines(25, 20), 2)}}, accuracy.ROWS)
+    alone = summary({"sparse": {1: scores_of(lines(25, 20), 2)}})
     assert alone["sparse"]["best"] == (25, None) and "| 25.0 " in markdown(alone, accuracy.ROWS)
 
 
