@@ -61,12 +61,16 @@ class Matrix:
     def train(self, names: Iterable[str], seed: int, log: str | None = None) -> None:
         """The rows with the weak labels of a seed, one after the other; their output is added to the file `log`."""
         for name in names:
-            row, run = ROWS[name], self.folder(name, seed)
-            if row.after is not None:
-                weights = f"{run}/{ROWS[row.after].checkpoints}/max-iou-vox-val.pt"
-                self._call(*row.estep, ["--run-dir", run, "--weight-path", weights], seed, log, overlays=row.overlays)
-            script = MSTEP if row.after else PRETRAIN
-            self._call(script, row.config, ["--run-dir", run], seed, log, row.keys, row.overlays)
+            row, into = ROWS[name], ["--run-dir", self.folder(name, seed)]
+            if row.estep is not None:
+                weights = [] if row.after is None else ["--weight-path", self.weights(row.after, seed)]
+                self._call(*row.estep, [*into, *weights], seed, log, overlays=row.overlays)
+            script = PRETRAIN if row.estep is None else MSTEP
+            self._call(script, row.config, into, seed, log, row.keys, row.overlays)
+
+    def weights(self, name: str, seed: int) -> str:
+        """The best checkpoint of a row's point head."""
+        return f"{self.folder(name, seed)}/{ROWS[name].checkpoints}/max-iou-vox-val.pt"
 
     def folder(self, name: str, seed: int) -> str:
         """Run directory of a row: that of the row it goes on from, where it does."""
@@ -90,7 +94,9 @@ class Matrix:
             }
         given = [word for key, value in {**own, **(keys or {})}.items() for word in (f"--{key}", value)]
         laid = [word for path in overlays for word in ("--with", path)]
-        run_script([script, f"{self.configs}/{config}", *arguments, *self.words, *laid, *given], self.processes, log)
+        run_script(
+            [*script.split(), f"{self.configs}/{config}", *arguments, *self.words, *laid, *given], self.processes, log
+        )
 
 
 def run_script(words: Sequence[str], processes: int = 1, log: str | None = None) -> None:
@@ -104,10 +110,11 @@ def run_script(words: Sequence[str], processes: int = 1, log: str | None = None)
     else:
         with open(log, "a", encoding="utf-8") as output:
             status = subprocess.run(command, check=False, stdout=output, stderr=output).returncode
+    name = " ".join(words[: 3 if words[0] == "-m" else 2])
     if status:
         place = f"the reason stands in {log}" if log else "the reason stands above"
-        raise UserError(f"{words[0]}: stopped, {place}; run the same command again to resume")
-    print(f"{time.perf_counter() - begin:.0f} s: {' '.join(words[:2])}", flush=True)
+        raise UserError(f"{name}: stopped, {place}; run the same command again to resume")
+    print(f"{time.perf_counter() - begin:.0f} s: {name}", flush=True)
 
 
 def check_settings(path: str, settings: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ class Row:
         config: below the data set's configurations.
         keys: configuration keys of this row.
         after: the row that it goes on from, in the same run directory, by an E-step.
-        estep: script and configuration of this E-step.
+        estep: script, or module after -m, and configuration of the E-step before an M-step.
         stage: name of the training in scalars.jsonl.
         checkpoints: folder of its checkpoints in the run directory.
         overlays: files laid over this row's configurations.
@@ -24,13 +24,14 @@ class Row:
     config: str
     keys: dict[str, str] = field(default_factory=dict)
     after: str | None = None
-    estep: tuple[str, str] = ("", "")
+    estep: tuple[str, str] | None = None
     stage: str = "train"
     checkpoints: str = "checkpoints"
     overlays: tuple[str, ...] = ()
 
 
 BASELINE, STRONG = "pretrain/sparse_baseline.yaml", ("configs/strong.yaml",)
+PERFECT = "-m benchmarks.perfect_pseudo_labels"
 
 
 def rounds(prefix: str, **fields: Any) -> dict[str, Row]:
@@ -71,6 +72,13 @@ ROWS = {
     "lidar_full": Row("LiDAR alone, full supervision", "pretrain/full.yaml", {"model.name": "spvcnn"}),
     "strong_association": Row("strong, iteration 0", "pretrain/assop2p.yaml", overlays=STRONG),
     **rounds("strong_", overlays=STRONG),
+    "strong_perfect": Row(
+        "strong, perfect pseudo-labels",
+        "mstep/assop2p.yaml",
+        estep=(PERFECT, "estep/it1.yaml"),
+        stage="train_mstep_0",
+        overlays=STRONG,
+    ),
 }
 
 

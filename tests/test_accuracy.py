@@ -33,7 +33,8 @@ def commands(monkeypatch):
 
     def run(words, processes=1, log=None):
         given.append(list(words))
-        run_script(words[0].removesuffix(".py"), *words[1:])
+        module, *rest = words[1:] if words[0] == "-m" else words
+        run_script(module.removesuffix(".py"), *rest)
 
     monkeypatch.setattr(accuracy, "run_script", run)
     monkeypatch.setattr(accuracy, "ThreadPoolExecutor", InThisThread)
@@ -46,18 +47,26 @@ def benchmark(*words):
 
 
 def test_rows_of_the_city_are_trained_and_tabled(commands, city, tmp_path, capsys):
-    """Full supervision, LiDAR alone, and a round on top of the association that it needs; again, nothing is trained."""
+    """Full supervision, LiDAR alone, perfect pseudo-labels, and a round on top of the association that it needs; again,
+    nothing is trained."""
     keys = {**SHRINK, "dataset.image_crop_rate": 0.4, "num_epochs": 2, "train.gradients_every": 3}
     run = tmp_path / "run"
     words = ["--run-dir", run, "--source", city, "--seeds", 3, *overrides(keys)]
-    benchmark(*words, "--rows", "iteration_1", "full", "lidar")
+    benchmark(*words, "--rows", "iteration_1", "full", "lidar", "strong_perfect")
     trained = [words[1] for words in commands if words[0].startswith("train_")]
-    names = ["pretrain/full", "pretrain/assop2p", "estep/it1", "mstep/assop2p", "pretrain/sparse_baseline"]
+    names = [
+        "pretrain/full",
+        "pretrain/assop2p",
+        "estep/it1",
+        "mstep/assop2p",
+        "pretrain/sparse_baseline",
+        "mstep/assop2p",
+    ]
     assert trained == [f"configs/nuscenes/{name}.yaml" for name in names]
     table = capsys.readouterr().out
     assert "8 iterations (2 epochs) a training" in table and "LiDAR alone, weak labels" in table
     content = json.loads((run / "accuracy.json").read_text())
-    assert list(content["rows"]) == ["full", "association", "iteration_1", "lidar"]
+    assert list(content["rows"]) == ["full", "association", "iteration_1", "lidar", "strong_perfect"]
     assert content["rows"]["full"]["share_of_full"][0] == pytest.approx(100)
     for row in content["trainings"].values():
         assert [step for step, _ in row["3"]["curve"]] == [4, 8]
@@ -65,6 +74,9 @@ def test_rows_of_the_city_are_trained_and_tabled(commands, city, tmp_path, capsy
     assert (run / "accuracy.md").read_text() in table and (run / "accuracy.png").stat().st_size > 5000
     lines = (run / "seed_3/association/scalars.jsonl").read_text()
     assert "gradient/point/walker" in lines and "gradient/image/visit" in lines
+
+    perfect = json.loads((run / "seed_3/strong_perfect/pseudo_labels_0/meta.json").read_text())["statistics"]
+    assert perfect["accuracy"] > 0.98 and all(row["correct"] > 0.8 for row in perfect["classes"].values())
 
     before = lines
     benchmark(*words, "--rows", "association")
@@ -84,7 +96,7 @@ def test_each_row_differs_from_full_weak_supervision_by_what_its_title_says(monk
     for chain in accuracy.chains(accuracy.ROWS):
         matrix.train(chain, 5)
     commands = [words for found in given.values() for words in found]
-    assert len(commands) == 2 + len(accuracy.ROWS) + 4  # labels, superpixels; E-steps
+    assert len(commands) == 2 + len(accuracy.ROWS) + 5  # labels, superpixels; E-steps
     assert all("RUN/seed_5/weak_label" in words for words in commands if words[0] != "prepare_nusc_superpixel.py")
     assert all("ROOT" in words for words in commands)
     assert given["spvcnn"][0][1:] != given["spvcnn"][1][1:]
@@ -95,7 +107,8 @@ def test_each_row_differs_from_full_weak_supervision_by_what_its_title_says(monk
         for k in ("", "_mstep_0")
     ]
     strong = [words for words in commands if "configs/strong.yaml" in words]
-    assert len(strong) == 5 and sum("RUN/seed_5/strong_association" in words for words in strong) == 5
+    folders = [words[words.index("--run-dir") + 1] for words in strong]
+    assert folders == ["RUN/seed_5/strong_association"] * 5 + ["RUN/seed_5/strong_perfect"] * 2
 
 
 def test_jobs_begin_with_the_longest_and_stop_after_a_failure(monkeypatch, tmp_path):
@@ -126,7 +139,7 @@ def test_jobs_begin_with_the_longest_and_stop_after_a_failure(monkeypatch, tmp_p
 
 def test_a_command_that_stops_is_named(tmp_path):
     words = ["eval_miou.py", str(tmp_path / "none.yaml"), "--weight-path", "none.pt"]
-    with pytest.raises(UserError, match="eval_miou.py: stopped, the reason stands above"):
+    with pytest.raises(UserError, match="eval_miou.py .*none.yaml: stopped, the reason stands above"):
         accuracy.run_script(words)
     with pytest.raises(UserError, match=f"the reason stands in {tmp_path}/log"):
         accuracy.run_script(words, log=f"{tmp_path}/log")
