@@ -2,8 +2,8 @@
 
     python3 -m benchmarks.perfect_pseudo_labels configs/nuscenes/estep/it1.yaml --run-dir RUN
 
-What an M-step gains from them is the most that better rules of the E-step could bring. A point has the label that most points
-of its voxel have.
+What an M-step gains from them is the most that better rules of the E-step could bring. A point has the label that most
+points of its voxel have.
 """
 
 import torch
