@@ -17,13 +17,14 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from benchmarks.accuracy_report import write_report
-from benchmarks.accuracy_rows import DATA, ROWS, Data, chains, first_row
+from benchmarks.accuracy_rows import DATA, ROWS, Data, Row, chains, first_row, with_ancestors
 from core.errors import UserError, run_alone
 from core.running.arguments import split_overrides
 from core.running.config import load_config
@@ -31,6 +32,8 @@ from core.running.files import make_folder, write_json
 
 PRETRAIN, MSTEP = "train_lc_sparse_assop2p_nusc.py", "train_lc_sparse_assop2p_mstep_nusc.py"
 SEEDS = (1588147245, 1, 2)
+OWN_KEYS = ("dataset.root", "dataset.index_path", "dataset.superpixel", "dataset.sparse_label_path", "train.seed")
+"""Those that the commands are given by the benchmark itself."""
 
 
 class Matrix:
@@ -46,6 +49,7 @@ class Matrix:
 
     def __init__(self, data: Data, run_dir: str, words: Sequence[str], root: str, processes: int):
         self.configs, self.run_dir, self.words, self.processes = data.configs, run_dir, list(words), processes
+        self.failed = threading.Event()
         self.keys = {
             "dataset.root": root,
             "dataset.index_path": f"{run_dir}/index",
@@ -59,7 +63,10 @@ class Matrix:
             self._call("prepare_sparse_label.py", "pretrain/preseg.yaml", [], seed)
 
     def train(self, names: Iterable[str], seed: int, log: str | None = None) -> None:
-        """The rows with the weak labels of a seed, one after the other; their output is added to the file `log`."""
+        """The rows with the weak labels of a seed, one after the other; their output is added to the file `log`.
+
+        After a failure no further command is begun, here or by other threads.
+        """
         for name in names:
             row, into = ROWS[name], ["--run-dir", self.folder(name, seed)]
             if row.estep is not None:
@@ -86,6 +93,8 @@ class Matrix:
         keys: dict[str, str] | None = None,
         overlays: Sequence[str] = (),
     ) -> None:
+        if self.failed.is_set():
+            return
         own = dict(self.keys)
         if seed is not None:
             own |= {
@@ -117,28 +126,49 @@ def run_script(words: Sequence[str], processes: int = 1, log: str | None = None)
     print(f"{time.perf_counter() - begin:.0f} s: {name}", flush=True)
 
 
-def check_settings(path: str, settings: dict[str, Any]) -> None:
-    """Writes down what the trainings of a run directory share; raises UserError where an earlier command had others."""
-    if not os.path.exists(path):
-        write_json(path, settings)
-        return
-    with open(path, encoding="utf-8") as file:
-        earlier = json.load(file)
-    for key in settings.keys() & earlier.keys():
-        if settings[key] != earlier[key]:
-            raise UserError(
-                f"{path}: '{key}' was {earlier[key]} in earlier commands of this run directory, now it is "
-                f"{settings[key]}; give the same, or another --run-dir"
-            )
-
-
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested keys by dotted keys, as JSON holds them."""
+    """The values of nested keys by dotted keys."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        inner = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-        found |= inner
-    return json.loads(json.dumps(found))
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def settings_of(
+    data: Data, rows: Iterable[str], overlays: Sequence[str], overrides: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The values of all keys by dotted keys, as JSON holds them, of the commands for all rows and for each row."""
+
+    def values(config: str, row: Row | None = None) -> dict[str, Any]:
+        laid, keys = (row.overlays, row.keys) if row is not None else ((), {})
+        own = [word for key, value in keys.items() for word in (f"--{key}", value)]
+        found = load_config(f"{data.configs}/{config}", [*laid, *overlays], [*overrides, *own])
+        return json.loads(json.dumps(flat(found.dict())))
+
+    settings = {"all rows": values("default.yaml")}
+    for name in rows:
+        row = ROWS[name]
+        if row.estep is not None:
+            settings[f"the E-step of {name}"] = values(row.estep[1], row)
+        settings[name] = values(row.config, row)
+    return settings
+
+
+def check_settings(path: str, settings: dict[str, dict[str, Any]]) -> None:
+    """Writes down the settings of a run directory; raises UserError where an earlier command had others."""
+    earlier: dict[str, dict[str, Any]] = {}
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            earlier = json.load(file)
+    for part, now in settings.items():
+        before = earlier.get(part, {})
+        for key in now:
+            if key in before and now[key] != before[key]:  # a key that only one has is of another version
+                raise UserError(
+                    f"{path}: '{key}' of {part} was {before[key]} in earlier commands of this run directory, now it is "
+                    f"{now[key]}; give the same, or another --run-dir"
+                )
+    write_json(path, {**earlier, **settings})
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -160,8 +190,12 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     arguments = parser.parse_args(own)
     if DATA[arguments.data].imported and arguments.source is None:
         parser.error(f"--data {arguments.data} needs --source, the folder of PandaSet's scenes")
-    if arguments.jobs < 1:
-        parser.error(f"--jobs is at least 1, not {arguments.jobs}")
+    for name in ("jobs", "processes"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} is at least 1, not {getattr(arguments, name)}")
+    for word in overrides:
+        if word.removeprefix("--").split("=")[0] in OWN_KEYS:
+            parser.error(f"{word.split('=')[0]} is set by the benchmark itself")
     return arguments, overrides
 
 
@@ -169,10 +203,13 @@ def main() -> None:
     arguments, overrides = parse(sys.argv[1:])
     data, run = DATA[arguments.data], arguments.run_dir
     overlays = [*data.overlays, *arguments.overlays]
-    config = load_config(f"{data.configs}/default.yaml", overlays, overrides)
+    settings = settings_of(data, with_ancestors(arguments.rows), overlays, overrides)
+    num_epochs = settings["all rows"]["num_epochs"]
     make_folder(run)
-    given = {"--data": arguments.data, "--processes": arguments.processes}
-    check_settings(f"{run}/settings.json", {**given, **flat(config.dict())})
+    check_settings(
+        f"{run}/settings.json",
+        {"the command": {"--data": arguments.data, "--processes": arguments.processes}, **settings},
+    )
     root = f"{run}/data"
     if arguments.source is not None and not data.imported:
         root = arguments.source
@@ -188,18 +225,16 @@ def main() -> None:
         together = arguments.jobs * arguments.processes
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // together)))
     with ThreadPoolExecutor(arguments.jobs) as pool:
-
-        def stop_at_failure(training: Future) -> None:
-            if not training.cancelled() and training.exception() is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
-
         logs = [f"{matrix.folder(chain[0], seed)}.log" if arguments.jobs > 1 else None for chain, seed in tasks]
         trainings = [pool.submit(matrix.train, *task, log) for task, log in zip(tasks, logs, strict=True)]
-        for training in trainings:
-            training.add_done_callback(stop_at_failure)
-        for training in as_completed(trainings):
-            training.result()
-            print(write_report(run, ROWS, matrix.folder, config.num_epochs), flush=True)
+        try:
+            for training in as_completed(trainings):
+                training.result()
+                print(write_report(run, ROWS, matrix.folder, num_epochs), flush=True)
+        except BaseException as error:
+            matrix.failed.set()
+            print(f"{error}\nNo further command is begun; those that run are waited for.", flush=True)
+            raise
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ ROWS = {
         "mstep/assop2p.yaml",
         estep=(PERFECT, "estep/it1.yaml"),
         stage="train_mstep_0",
+        checkpoints="checkpoints_mstep_0",
         overlays=STRONG,
     ),
 }
@@ -101,7 +102,7 @@ _NUSCENES = ("prepare_synthetic_nusc.py", "--root", "{root}")
 def pandaset(size: str) -> Data:
     """PandaSet with the sizes of a file in benchmarks/configs."""
     overlays = ("configs/recordings/pandaset.yaml", f"benchmarks/configs/{size}.yaml")
-    make = ("import_recording.py", "{source}", "{root}", "--from", "pandaset")
+    make = ("import_recording.py", "{source}/002", "{root}", "--from", "pandaset")
     return Data("configs/recordings", overlays, make, imported=True)
 
 

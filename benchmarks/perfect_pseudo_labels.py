@@ -1,10 +1,12 @@
-"""An E-step whose network is never wrong: pseudo-labels of dense labels, on the points that the round may label.
+"""Pseudo-labels from dense labels, on the points that the round may label, as of a network that is never wrong.
 
     python3 -m benchmarks.perfect_pseudo_labels configs/nuscenes/estep/it1.yaml --run-dir RUN
 
-What an M-step gains from them is the most that better rules of the E-step could bring. A point has the label that most
-points of its voxel have.
+An M-step with them tells what better rules could bring in this round. A point has the label that most points of its
+voxel have.
 """
+
+from dataclasses import replace
 
 import torch
 from torch.nn.functional import one_hot
@@ -21,7 +23,7 @@ from core.running.locks import locked
 from core.running.runtime import run_main, start
 from core.scores.evaluation import batch_points
 
-_CERTAIN = 50.0  # logit of the right class; the others have 0
+_CERTAIN = 50.0  # logit of the right class, and its feature; the others have 0
 
 
 def main() -> None:
@@ -37,6 +39,7 @@ def main() -> None:
         inside = points.voxel >= 0
         counts = torch.zeros(sum(batch.sizes), num_classes, device=run.device)
         counts.index_add_(0, points.voxel[inside], one_hot(points.label[inside].long(), num_classes).float())
+        counts[:, 0] = 0.5  # the ignored class is taken where there is no other
         right = _CERTAIN * one_hot(counts.argmax(1), num_classes).float()
         return Outputs(x_vox=right, x_pix=None, embedding_vox=None, embedding_pix=None, features=right)
 
@@ -48,7 +51,7 @@ def main() -> None:
             dataset,
             lambda indices: builder.make_remaining_loader(config, dataset, indices),
             builder.pseudo_label_dir(run.run_dir, config.step.round),
-            builder.make_rules(config),
+            replace(builder.make_rules(config), foreground_classes=()),  # no veto of the prototypes
             "dense labels",
             builder.network_input(config, reader),
             device=run.device,

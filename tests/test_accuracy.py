@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -46,7 +47,7 @@ def benchmark(*words):
         accuracy.main()
 
 
-def test_rows_of_the_city_are_trained_and_tabled(commands, city, tmp_path, capsys):
+def test_rows_of_the_city_are_trained_and_tabled(commands, city, tmp_path, capsys, monkeypatch):
     """Full supervision, LiDAR alone, perfect pseudo-labels, and a round on top of the association that it needs; again,
     nothing is trained."""
     keys = {**SHRINK, "dataset.image_crop_rate": 0.4, "num_epochs": 2, "train.gradients_every": 3}
@@ -82,8 +83,16 @@ def test_rows_of_the_city_are_trained_and_tabled(commands, city, tmp_path, capsy
     benchmark(*words, "--rows", "association")
     assert (run / "seed_3/association/scalars.jsonl").read_text() == before
     assert list(json.loads((run / "accuracy.json").read_text())["rows"]) == list(content["rows"])
-    with pytest.raises(UserError, match=r"settings.json: 'num_epochs' was 2 .* now it is 3; give the same, or another"):
+    with pytest.raises(
+        UserError, match=r"settings.json: 'num_epochs' of all rows was 2 .* now it is 3; give the same, or"
+    ):
         benchmark(*words, "--num_epochs", 3)
+    monkeypatch.setitem(accuracy.ROWS, "lidar", replace(accuracy.ROWS["lidar"], keys={}))
+    with pytest.raises(UserError, match=r"'model.name' of lidar was spvcnn in earlier commands"):
+        benchmark(*words, "--rows", "lidar")
+    for refused in (("--train.seed", 4), ("--dataset.root=x",), ("--jobs", 0), ("--processes", 0)):
+        with pytest.raises(SystemExit):
+            benchmark(*words, *refused)
 
 
 def test_each_row_differs_from_full_weak_supervision_by_what_its_title_says(monkeypatch, tmp_path):
