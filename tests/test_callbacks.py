@@ -167,6 +167,13 @@ def test_one_process_has_no_warmup():
     assert factor(0) == 1.0 and factor(3) == pytest.approx(0.5) and factor(6) == pytest.approx(0.0)
 
 
+def test_one_process_warms_up_where_it_is_asked_to():
+    factor = cosine_warmup(2, 10, 4, processes=1, warmup_iterations=4, warmup_one_process=True)
+    assert [factor(k) for k in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    several = [cosine_warmup(2, 10, 4, 2, 4, given)(k) for given in (False, True) for k in range(4)]
+    assert several[:4] == several[4:]
+
+
 def test_several_processes_warm_up():
     factor = cosine_warmup(num_epochs=25, num_frames=28130, batch_size=4, processes=3)
     iterations = 25 * 2345  # ceil(28130 / 12) = 2345

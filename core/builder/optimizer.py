@@ -43,7 +43,14 @@ def make_schedule(config: Config, num_frames: int) -> Any:
     """The factor on the learning rate, as a function of the iteration."""
     s = config.scheduler
     if s.name == "cosine_warmup":
-        return cosine_warmup(config.num_epochs, num_frames, config.batch_size, dist.size(), s.warmup_iterations)
+        return cosine_warmup(
+            config.num_epochs,
+            num_frames,
+            config.batch_size,
+            dist.size(),
+            s.warmup_iterations,
+            s.warmup_one_process,
+        )
     return lambda iteration: 1.0
 
 

@@ -153,6 +153,7 @@ KEYS: dict[str, Rule] = {
     "optimizer.nesterov": Flag(),
     "scheduler.name": Choice(("cosine_warmup", "constant")),
     "scheduler.warmup_iterations": whole(0, 100_000_000),
+    "scheduler.warmup_one_process": Flag(),
     "amp_enabled": Flag(),
     "amp_dtype": Choice(("bfloat16", "float16")),
     "ddp": Flag(),

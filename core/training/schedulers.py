@@ -5,17 +5,23 @@ from collections.abc import Callable
 
 
 def cosine_warmup(
-    num_epochs: int, num_frames: int, batch_size: int, processes: int, warmup_iterations: int = 1000
+    num_epochs: int,
+    num_frames: int,
+    batch_size: int,
+    processes: int,
+    warmup_iterations: int = 1000,
+    warmup_one_process: bool = False,
 ) -> Callable[[int], float]:
     """Linear warm-up, then half a cosine.
 
     With iterations per epoch = ceil(frames / (batch_size * processes)), T = epochs times that, and
-    W = warmup_iterations // processes (0 with one process): (k + 1) / W below W, then (1 + cos(π (k - W) / T)) / 2.
+    W = warmup_iterations // processes (0 with one process, unless warmup_one_process): (k + 1) / W below W, then
+    (1 + cos(π (k - W) / T)) / 2.
 
     Returns the factor as a function of the iteration k, counted from 0.
     """
     iterations = num_epochs * math.ceil(num_frames / (batch_size * processes))
-    warmup = warmup_iterations // processes if processes > 1 else 0
+    warmup = warmup_iterations // processes if processes > 1 or warmup_one_process else 0
 
     def factor(k: int) -> float:
         if k < warmup:
