@@ -103,9 +103,12 @@ class Matrix:
             }
         given = [word for key, value in {**own, **(keys or {})}.items() for word in (f"--{key}", value)]
         laid = [word for path in overlays for word in ("--with", path)]
-        run_script(
-            [*script.split(), f"{self.configs}/{config}", *arguments, *self.words, *laid, *given], self.processes, log
-        )
+        words = [*script.split(), f"{self.configs}/{config}", *arguments, *laid, *self.words, *given]
+        try:
+            run_script(words, self.processes, log)
+        except BaseException:
+            self.failed.set()
+            raise
 
 
 def run_script(words: Sequence[str], processes: int = 1, log: str | None = None) -> None:
@@ -160,6 +163,8 @@ def check_settings(path: str, settings: dict[str, dict[str, Any]]) -> None:
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             earlier = json.load(file)
+        if not all(isinstance(part, dict) for part in earlier.values()):
+            raise UserError(f"{path}: of an earlier version of this benchmark; give another --run-dir")
     for part, now in settings.items():
         before = earlier.get(part, {})
         for key in now:
@@ -231,9 +236,9 @@ def main() -> None:
             for training in as_completed(trainings):
                 training.result()
                 print(write_report(run, ROWS, matrix.folder, num_epochs), flush=True)
-        except BaseException as error:
+        except BaseException:
             matrix.failed.set()
-            print(f"{error}\nNo further command is begun; those that run are waited for.", flush=True)
+            print("Stopped: no further command is begun; those that run are waited for.", flush=True)
             raise
 
 

@@ -146,6 +146,35 @@ def test_jobs_begin_with_the_longest_and_stop_after_a_failure(monkeypatch, tmp_p
     ]
 
 
+def test_after_a_failure_nothing_is_begun(monkeypatch, tmp_path, capsys):
+    begun = []
+
+    def run(words, processes=1, log=None):
+        begun.append(words[1])
+        if words[1].endswith("full.yaml"):
+            raise UserError("stopped")
+
+    monkeypatch.setattr(accuracy, "run_script", run)
+    words = ["--run-dir", tmp_path, "--source", tmp_path, "--seeds", 7, 8, "--rows", "full", "negative", "lidar"]
+    with pytest.raises(UserError, match="stopped"):
+        benchmark(*words)
+    assert [path for path in begun if "pretrain/" in path and "preseg" not in path] == [
+        "configs/nuscenes/pretrain/full.yaml"
+    ]
+    assert "no further command is begun" in capsys.readouterr().out
+    (tmp_path / "settings.json").write_text('{"num_epochs": 8}')
+    with pytest.raises(UserError, match="settings.json: of an earlier version of this benchmark; give another"):
+        benchmark(*words)
+
+
+def test_a_users_file_is_laid_over_the_rows_own(monkeypatch):
+    given = []
+    monkeypatch.setattr(accuracy, "run_script", lambda words, processes, log: given.append(words))
+    matrix = accuracy.Matrix(accuracy.DATA["city"], "RUN", ["--with", "mine.yaml"], "ROOT", 1)
+    matrix.train(["strong_association"], 5)
+    assert given[0].index("configs/strong.yaml") < given[0].index("mine.yaml")
+
+
 def test_a_command_that_stops_is_named(tmp_path):
     words = ["eval_miou.py", str(tmp_path / "none.yaml"), "--weight-path", "none.pt"]
     with pytest.raises(UserError, match="eval_miou.py .*none.yaml: stopped, the reason stands above"):

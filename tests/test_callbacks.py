@@ -168,8 +168,9 @@ def test_one_process_has_no_warmup():
 
 
 def test_one_process_warms_up_where_it_is_asked_to():
-    factor = cosine_warmup(2, 10, 4, processes=1, warmup_iterations=4, warmup_one_process=True)
-    assert [factor(k) for k in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    for iterations in (4, 1000):  # at most an eighth of 11 * 3
+        factor = cosine_warmup(11, 10, 4, processes=1, warmup_iterations=iterations, warmup_one_process=True)
+        assert [factor(k) for k in range(5)] == [0.25, 0.5, 0.75, 1, 1]
     several = [cosine_warmup(2, 10, 4, 2, 4, given)(k) for given in (False, True) for k in range(4)]
     assert several[:4] == several[4:]
 

@@ -15,13 +15,15 @@ def cosine_warmup(
     """Linear warm-up, then half a cosine.
 
     With iterations per epoch = ceil(frames / (batch_size * processes)), T = epochs times that, and
-    W = warmup_iterations // processes (0 with one process, unless warmup_one_process): (k + 1) / W below W, then
-    (1 + cos(π (k - W) / T)) / 2.
+    W = warmup_iterations // processes: (k + 1) / W below W, then (1 + cos(π (k - W) / T)) / 2. With one process W is 0,
+    or with warmup_one_process min(warmup_iterations, T // 8).
 
     Returns the factor as a function of the iteration k, counted from 0.
     """
     iterations = num_epochs * math.ceil(num_frames / (batch_size * processes))
-    warmup = warmup_iterations // processes if processes > 1 or warmup_one_process else 0
+    warmup = warmup_iterations // processes
+    if processes == 1:  # T // 8: so that short trainings of few frames come to their rate
+        warmup = min(warmup, iterations // 8) if warmup_one_process else 0
 
     def factor(k: int) -> float:
         if k < warmup:
