@@ -75,7 +75,8 @@ def test_every_configuration_builds(name, root):
     network = builder.make_model(config, CPU)
     weights = builder.make_loss_weights(config)
     optimizer = builder.make_optimizer(config, network)
-    assert builder.make_schedule(config, 28130)(0) == 1.0
+    warmup = config.scheduler.warmup_iterations if config.scheduler.warmup_one_process else 0
+    assert builder.make_schedule(config, 28130)(warmup) == 1.0
     assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == sum(
         p.numel() for p in network.parameters()
     )
